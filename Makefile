@@ -1,0 +1,65 @@
+# `make demo` and `make test` need nothing but Python >= 3.11 and a network for pip.
+PYTHON ?= python3
+VENV ?= .venv
+# Options of your own for every pip call, e.g. PIP_ARGS="--index-url https://…".
+PIP_ARGS ?=
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+
+.PHONY: setup demo test test-slow bench lint format
+
+setup: $(STAMPS)/demo
+
+$(STAMPS)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit("n2f-jax needs Python >= 3.11, found " + sys.version.split()[0] + "; name another with PYTHON=…" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS)
+	@touch $@
+
+# The stamp is set only after the face mesh is there and OpenCV imports.
+$(STAMPS)/demo: $(STAMPS)/venv setup.py
+	$(BIN)/python -m pip install $(PIP_ARGS) --quiet -e ".[demo]"
+	@$(MAKE) --no-print-directory check-opencv
+	$(BIN)/python scripts/fetch_assets.py
+	@touch $@
+
+$(STAMPS)/test: $(STAMPS)/demo
+	$(BIN)/python -m pip install $(PIP_ARGS) --quiet -e ".[test]"
+	@$(MAKE) --no-print-directory check-opencv
+	@touch $@
+
+# opencv-python links the system's libGL, which a bare server lacks; the headless build is the same module without windows.
+.PHONY: check-opencv
+check-opencv:
+	@$(BIN)/python -c "import cv2" 2>/dev/null || { \
+	  echo "opencv-python does not import here (no libGL?): taking opencv-python-headless instead"; \
+	  $(BIN)/python -m pip uninstall --quiet --yes opencv-python opencv-python-headless && \
+	  $(BIN)/python -m pip install $(PIP_ARGS) --quiet opencv-python-headless && \
+	  $(BIN)/python -c "import cv2"; }
+
+demo: $(STAMPS)/demo
+	$(BIN)/python scripts/demo.py --out demo_output
+
+test: $(STAMPS)/test lint
+	$(BIN)/python -m pytest
+
+# Torch comes first and alone, so that you choose the build: TORCH_PIP_ARGS="--index-url https://download.pytorch.org/whl/cpu".
+TORCH_PIP_ARGS ?=
+$(STAMPS)/torch: $(STAMPS)/test
+	$(BIN)/python -m pip install $(TORCH_PIP_ARGS) --quiet torch==2.13.0
+	$(BIN)/python -m pip install $(PIP_ARGS) --quiet -e ".[test,torch]"
+	@touch $@
+
+test-slow: $(STAMPS)/torch
+	$(BIN)/python -m pytest -m slow
+
+bench: $(STAMPS)/demo
+	$(BIN)/python scripts/benchmark.py render
+
+lint: $(STAMPS)/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMPS)/test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .

@@ -1,0 +1,117 @@
+"""Parameters to vertices: blendshapes, linear blend skinning, eyelids.
+
+Li, Bolkart, Black, Li, Romero: "Learning a model of facial shape and expression from 4D scans" (FLAME),
+SIGGRAPH Asia 2017, eqs. 1–5. All functions are pure and take any leading batch axes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+
+from flame_jax.rotations import rotation_6d_to_matrix
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+    from flame_jax.model import HeadModel
+    from flame_jax.params import FlameParams
+
+
+def blendshapes(
+    directions: Float[Array, "V 3 K"], coefficients: Float[Array, "... K"]
+) -> Float[Array, "... V 3"]:
+    """Displacements ``Σ_k coefficients[k] · directions[:, :, k]`` in metres.
+
+    Fewer coefficients than directions drive the first directions, so a model with 300 shapes takes 100.
+    """
+    count = coefficients.shape[-1]
+    if count > directions.shape[-1]:
+        raise ValueError(f"{count} coefficients for {directions.shape[-1]} directions")
+    num_vertices = directions.shape[0]
+    flat = directions[..., :count].reshape(num_vertices * 3, count)
+    return jnp.matmul(coefficients, flat.T).reshape(*coefficients.shape[:-1], num_vertices, 3)
+
+
+def pose_correctives(
+    posedirs: Float[Array, "V 3 P"], rotations: Float[Array, "... J 3 3"]
+) -> Float[Array, "... V 3"]:
+    """Displacements linear in ``R_j − I`` of every joint but the root (FLAME eq. 4)."""
+    offset = rotations[..., 1:, :, :] - jnp.broadcast_to(
+        jnp.eye(3, dtype=rotations.dtype), rotations[..., 1:, :, :].shape
+    )
+    return blendshapes(posedirs, offset.reshape(*offset.shape[:-3], -1))
+
+
+def joint_transforms(
+    rotations: Float[Array, "... J 3 3"], joints: Float[Array, "... J 3"], parents: tuple[int, ...]
+) -> tuple[Float[Array, "... J 3 3"], Float[Array, "... J 3"]]:
+    """World rotation and position of every joint, down the kinematic chain (forward kinematics).
+
+    Args:
+        rotations: each joint's rotation relative to its parent.
+        joints: rest positions, metres.
+        parents: parent of each joint, −1 for the root; a parent comes before its children.
+    """
+    world_rotations = [rotations[..., 0, :, :]]
+    world_positions = [joints[..., 0, :]]
+    for joint, parent in enumerate(parents[1:], start=1):
+        bone = (joints[..., joint, :] - joints[..., parent, :])[..., None]
+        world_rotations.append(jnp.matmul(world_rotations[parent], rotations[..., joint, :, :]))
+        world_positions.append(world_positions[parent] + jnp.matmul(world_rotations[parent], bone)[..., 0])
+    return jnp.stack(world_rotations, axis=-3), jnp.stack(world_positions, axis=-2)
+
+
+def skin(
+    vertices: Float[Array, "... V 3"],
+    weights: Float[Array, "V J"],
+    rotations: Float[Array, "... J 3 3"],
+    joints: Float[Array, "... J 3"],
+    posed_joints: Float[Array, "... J 3"],
+) -> Float[Array, "... V 3"]:
+    """Linear blend skinning: ``Σ_j w_j (R_j (v − J_j) + J'_j)`` (FLAME eq. 1)."""
+    # Fold the rest joint into the translation, so that one 3×4 transform a joint is blended.
+    translations = posed_joints - jnp.matmul(rotations, joints[..., None])[..., 0]
+    transforms = jnp.concatenate([rotations, translations[..., None]], axis=-1)
+    flat = transforms.reshape(*transforms.shape[:-2], 12)
+    blended = jnp.einsum("vj,...jk->...vk", weights, flat)
+    blended = blended.reshape(*blended.shape[:-1], 3, 4)
+    rotated = jnp.sum(blended[..., :3] * vertices[..., None, :], axis=-1)
+    return rotated + blended[..., 3]
+
+
+def decode(
+    model: HeadModel, params: FlameParams, root_rotation: Float[Array, "... 3 3"] | None = None
+) -> tuple[Float[Array, "... V 3"], Float[Array, "... 5 3"]]:
+    """Vertices and joints of a head in the head frame.
+
+    The eyelid displacement is added after skinning, as Pixel3DMM does.
+
+    Args:
+        model: the head model.
+        params: parameters with any leading batch axes, the same on every field.
+        root_rotation: rotation about the root joint; identity if None. A photograph's head pose belongs in
+            the camera, about the head's origin; this one is for animation files that pose the root.
+
+    Returns:
+        ``(..., V, 3)`` vertices and ``(..., 5, 3)`` posed joints (``JOINT_NAMES``), metres.
+    """
+    neck = rotation_6d_to_matrix(params.neck)
+    jaw = rotation_6d_to_matrix(params.jaw)
+    eyes = rotation_6d_to_matrix(params.eyes)
+    if root_rotation is None:
+        root_rotation = jnp.broadcast_to(jnp.eye(3, dtype=jaw.dtype), jaw.shape)
+    rotations = jnp.concatenate([jnp.stack([root_rotation, neck, jaw], axis=-3), eyes], axis=-3)
+
+    # The template is added with its own leading axes, so that no implicit rank promotion happens.
+    shape_offsets = blendshapes(model.shapedirs, params.shape)
+    shaped = shape_offsets + jnp.broadcast_to(model.v_template, shape_offsets.shape)
+    joints = jnp.einsum("jv,...vc->...jc", model.J_regressor, shaped)
+    posed = shaped + blendshapes(model.exprdirs, params.expression)
+    posed = posed + pose_correctives(model.posedirs, rotations)
+
+    world_rotations, posed_joints = joint_transforms(rotations, joints, model.parents)
+    vertices = skin(posed, model.weights, world_rotations, joints, posed_joints)
+    lids = jnp.einsum("...e,evc->...vc", params.eyelids, model.eyelids)
+    return vertices + lids, posed_joints

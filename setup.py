@@ -1,0 +1,46 @@
+"""One distribution with two packages: ``flame_jax`` (a head model) and ``n2f_jax`` (what sees an image)."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+CORE = [
+    "absl-py>=2.1",
+    "flax>=0.12",
+    "jax>=0.7",
+    "jaxtyping>=0.3",
+    "ml-collections>=1.0",
+    "numpy>=2.0",
+    "opencv-python>=4.10",
+    "optax>=0.2.5",
+    "orbax-checkpoint>=0.11.20",
+    "pillow>=11",
+    "safetensors>=0.5",
+    "scipy>=1.13",
+    "tensorboardX>=2.6",
+    "tqdm>=4.66",
+    "trimesh>=4.5",
+]
+FACE_MESH = ["ai-edge-litert>=2.0"]
+DEMO = [*FACE_MESH, "matplotlib>=3.9", "scikit-image>=0.24"]
+TEST = [*DEMO, "beartype>=0.19", "pytest>=8", "ruff>=0.9"]
+
+setup(
+    name="n2f-jax",
+    version=re.search(r'__version__ = "(.+?)"', (HERE / "n2f_jax/__init__.py").read_text())[1],
+    description="One photo to a FLAME head in one feed-forward pass, in JAX",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["flame_jax*", "n2f_jax*"]),
+    package_data={
+        "flame_jax": ["assets/*"],
+        "n2f_jax": ["frontends/assets/*", "models/assets/*", "models/assets/*/*"],
+    },
+    install_requires=CORE,
+    extras_require={"face-mesh": FACE_MESH, "demo": DEMO, "test": TEST},
+)

@@ -1,0 +1,21 @@
+"""JAX as strict as it gets: what these settings refuse is a bug here, even where users run without them."""
+
+import os
+
+# Two devices, so that whatever shards is tested sharded; set before JAX is imported.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture(scope="session")
+def open_head():
+    """The head model that ships with the package."""
+    import flame_jax
+
+    return flame_jax.load_open_head()
