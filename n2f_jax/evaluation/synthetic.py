@@ -1,0 +1,176 @@
+"""How good a network is on held-out synthetic heads: vertex errors after rigid alignment, camera errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+import flame_jax
+from flame_jax import FlameParams, HeadModel
+from n2f_jax.data.synthetic import Batch, SyntheticConfig, make_batch
+from n2f_jax.evaluation.alignment import apply_rigid, rigid_transform
+from n2f_jax.frontends.coarse_mesh import CoarseMesh
+from n2f_jax.geometry.camera import Camera, project
+from n2f_jax.models.n2fnet import N2FOutput, camera_from_output
+from n2f_jax.render import HeadTopology
+
+# Regions reported where the head model has them; the first is what heads are aligned on.
+REGIONS = ("face", "eyes", "nose", "mouth", "left_ear", "right_ear", "neck", "scalp")
+
+# Every evaluation draws from its own stream, so a training run never sees a held-out head, whatever its seed.
+_HELD_OUT_STREAM = 0x4E32464E
+
+Forward = Callable[[Any, Array, Array], N2FOutput]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Assets:
+    """The arrays that sampling and losses need beside the parameters; handed to jitted functions as arguments.
+
+    As arguments and not as constants, which would be copied into every compiled program.
+    """
+
+    model: HeadModel
+    topology: HeadTopology
+    coarse_mesh: CoarseMesh | None
+    metric: Any = None
+
+
+def held_out_key(seed: int, index: int | Array) -> PRNGKeyArray:
+    """Key of one batch of the held-out set."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _HELD_OUT_STREAM), index)
+
+
+def vertex_errors(
+    model: HeadModel, answer: Float[Array, "... V 3"], truth: Float[Array, "... V 3"]
+) -> dict[str, Float[Array, "..."]]:
+    """Mean vertex-to-vertex distance of each region in millimetres, the heads aligned rigidly on the face.
+
+    Rotation and translation only: a head that is too large is wrong. Any leading batch axes.
+    """
+    face = model.masks[REGIONS[0]]
+    rotation, translation = rigid_transform(answer[..., face, :], truth[..., face, :])
+    aligned = apply_rigid(answer, rotation, translation)
+    distance = 1000.0 * jnp.sqrt(jnp.sum((aligned - truth) ** 2, axis=-1))
+    return {
+        region: jnp.mean(distance[..., model.masks[region]], axis=-1)
+        for region in REGIONS
+        if region in model.masks
+    }
+
+
+def rotation_error_degrees(a: Float[Array, "... 3 3"], b: Float[Array, "... 3 3"]) -> Float[Array, "..."]:
+    """Angle between two rotations; from the chord ``‖A − B‖``, which keeps its digits at small angles."""
+    chord = jnp.sqrt(jnp.sum((a - b) ** 2, axis=(-2, -1)))
+    return (180.0 / math.pi) * 2.0 * jnp.arcsin(jnp.clip(chord / math.sqrt(8.0), 0.0, 1.0))
+
+
+def camera_errors(
+    landmarks_answer: Float[Array, "... 68 2"],
+    landmarks_truth: Float[Array, "... 68 2"],
+    camera_answer: Camera,
+    camera_truth: Camera,
+    size: int,
+) -> dict[str, Float[Array, "..."]]:
+    """Landmark error in per cent of the crop's side, and the rotation's in degrees."""
+    distance = jnp.sqrt(jnp.sum((landmarks_answer - landmarks_truth) ** 2, axis=-1))
+    return {
+        "landmarks_percent": jnp.mean(distance, axis=-1) * (100.0 / size),
+        "rotation_degrees": rotation_error_degrees(camera_answer.rotation, camera_truth.rotation),
+    }
+
+
+def batch_errors(
+    output: N2FOutput, batch: Batch, model: HeadModel, size: int
+) -> dict[str, Float[Array, "B"]]:
+    """Every error of every sample: ``<region>_mm``, ``mean_head_<region>_mm``, camera errors.
+
+    ``mean_head_…`` is the error of answering the mean head at rest to everything.
+    """
+    answer, _ = flame_jax.decode(model, output.flame_params())
+    truth, _ = flame_jax.decode(model, batch["params"])
+    mean, _ = flame_jax.decode(model, FlameParams.neutral(model, (1,)))
+    mean = jnp.broadcast_to(mean, truth.shape)
+    errors = {f"{region}_mm": value for region, value in vertex_errors(model, answer, truth).items()}
+    errors |= {f"mean_head_{r}_mm": value for r, value in vertex_errors(model, mean, truth).items()}
+    camera_truth: Camera = batch["camera"]
+    camera = camera_from_output(output, camera_truth.focal, camera_truth.principal_point, size)
+    landmarks = project(flame_jax.landmarks68(model, answer), camera)
+    return errors | camera_errors(landmarks, batch["landmarks_2d"], camera, camera_truth, size)
+
+
+def evaluate(
+    forward: Forward,
+    params: Any,
+    assets: Assets,
+    config: SyntheticConfig,
+    *,
+    num_heads: int = 1000,
+    batch_size: int = 50,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Means over ``num_heads`` held-out heads of everything that ``batch_errors`` names, and ``face_ratio``.
+
+    ``face_ratio`` is the face region's mean error over that of answering the mean head.
+
+    Args:
+        forward: ``forward(params, normals, mask) -> N2FOutput``.
+        params: the network's parameters.
+        assets: head model and what drawing needs.
+        config: the sampler; its ``front_end_share`` decides what the inputs are (0: full normals, 1: front end).
+        num_heads: at least 1; the last batch is cut.
+        batch_size: heads drawn at once.
+        seed: of the held-out set.
+    """
+
+    @jax.jit
+    def errors_of(params: Any, assets: Assets, index: Array) -> dict[str, Array]:
+        batch = make_batch(
+            held_out_key(seed, index),
+            assets.model,
+            assets.topology,
+            config,
+            batch_size,
+            coarse_mesh=assets.coarse_mesh,
+        )
+        output = forward(params, batch["normals"], batch["mask"])
+        return batch_errors(output, batch, assets.model, config.image_size)
+
+    parts = [
+        jax.device_get(errors_of(params, assets, jnp.asarray(index)))
+        for index in range(-(-num_heads // batch_size))
+    ]
+    result = {
+        name: float(np.mean(np.concatenate([part[name] for part in parts])[:num_heads])) for name in parts[0]
+    }
+    result["face_ratio"] = result["face_mm"] / result["mean_head_face_mm"]
+    return result
+
+
+def format_report(full: Mapping[str, float], front_end: Mapping[str, float] | None) -> str:
+    """The table that ``scripts/evaluate_synthetic.py`` prints."""
+    columns = [("mean head", full, "mean_head_"), ("full normals", full, "")]
+    if front_end is not None:
+        columns.append(("front-end normals", front_end, ""))
+    lines = ["vertex error, mm (rigid)" + "".join(f"{name:>20}" for name, _, _ in columns)]
+    for region in REGIONS:
+        if f"{region}_mm" in full:
+            values = "".join(f"{values[f'{prefix}{region}_mm']:>20.3f}" for _, values, prefix in columns)
+            lines.append(f"  {region:<22}{values}")
+    ratios = "".join(f"{values['face_ratio']:>20.3f}" for _, values, _ in columns[1:])
+    lines.append(f"{'face, over mean head':<24}{1.0:>20.3f}{ratios}")
+    for name, label in (
+        ("landmarks_percent", "landmarks, % of crop"),
+        ("rotation_degrees", "rotation, degrees"),
+    ):
+        values = "".join(f"{values[name]:>20.3f}" for _, values, _ in columns[1:])
+        lines.append(f"{label:<24}{'—':>20}{values}")
+    return "\n".join(lines)

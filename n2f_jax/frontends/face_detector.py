@@ -1,0 +1,133 @@
+"""Face detection with MediaPipe's two BlazeFace networks.
+
+Both are single-shot detectors: one score and 16 numbers an anchor — offset of the box centre, box width and
+height, then six keypoints (x, y), all in pixels of the network's input and, but for the size, relative to the
+anchor's centre. Anchors have no size of their own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+from n2f_jax.frontends.assets_cache import MEDIAPIPE, asset_path
+from n2f_jax.frontends.tflite import TfliteModel
+
+# Cells a side and anchors a cell of each feature map, in the order of the network's output.
+_SHORT_RANGE_GRIDS = ((16, 2), (8, 6))
+_FULL_RANGE_GRIDS = ((48, 1),)
+
+
+@dataclasses.dataclass(frozen=True)
+class Detection:
+    """A detected face, in pixels of the image (u = 0 is the left edge, pixel centres at +0.5).
+
+    Attributes:
+        box: ``(4,)`` u0, v0, u1, v1.
+        keypoints: ``(6, 2)`` right eye, left eye (the subject's), nose tip, mouth, right ear, left ear.
+        score: probability of a face.
+    """
+
+    box: np.ndarray
+    keypoints: np.ndarray
+    score: float
+
+
+class FaceDetector:
+    """Finds faces at any place and size: the full-range network and the short-range one, merged.
+
+    The full-range network finds small faces and some that the other misses; the short-range one is surer of
+    faces that fill the picture. Where neither finds any, the picture is tried again inside a wide border:
+    a face cut out tightly looks like none to either.
+
+    Args:
+        num_threads: threads of the interpreter.
+        min_score: detections below are dropped.
+
+    Raises:
+        AssetError: the networks are not in the cache.
+    """
+
+    def __init__(self, num_threads: int = 1, min_score: float = 0.5):
+        self.min_score = min_score
+        full = asset_path(MEDIAPIPE, "face_detection_full_range_sparse.tflite")
+        short = asset_path(MEDIAPIPE, "face_detection_short_range.tflite")
+        self._networks = (
+            (TfliteModel(full, num_threads), _anchors(_FULL_RANGE_GRIDS)),
+            (TfliteModel(short, num_threads), _anchors(_SHORT_RANGE_GRIDS)),
+        )
+
+    def __call__(self, image: np.ndarray) -> list[Detection]:
+        """Faces of one ``(H, W, 3)`` uint8 RGB image, best score first."""
+        for border in (0.0, 0.5):
+            found = [d for net, anchors in self._networks for d in self._run(net, anchors, image, border)]
+            if merged := _merge(found):
+                return merged
+        return []
+
+    def _run(
+        self, network: TfliteModel, anchors: np.ndarray, image: np.ndarray, border: float
+    ) -> list[Detection]:
+        size = network.input_size
+        height, width = image.shape[:2]
+        scale = size / (max(height, width) * (1 + 2 * border))
+        inner = (max(round(width * scale), 1), max(round(height * scale), 1))
+        offset = ((size - inner[0]) // 2, (size - inner[1]) // 2)
+        # Letterbox; black is −1 for these networks.
+        canvas = np.full((size, size, 3), -1.0, np.float32)
+        shrunk = cv2.resize(image, inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        canvas[offset[1] : offset[1] + inner[1], offset[0] : offset[0] + inner[0]] = shrunk / 127.5 - 1.0
+        outputs = network(canvas)
+        regression, logits = sorted(outputs, key=lambda array: -array.shape[-1])
+        scores = 1 / (1 + np.exp(-np.clip(logits[:, 0], -50, 50)))
+        keep = scores >= self.min_score
+        values = regression[keep].reshape(-1, 8, 2)
+        points = values + size * anchors[keep][:, None]
+        half = values[:, 1] / 2
+        corners = np.stack([points[:, 0] - half, points[:, 0] + half], axis=1)
+        to_image = np.array([width / inner[0], height / inner[1]])
+        corners = (corners - offset) * to_image
+        keypoints = (points[:, 2:] - offset) * to_image
+        return [
+            Detection(corners[i].ravel(), keypoints[i], float(score)) for i, score in enumerate(scores[keep])
+        ]
+
+
+def box_overlap(first: np.ndarray, second: np.ndarray) -> float:
+    """Intersection over union of two boxes u0, v0, u1, v1."""
+    low, high = np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])
+    shared = np.prod(np.clip(high - low, 0, None))
+    total = np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2]) - shared
+    return float(shared / total) if total > 0 else 0.0
+
+
+def _anchors(grids: tuple[tuple[int, int], ...]) -> np.ndarray:
+    """``(n, 2)`` anchor centres in [0, 1]: cell centres row by row, each repeated."""
+    centres = []
+    for cells, repeats in grids:
+        v, u = np.mgrid[:cells, :cells]
+        grid = (np.stack([u, v], axis=-1).reshape(-1, 2) + 0.5) / cells
+        centres.append(np.repeat(grid, repeats, axis=0))
+    return np.concatenate(centres)
+
+
+def _merge(detections: list[Detection], overlap: float = 0.3) -> list[Detection]:
+    """Non-maximum suppression that averages what overlaps, weighted by score: steadier than the best alone."""
+    left = sorted(detections, key=lambda detection: -detection.score)
+    merged = []
+    while left:
+        group = [d for d in left if box_overlap(left[0].box, d.box) > overlap] or left[:1]
+        chosen = {id(d) for d in group}
+        left = [d for d in left if id(d) not in chosen]
+        weights = np.array([d.score for d in group])
+        weights /= weights.sum()
+        merged.append(
+            Detection(
+                box=np.einsum("n,nk->k", weights, np.stack([d.box for d in group])),
+                keypoints=np.einsum("n,nkc->kc", weights, np.stack([d.keypoints for d in group])),
+                score=group[0].score,
+            )
+        )
+    return merged

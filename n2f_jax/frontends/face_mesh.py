@@ -1,0 +1,81 @@
+"""The free front end: MediaPipe's face mesh, drawn as a head-frame normal map."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+
+from n2f_jax.frontends.base import FrontendFace
+from n2f_jax.frontends.coarse_mesh import coarse_maps, load_coarse_mesh
+from n2f_jax.frontends.face_landmarks import FaceLandmarker, MeshedFace
+from n2f_jax.geometry.crop import Crop, landmark_crop
+
+
+class FaceMeshFrontend:
+    """Finds faces, cuts the paper's landmark box and draws normals and mask of the 468-point mesh there.
+
+    Not thread-safe: one object for each thread.
+
+    Args:
+        size: S, side of the maps in pixels; a checkpoint records what it was trained with.
+        crop_scale: side of the crop over the longer side of the 68 landmarks' box; likewise.
+        max_faces: keep only the largest; None keeps all.
+        num_threads: threads of the networks.
+        min_score: faces below are dropped.
+
+    Raises:
+        AssetError: the networks are not in the cache; the message says how to fetch them.
+        ImportError: ``ai-edge-litert`` is missing.
+    """
+
+    name = "face_mesh"
+
+    def __init__(
+        self,
+        size: int,
+        crop_scale: float,
+        max_faces: int | None = None,
+        num_threads: int = 1,
+        min_score: float = 0.5,
+    ):
+        if max_faces is not None and max_faces < 1:
+            raise ValueError(f"max_faces is at least 1 or None, not {max_faces}")
+        self.size = size
+        self.crop_scale = crop_scale
+        self.max_faces = max_faces
+        self._landmarker = FaceLandmarker(num_threads=num_threads, min_score=min_score)
+        self._ibug68 = load_coarse_mesh().ibug68
+
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> list[FrontendFace]:
+        """The faces of one upright RGB image, the largest first."""
+        return [self.face_maps(face) for face in self._landmarker(image)[: self.max_faces]]
+
+    def face_maps(self, face: MeshedFace) -> FrontendFace:
+        """Crop, normals and mask of one face whose points are known."""
+        landmarks = face.points[self._ibug68, :2]
+        crop = landmark_crop(landmarks, self.crop_scale)
+        normals, mask = _draw(points_in_crop(face.points, crop, self.size), size=self.size)
+        return FrontendFace(
+            normals=np.asarray(normals),
+            mask=np.asarray(mask),
+            crop=crop,
+            landmarks_68=landmarks,
+            score=face.score,
+            points_468=face.points,
+        )
+
+
+def points_in_crop(points: np.ndarray, crop: Crop, size: int) -> np.ndarray:
+    """``(n, 3)`` points of the original image in pixels of the crop; depth is scaled alike."""
+    scale = size / np.asarray(crop.side, np.float64)
+    shifted = points.astype(np.float64)
+    shifted[:, :2] -= np.asarray(crop.x0y0, np.float64)
+    return (shifted * scale).astype(np.float32)
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _draw(points, *, size: int):
+    return coarse_maps(points, size)

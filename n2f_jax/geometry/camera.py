@@ -1,0 +1,79 @@
+"""The pinhole camera: from the head frame to pixels.
+
+Conventions (one place, cited elsewhere): OpenCV's camera frame, x right, y down, z forward;
+``x_cam = R · x_head + t`` in metres; ``u = f · x / z + c`` in pixels, where u = 0 is the image's left edge and
+v = 0 its top edge, so pixel (row 0, column 0) has its centre at (0.5, 0.5). A head seen frontally has
+``R = diag(1, −1, −1)``: the subject's left (+x of the head frame) is at the right of the picture.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+# Head frame (y up, z out of the face) to the camera frame (y down, z forward) of a frontal face.
+FRONTAL = np.diag(np.array([1.0, -1.0, -1.0], np.float32))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """A pinhole camera with square pixels. A pytree; all fields share the same leading batch axes.
+
+    Attributes:
+        rotation: ``(..., 3, 3)`` R, head frame to camera frame.
+        translation: ``(..., 3)`` t, metres: where the head's origin lies in the camera frame.
+        focal: ``(...,)`` focal length in pixels.
+        principal_point: ``(..., 2)`` (c_u, c_v) in pixels from the image's top left corner.
+    """
+
+    rotation: Float[Array, "... 3 3"]
+    translation: Float[Array, "... 3"]
+    focal: Float[Array, "..."]
+    principal_point: Float[Array, "... 2"]
+
+
+def frontal_rotation(rotation: Float[Array, "... 3 3"]) -> Float[Array, "... 3 3"]:
+    """``R = R_φ · diag(1, −1, −1)``: the camera's rotation from the head pose R_φ (identity = frontal).
+
+    It is its own inverse: applied to R it gives R_φ back.
+    """
+    # Negating columns is exact, unlike a matrix product at reduced precision.
+    return rotation * jnp.broadcast_to(jnp.asarray([1.0, -1.0, -1.0], rotation.dtype), rotation.shape)
+
+
+def to_camera(points: Float[Array, "... N 3"], camera: Camera) -> Float[Array, "... N 3"]:
+    """Points of the head frame in the camera frame, ``R·x + t``; batch axes broadcast."""
+    batch = jnp.broadcast_shapes(points.shape[:-2], camera.rotation.shape[:-2])
+    points = jnp.broadcast_to(points, (*batch, *points.shape[-2:]))
+    rotation = jnp.broadcast_to(camera.rotation, (*batch, 3, 3))
+    translation = jnp.broadcast_to(camera.translation[..., None, :], points.shape)
+    rotated = jnp.einsum("...ni,...ji->...nj", points, rotation, precision=jax.lax.Precision.HIGHEST)
+    return rotated + translation
+
+
+def project_camera_points(points_cam: Float[Array, "... N 3"], camera: Camera) -> Float[Array, "... N 2"]:
+    """Pixels of points in the camera frame (only ``focal`` and ``principal_point`` are used)."""
+    focal = jnp.broadcast_to(camera.focal[..., None, None], (*points_cam.shape[:-1], 1))
+    center = jnp.broadcast_to(camera.principal_point[..., None, :], (*points_cam.shape[:-1], 2))
+    return focal * points_cam[..., :2] / points_cam[..., 2:] + center
+
+
+def project(points: Float[Array, "... N 3"], camera: Camera) -> Float[Array, "... N 2"]:
+    """Pixels (u, v) of points of the head frame. Points at depth 0 give inf; nothing is clipped."""
+    return project_camera_points(to_camera(points, camera), camera)
+
+
+def intrinsics_matrix(camera: Camera) -> Float[Array, "... 3 3"]:
+    """``K = [[f, 0, c_u], [0, f, c_v], [0, 0, 1]]`` in our pixels (u = 0 at the left edge).
+
+    OpenCV counts pixel centres as integers: its matrix has ``c − 0.5``.
+    """
+    zero, one = jnp.zeros_like(camera.focal), jnp.ones_like(camera.focal)
+    u, v = camera.principal_point[..., 0], camera.principal_point[..., 1]
+    rows = [camera.focal, zero, u, zero, camera.focal, v, zero, zero, one]
+    return jnp.stack(rows, axis=-1).reshape(*camera.focal.shape, 3, 3)

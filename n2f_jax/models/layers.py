@@ -1,0 +1,198 @@
+"""Building blocks shared by the backbone and the heads: attention, MLPs, normalisation, rotary tables.
+
+Parameters are float32; ``dtype`` is what is computed in. Normalisation statistics and the softmax stay
+float32 whatever ``dtype`` is, because bf16 has too few digits for either.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+# PyTorch's default; Flax's own is 1e-6.
+LAYER_NORM_EPSILON = 1e-5
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu_erf": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+}
+
+
+class Linear(nnx.Module):
+    """``x @ kernel + bias``, parameters float32; ``kernel`` is ``(in, out)``, Xavier-uniform unless told."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+        use_bias: bool = True,
+        kernel_init: nnx.Initializer | None = None,
+    ):
+        init = kernel_init or nnx.initializers.xavier_uniform()
+        self.dtype = dtype
+        self.kernel = nnx.Param(init(rngs.params(), (in_features, out_features), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((out_features,), jnp.float32)) if use_bias else None
+
+    def __call__(self, x: Float[Array, "... in"]) -> Float[Array, "... out"]:
+        y = x.astype(self.dtype) @ self.kernel[...].astype(self.dtype)
+        return y if self.bias is None else add_channels(y, self.bias[...])
+
+
+class LayerNorm(nnx.Module):
+    """LayerNorm over the channels with PyTorch's epsilon; two-pass variance, since the fast one cancels."""
+
+    def __init__(self, features: int):
+        self.scale = nnx.Param(jnp.ones((features,), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((features,), jnp.float32))
+
+    def __call__(self, x: Float[Array, "... width"]) -> Float[Array, "... width"]:
+        wide = x.astype(jnp.float32)
+        centred = wide - wide.mean(axis=-1, keepdims=True)
+        variance = jnp.square(centred).mean(axis=-1, keepdims=True)
+        normal = centred * jax.lax.rsqrt(variance + LAYER_NORM_EPSILON)
+        return add_channels(times_channels(normal, self.scale[...]), self.bias[...]).astype(x.dtype)
+
+
+def add_channels(x: Float[Array, "... width"], values: Float[Array, " width"]) -> Float[Array, "... width"]:
+    """``x + values`` along the last axis, in x's dtype."""
+    return x + jnp.expand_dims(values.astype(x.dtype), tuple(range(x.ndim - 1)))
+
+
+def times_channels(x: Float[Array, "... width"], values: Float[Array, " width"]) -> Float[Array, "... width"]:
+    """``x · values`` along the last axis, in x's dtype."""
+    return x * jnp.expand_dims(values.astype(x.dtype), tuple(range(x.ndim - 1)))
+
+
+class Constant(nnx.Variable):
+    """An array that is saved and converted with the parameters but is never trained."""
+
+
+class RotaryPositions(nnx.Module):
+    """DINOv3's rotary position embedding of a patch grid.
+
+    Patch centres ``(i + 0.5) / rows`` and ``(j + 0.5) / columns`` are mapped to [−1, 1], so any grid spans
+    the same angles; an angle is ``2π · coordinate / period``. The periods are a loadable constant, because
+    Meta's files hold them rounded to bf16 while others recompute them in float32.
+
+    Args:
+        head_dim: channels of one attention head, a multiple of 4.
+        base: periods run from 1 up to (not including) ``base``: ``base^(2k / (head_dim / 2))``.
+    """
+
+    def __init__(self, head_dim: int, base: float = 100.0):
+        if head_dim % 4:
+            raise ValueError(f"rotary positions need a head size that is a multiple of 4, got {head_dim}")
+        exponent = jnp.arange(head_dim // 4, dtype=jnp.float32) * (2.0 / (head_dim // 2))
+        self.periods = Constant(jnp.float32(base) ** exponent)
+
+    def __call__(
+        self, rows: int, columns: int, prefix: int
+    ) -> tuple[Float[Array, "N half"], Float[Array, "N half"]]:
+        """Cosines and sines for ``prefix`` tokens without a position (angle 0), then the patches row by row.
+
+        The first half of the channels turns with y, the second with x; channel c is paired with
+        ``c + head_dim / 2`` (rotate-half), so half of the table is all that is needed.
+        """
+        periods = jax.lax.stop_gradient(self.periods[...])
+        y = 2.0 * (jnp.arange(rows, dtype=jnp.float32) + 0.5) / rows - 1.0
+        x = 2.0 * (jnp.arange(columns, dtype=jnp.float32) + 0.5) / columns - 1.0
+        grid = jnp.stack(jnp.meshgrid(y, x, indexing="ij"), axis=-1).reshape(rows * columns, 2, 1)
+        angles = (2.0 * jnp.pi * grid / periods[None, None, :]).reshape(rows * columns, -1)
+        angles = jnp.pad(angles, ((prefix, 0), (0, 0)))
+        return jnp.cos(angles), jnp.sin(angles)
+
+
+def rotate(
+    x: Float[Array, "B N heads head_dim"], cos: Float[Array, "N half"], sin: Float[Array, "N half"]
+) -> Float[Array, "B N heads head_dim"]:
+    """Turns each channel pair ``(c, c + half)`` by its token's angle."""
+    first, second = jnp.split(x, 2, axis=-1)
+    cos = cos[None, :, None, :].astype(x.dtype)
+    sin = sin[None, :, None, :].astype(x.dtype)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention; query, key and value are separate parameters and one matrix product."""
+
+    def __init__(self, width: int, num_heads: int, *, key_bias: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
+        if width % num_heads:
+            raise ValueError(f"width {width} does not split into {num_heads} heads")
+        self.num_heads = num_heads
+        self.query = Linear(width, width, dtype=dtype, rngs=rngs)
+        self.key = Linear(width, width, use_bias=key_bias, dtype=dtype, rngs=rngs)
+        self.value = Linear(width, width, dtype=dtype, rngs=rngs)
+        self.output = Linear(width, width, dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self,
+        x: Float[Array, "B N width"],
+        rotary: tuple[Float[Array, "N half"], Float[Array, "N half"]] | None = None,
+    ) -> Float[Array, "B N width"]:
+        batch, tokens, width = x.shape
+        split = (batch, tokens, self.num_heads, width // self.num_heads)
+        query = self.query(x).reshape(split)
+        key = self.key(x).reshape(split)
+        value = self.value(x).reshape(split)
+        if rotary is not None:
+            query, key = rotate(query, *rotary), rotate(key, *rotary)
+        mixed = attend(query, key, value)
+        return self.output(mixed.reshape(batch, tokens, width))
+
+
+def attend(
+    query: Float[Array, "B N heads head_dim"],
+    key: Float[Array, "B M heads head_dim"],
+    value: Float[Array, "B M heads head_dim"],
+) -> Float[Array, "B N heads head_dim"]:
+    """Scaled dot-product attention; the softmax is float32."""
+    scores = jnp.einsum(
+        "bnhd,bmhd->bhnm", query * query.shape[-1] ** -0.5, key, preferred_element_type=jnp.float32
+    )
+    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    return jnp.einsum("bhnm,bmhd->bnhd", weights, value)
+
+
+class Mlp(nnx.Module):
+    """``down(act(up(x)))``."""
+
+    def __init__(self, width: int, hidden: int, *, activation: str, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.activation = ACTIVATIONS[activation]
+        self.up = Linear(width, hidden, dtype=dtype, rngs=rngs)
+        self.down = Linear(hidden, width, dtype=dtype, rngs=rngs)
+
+    def hidden(self, x: Float[Array, "... width"]) -> Float[Array, "... hidden"]:
+        return self.activation(self.up(x))
+
+    def __call__(self, x: Float[Array, "... width"]) -> Float[Array, "... width"]:
+        return self.down(self.hidden(x))
+
+
+class GatedMlp(nnx.Module):
+    """SwiGLU, ``down(silu(gate(x)) · up(x))``: the MLP of DINOv3 S+ and H+."""
+
+    def __init__(self, width: int, hidden: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.gate = Linear(width, hidden, dtype=dtype, rngs=rngs)
+        self.up = Linear(width, hidden, dtype=dtype, rngs=rngs)
+        self.down = Linear(hidden, width, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "... width"]) -> Float[Array, "... width"]:
+        return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
+
+
+class LayerScale(nnx.Module):
+    """A learned gain per channel on a residual branch."""
+
+    def __init__(self, features: int, init: float):
+        self.gamma = nnx.Param(jnp.full((features,), init, jnp.float32))
+
+    def __call__(self, x: Float[Array, "B N width"]) -> Float[Array, "B N width"]:
+        return times_channels(x, self.gamma[...])

@@ -1,0 +1,255 @@
+"""N2FNet: masked normal map → FLAME parameters and a camera, in one pass.
+
+A DINOv3 backbone gives patch tokens; two modules of one structure, each a transformer encoder layer, mean
+pooling and an MLP, regress the FLAME parameters and the camera (paper, "FLAME module", "Camera module").
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from flame_jax.params import FlameParams
+from flame_jax.rotations import IDENTITY_6D, rotation_6d_to_matrix
+from n2f_jax.geometry.camera import Camera, frontal_rotation
+from n2f_jax.models.dinov3 import DinoV3, DinoV3Config, dinov3_config
+from n2f_jax.models.layers import Attention, LayerNorm, Linear, Mlp
+
+Parameterization = Literal["uvs", "translation"]
+
+
+@dataclasses.dataclass(frozen=True)
+class N2FNetConfig:
+    """The network's sizes and the choices that the paper leaves open.
+
+    Attributes:
+        backbone: the DINOv3 backbone; its ``dtype`` and ``remat`` hold for the heads too.
+        input_size: side in pixels of the crop that the network is trained on.
+        num_shape: shape coefficients β, those of the head model.
+        num_expression: expression coefficients ψ.
+        head_num_heads: attention heads of each module's encoder layer (paper: 16 at width 1024).
+        head_mlp_ratio: hidden channels of its feed-forward part over the width (paper: 4).
+        head_norm: ``'pre'`` normalises before attention and feed-forward part and once after pooling, as the
+            backbone does; ``'post'`` is PyTorch's ``TransformerEncoderLayer`` as it comes. Open in the paper;
+            pre-norm stands a learning rate of 1e-3 without a long warm-up.
+        regressor_layers: hidden layers, as wide as the tokens, of the MLP after pooling. Open in the paper;
+            one makes the regression of the pooled feature nonlinear at little cost.
+        camera_parameterization: ``'uvs'`` predicts (u, v, s) (see ``camera_from_output``); ``'translation'``
+            the translation itself, which tokens of a crop do not determine.
+        camera_mean: what the camera module says before training, (u, v, s) or the translation in metres. s is
+            the log of the crop's width in metres: e^−1.55 = 0.21.
+    """
+
+    backbone: DinoV3Config = dataclasses.field(default_factory=lambda: dinov3_config("L"))
+    input_size: int = 256
+    num_shape: int = 300
+    num_expression: int = 100
+    head_num_heads: int = 16
+    head_mlp_ratio: int = 4
+    head_norm: Literal["pre", "post"] = "pre"
+    regressor_layers: int = 1
+    camera_parameterization: Parameterization = "uvs"
+    camera_mean: tuple[float, float, float] | None = None
+
+    def resolved_camera_mean(self) -> tuple[float, float, float]:
+        if self.camera_mean is not None:
+            return self.camera_mean
+        return (0.5, 0.5, -1.55) if self.camera_parameterization == "uvs" else (0.0, 0.0, 1.0)
+
+
+def n2fnet_config(variant: str = "L", **changes) -> N2FNetConfig:
+    """The network around a named backbone; ``'tiny'`` is the small default (128² input, 64 patch tokens).
+
+    Args:
+        variant: ``S``, ``S+``, ``B``, ``L``, ``H+`` or ``tiny``.
+        **changes: fields to replace, of the network or (any other name) of its backbone.
+    """
+    own = {field.name for field in dataclasses.fields(N2FNetConfig)}
+    backbone = dinov3_config(variant, **{k: v for k, v in changes.items() if k not in own})
+    defaults = {"backbone": backbone}
+    if variant == "tiny":
+        defaults["input_size"] = 128
+    if variant != "L":
+        # 16 heads of 64 channels at the paper's width; narrower tokens keep the 64.
+        defaults["head_num_heads"] = max(1, backbone.width // 64)
+    return N2FNetConfig(**(defaults | {k: v for k, v in changes.items() if k in own}))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class N2FOutput:
+    """What the network says of a batch of crops; float32.
+
+    Attributes:
+        shape: β.
+        expression: ψ.
+        jaw: θ, jaw rotation as 6D (first two rows).
+        eyelids: γ, left then right.
+        camera_rotation_6d: 6D of ``R_φ``: the identity is a frontal face.
+        camera_position: (u, v, s), or the translation in metres (see ``camera_from_output``).
+        camera_parameterization: which of the two (static).
+    """
+
+    shape: Float[Array, "B S"]
+    expression: Float[Array, "B E"]
+    jaw: Float[Array, "B 6"]
+    eyelids: Float[Array, "B 2"]
+    camera_rotation_6d: Float[Array, "B 6"]
+    camera_position: Float[Array, "B 3"]
+    camera_parameterization: Parameterization = dataclasses.field(default="uvs", metadata={"static": True})
+
+    @property
+    def camera_uvs(self) -> Float[Array, "B 3"]:
+        """``camera_position`` as (u, v, s).
+
+        Raises:
+            AttributeError: the network predicts the translation.
+        """
+        if self.camera_parameterization != "uvs":
+            raise AttributeError(f"this network's camera is a {self.camera_parameterization}, not (u, v, s)")
+        return self.camera_position
+
+    def flame_params(self) -> FlameParams:
+        """The FLAME parameters, neck and eyes at rest (the camera holds the head's pose)."""
+        batch = self.shape.shape[:-1]
+        identity = jnp.asarray(IDENTITY_6D, self.shape.dtype)
+        return FlameParams(
+            shape=self.shape,
+            expression=self.expression,
+            jaw=self.jaw,
+            eyelids=self.eyelids,
+            neck=jnp.broadcast_to(identity, (*batch, 6)),
+            eyes=jnp.broadcast_to(identity, (*batch, 2, 6)),
+        )
+
+
+class RegressionModule(nnx.Module):
+    """Tokens → one vector: encoder layer, mean over the tokens, MLP, residual on a given mean.
+
+    The MLP's last layer starts at zero, so an untrained network answers ``mean`` exactly.
+    """
+
+    def __init__(self, config: N2FNetConfig, mean: tuple[float, ...], *, rngs: nnx.Rngs):
+        width, dtype = config.backbone.width, jnp.dtype(config.backbone.dtype)
+        self.norm_first = config.head_norm == "pre"
+        self.mean = tuple(mean)
+        self.norm1 = LayerNorm(width)
+        self.attention = Attention(width, config.head_num_heads, key_bias=True, dtype=dtype, rngs=rngs)
+        self.norm2 = LayerNorm(width)
+        self.feed_forward = Mlp(
+            width,
+            config.head_mlp_ratio * width,
+            activation=f"gelu_{config.backbone.gelu}",
+            dtype=dtype,
+            rngs=rngs,
+        )
+        if self.norm_first:
+            self.pool_norm = LayerNorm(width)
+        self.activation = self.feed_forward.activation
+        self.hidden = nnx.List(
+            [Linear(width, width, dtype=dtype, rngs=rngs) for _ in range(config.regressor_layers)]
+        )
+        # The answer is float32: coefficients of 300 directions sum up to a shape.
+        self.output = Linear(
+            width, len(mean), kernel_init=nnx.initializers.zeros_init(), dtype=jnp.dtype("float32"), rngs=rngs
+        )
+
+    def pool(self, tokens: Float[Array, "B N width"]) -> Float[Array, "B width"]:
+        """The encoder layer and the mean over its tokens: the paper's f."""
+        if self.norm_first:
+            x = tokens + self.attention(self.norm1(tokens))
+            hidden = self.feed_forward.hidden(self.norm2(x))
+            # The mean commutes with the last, linear layer: pooling first saves its product on every token.
+            pooled = x.mean(axis=1) + self.feed_forward.down(hidden.mean(axis=1))
+            return self.pool_norm(pooled)
+        x = self.norm1(tokens + self.attention(tokens))
+        return self.norm2(x + self.feed_forward(x)).mean(axis=1)
+
+    def __call__(self, tokens: Float[Array, "B N width"]) -> Float[Array, "B out"]:
+        x = self.pool(tokens)
+        for layer in self.hidden:
+            x = self.activation(layer(x))
+        return self.output(x) + jnp.asarray(self.mean, jnp.float32)[None, :]
+
+
+class N2FNet(nnx.Module):
+    """The whole network. ``backbone``, ``flame`` and ``camera`` are the groups that are trained or frozen."""
+
+    def __init__(self, config: N2FNetConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        identity = tuple(float(x) for x in IDENTITY_6D)
+        zeros = (0.0,) * (config.num_shape + config.num_expression)
+        self.backbone = DinoV3(config.backbone, rngs=rngs)
+        self.flame = RegressionModule(config, (*zeros, *identity, 0.0, 0.0), rngs=rngs)
+        self.camera = RegressionModule(config, (*identity, *config.resolved_camera_mean()), rngs=rngs)
+
+    def tokens(
+        self, normals: Float[Array, "B H W C"], mask: Float[Array, "B H W"]
+    ) -> Float[Array, "B N width"]:
+        """Patch tokens T of ``N_face = N ⊙ S_face``; normals lie in [−1, 1] and are not standardised."""
+        return self.backbone.patch_tokens(normals * mask[..., None])
+
+    def __call__(self, normals: Float[Array, "B H W C"], mask: Float[Array, "B H W"]) -> N2FOutput:
+        """FLAME parameters and camera of a batch of crops.
+
+        Args:
+            normals: unit normals in [−1, 1] (or UV, or both, by ``config.backbone.channels``); any sides that
+                are multiples of the patch size, ``config.input_size`` being what was trained.
+            mask: 1 on the face, 0 elsewhere; ones leave the map as it is.
+        """
+        tokens = self.tokens(normals, mask)
+        return self.heads(tokens)
+
+    def heads(self, tokens: Float[Array, "B N width"]) -> N2FOutput:
+        """Both modules on patch tokens."""
+        config = self.config
+        cuts = [config.num_shape, config.num_shape + config.num_expression]
+        cuts.append(cuts[-1] + 6)
+        shape, expression, jaw, eyelids = jnp.split(self.flame(tokens), cuts, axis=-1)
+        rotation, position = jnp.split(self.camera(tokens), [6], axis=-1)
+        return N2FOutput(shape, expression, jaw, eyelids, rotation, position, config.camera_parameterization)
+
+
+def camera_from_output(
+    output: N2FOutput,
+    focal: Float[Array, "..."],
+    principal_point: Float[Array, "... 2"],
+    size: float,
+) -> Camera:
+    """The crop's camera from the network's answer.
+
+    With (u, v, s): the head's origin lies at ``size·(u, v)`` in the crop and the crop is ``e^s`` metres wide
+    at its depth, so ``t_z = (f / size)·e^s`` and ``t_xy = (size·(u, v) − c)·t_z / f``. The same numbers hold
+    for a crop of any pixel size.
+
+    Args:
+        output: the network's answer.
+        focal: focal length of the crop's camera f*, in pixels of the crop; broadcasts against the batch.
+        principal_point: the crop's principal point c*, in pixels of the crop.
+        size: side of the crop in pixels.
+    """
+    batch = output.camera_position.shape[:-1]
+    focal = jnp.broadcast_to(jnp.asarray(focal, jnp.float32), batch)
+    principal_point = jnp.broadcast_to(jnp.asarray(principal_point, jnp.float32), (*batch, 2))
+    rotation = frontal_rotation(rotation_6d_to_matrix(output.camera_rotation_6d))
+    if output.camera_parameterization == "translation":
+        translation = output.camera_position
+    else:
+        uv, s = output.camera_position[..., :2], output.camera_position[..., 2]
+        # t_z / f, which is finite whatever the focal length.
+        metres_per_pixel = jnp.exp(s) / size
+        xy = (size * uv - principal_point) * metres_per_pixel[..., None]
+        translation = jnp.concatenate([xy, (focal * metres_per_pixel)[..., None]], axis=-1)
+    return Camera(rotation, translation, focal, principal_point)
+
+
+def uvs_from_camera(camera: Camera, size: float) -> Float[Array, "... 3"]:
+    """(u, v, s) of a crop's camera: the inverse of ``camera_from_output``."""
+    metres_per_pixel = camera.translation[..., 2] / camera.focal
+    uv = camera.translation[..., :2] / metres_per_pixel[..., None] + camera.principal_point
+    return jnp.concatenate([uv / size, jnp.log(metres_per_pixel * size)[..., None]], axis=-1)

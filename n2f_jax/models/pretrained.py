@@ -1,0 +1,335 @@
+"""A trained network as a folder: ``config.json`` and ``model.safetensors``. No pickles.
+
+``config.json`` says all that is needed to use the weights: the network's sizes, the head model that its
+coefficients belong to, how the input is prepared, and the weights' sha256. Loading checks each of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from safetensors import SafetensorError, safe_open
+from safetensors.flax import save as save_tensors
+
+from flame_jax.model import HeadModel
+from n2f_jax.export.atomic import atomic_path
+from n2f_jax.models.dinov3 import DinoV3Config
+from n2f_jax.models.n2fnet import N2FNet, N2FNetConfig
+from n2f_jax.models.parameters import flatten, from_dict, map_with_path, to_dict
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+FORMAT = "n2f-jax/n2fnet"
+FORMAT_VERSION = 1
+
+# What gives the coefficients their meaning. UV, landmarks and region masks do not: a file may lack them.
+_HEAD_ARRAYS = (
+    "v_template",
+    "shapedirs",
+    "exprdirs",
+    "posedirs",
+    "eyelids",
+    "J_regressor",
+    "weights",
+    "faces",
+)
+
+
+class PretrainedError(ValueError):
+    """A folder cannot be used; the message says which file and why."""
+
+
+class HeadModelMismatch(PretrainedError):
+    """The weights belong to another head model; the message lists what differs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadModelIdentity:
+    """Which head model a network was trained for.
+
+    Attributes:
+        name: what the model calls itself.
+        num_vertices, num_faces, num_shape, num_expression: its sizes.
+        sha256: hash of each array that gives the coefficients their meaning.
+    """
+
+    name: str
+    num_vertices: int
+    num_faces: int
+    num_shape: int
+    num_expression: int
+    sha256: Mapping[str, str]
+
+    @classmethod
+    def of(cls, model: HeadModel) -> HeadModelIdentity:
+        """The identity of a head model in memory. Floats are hashed as float32, indices as int32."""
+        return cls(
+            name=model.name,
+            num_vertices=model.num_vertices,
+            num_faces=model.num_faces,
+            num_shape=model.num_shape,
+            num_expression=model.num_expression,
+            sha256={name: _array_sha256(getattr(model, name)) for name in _HEAD_ARRAYS},
+        )
+
+    def differences(self, other: HeadModelIdentity) -> list[str]:
+        """What differs between two identities, in words; empty if they are the same head."""
+        found = [
+            f"{field}: {getattr(self, field)} against {getattr(other, field)}"
+            for field in ("num_vertices", "num_faces", "num_shape", "num_expression")
+            if getattr(self, field) != getattr(other, field)
+        ]
+        arrays = [name for name in _HEAD_ARRAYS if self.sha256.get(name) != other.sha256.get(name)]
+        if arrays:
+            found.append(f"the values of {', '.join(arrays)}")
+        if found and self.name != other.name:
+            found.insert(0, f"name: {self.name!r} against {other.name!r}")
+        return found
+
+
+def _array_sha256(array: Any) -> str:
+    host = np.asarray(jax.device_get(array))
+    kind = "<i4" if np.issubdtype(host.dtype, np.integer) else "<f4"
+    host = np.ascontiguousarray(host.astype(kind))
+    digest = hashlib.sha256(repr(host.shape).encode())
+    digest.update(host.data)
+    return digest.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSpec:
+    """How the network's input is made from a face; what inference has to repeat.
+
+    Attributes:
+        size: side of the square crop in pixels.
+        crop_scale: side of the crop over the larger side of the box of the 68 landmarks.
+        normal_frame: ``'head'`` or ``'camera'``.
+        channels: what the channels hold: ``'normals'``, ``'uv'`` or ``'uv+normals'``.
+        mask: what the mask covers.
+        masked: whether the input is multiplied by the mask (the paper's S_face) or left as it is.
+        preprocessing: value range and everything else, in words.
+    """
+
+    size: int
+    crop_scale: float
+    normal_frame: Literal["head", "camera"] = "head"
+    channels: Literal["normals", "uv", "uv+normals"] = "normals"
+    mask: str = "visible face region, eyeballs and inner mouth, depth-tested against the whole head"
+    masked: bool = True
+    preprocessing: str = "values in [-1, 1] as they are, no mean or deviation; zero outside the mask"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """A loaded folder.
+
+    Attributes:
+        network: the network, float32 parameters.
+        config: its configuration.
+        inputs: how its input is prepared.
+        head_model: which head model its coefficients belong to.
+        notes: whatever was saved with it about its training.
+    """
+
+    network: N2FNet
+    config: N2FNetConfig
+    inputs: InputSpec
+    head_model: HeadModelIdentity
+    notes: Mapping[str, Any]
+
+
+def save_pretrained(
+    folder: str | Path,
+    network: N2FNet | Mapping[str, Any],
+    config: N2FNetConfig,
+    *,
+    head_model: HeadModel | HeadModelIdentity,
+    inputs: InputSpec,
+    notes: Mapping[str, Any] | None = None,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+) -> Path:
+    """Writes a network to a folder (made if needed). The same network gives the same bytes.
+
+    Each file appears whole or not at all, and ``config.json``, which holds the weights' hash, comes last: a
+    run that is killed in between leaves a folder that refuses to load rather than one that loads wrong.
+
+    Args:
+        folder: where to.
+        network: the module, or its parameters as a nested dict.
+        config: its configuration.
+        head_model: the head model it was trained for.
+        inputs: how its input is prepared.
+        notes: JSON values to keep with it: training steps, data, figures.
+        dtype: of the matrices in the file. With ``'bfloat16'`` vectors (norms, biases, LayerScale, rotary
+            periods) and tokens stay float32: they are small and rounding them costs accuracy.
+
+    Returns:
+        The folder.
+
+    Raises:
+        PretrainedError: config, head model and input do not agree, or the parameters are not the config's.
+    """
+    if dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"dtype must be 'float32' or 'bfloat16', not {dtype!r}")
+    identity = head_model if isinstance(head_model, HeadModelIdentity) else HeadModelIdentity.of(head_model)
+    _check_agreement(config, identity, inputs)
+    tree = to_dict(network) if isinstance(network, nnx.Module) else network
+    try:
+        from_dict(_abstract(config), tree)
+    except ValueError as error:
+        raise PretrainedError(str(error)) from error
+
+    def stored(path: str, leaf: Any) -> Any:
+        matrix = path.endswith("/kernel")
+        return jnp.asarray(leaf, jnp.dtype(dtype) if matrix else jnp.float32)
+
+    weights = save_tensors(flatten(map_with_path(stored, tree)))
+    description = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "network": dataclasses.asdict(config),
+        "inputs": dataclasses.asdict(inputs),
+        "head_model": {**dataclasses.asdict(identity), "sha256": dict(identity.sha256)},
+        "weights": {
+            "file": WEIGHTS_FILE,
+            "dtype": dtype,
+            "bytes": len(weights),
+            "sha256": hashlib.sha256(weights).hexdigest(),
+        },
+        "notes": dict(notes or {}),
+    }
+    # Encoded first, so that notes which are not JSON fail before anything is overwritten.
+    text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / WEIGHTS_FILE) as path:
+        path.write_bytes(weights)
+    with atomic_path(folder / CONFIG_FILE) as path:
+        path.write_text(text, encoding="utf-8")
+    return folder
+
+
+def from_pretrained(folder: str | Path, head_model: HeadModel | None = None) -> Pretrained:
+    """Reads a folder written by ``save_pretrained``.
+
+    Args:
+        folder: the folder.
+        head_model: the head model that the coefficients will be decoded with; checked against the one the
+            network was trained for. None leaves the check to the caller (``Pretrained.head_model``).
+
+    Raises:
+        FileNotFoundError: the folder or one of its files is missing.
+        HeadModelMismatch: the head model is another one; the message says what differs.
+        PretrainedError: a file is truncated, damaged, of another format, or does not fit the configuration.
+    """
+    folder = Path(folder)
+    description = _read_description(folder)
+    try:
+        config = config_from_dict(description["network"])
+        inputs = InputSpec(**description["inputs"])
+        identity = HeadModelIdentity(**description["head_model"])
+        expected = description["weights"]
+        file, sha256, size = expected["file"], expected["sha256"], expected["bytes"]
+    except (KeyError, TypeError) as error:
+        raise PretrainedError(f"{folder / CONFIG_FILE}: missing or unknown field: {error}") from error
+    if head_model is not None:
+        check_head_model(identity, head_model, folder)
+    _check_agreement(config, identity, inputs)
+
+    path = folder / file
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; {CONFIG_FILE} names it as the weights")
+    found = path.stat().st_size
+    if found != size:
+        raise PretrainedError(f"{path} has {found} bytes, {CONFIG_FILE} says {size}: truncated or replaced")
+    with path.open("rb") as weights:
+        if hashlib.file_digest(weights, "sha256").hexdigest() != sha256:
+            raise PretrainedError(f"{path} is damaged: its sha256 is not the one in {CONFIG_FILE}")
+    try:
+        with safe_open(path, framework="flax") as tensors:
+            tree = {name: tensors.get_tensor(name).astype(jnp.float32) for name in tensors.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError) as error:
+        raise PretrainedError(f"{path} is not a safetensors file: {error}") from error
+    try:
+        network = from_dict(_abstract(config), tree)
+    except ValueError as error:
+        raise PretrainedError(f"{path}: {error}") from error
+    return Pretrained(network, config, inputs, identity, description.get("notes", {}))
+
+
+def check_head_model(trained_for: HeadModelIdentity, model: HeadModel, source: str | Path) -> None:
+    """Raises unless ``model`` is the head model that a network was trained for.
+
+    Args:
+        trained_for: from the network's folder.
+        model: the head model at hand.
+        source: where the network comes from, for the message.
+
+    Raises:
+        HeadModelMismatch: something differs; the message says what.
+    """
+    differences = trained_for.differences(HeadModelIdentity.of(model))
+    if differences:
+        raise HeadModelMismatch(
+            f"{source} was trained for the head model {trained_for.name!r}, not for this one "
+            f"({model.name!r}). What differs (trained for, against this one):\n  " + "\n  ".join(differences)
+        )
+
+
+def config_from_dict(values: Mapping[str, Any]) -> N2FNetConfig:
+    """A network's configuration from ``dataclasses.asdict`` of one, as JSON gives it back.
+
+    Raises:
+        TypeError: an unknown field.
+    """
+    values = dict(values)
+    values["backbone"] = DinoV3Config(**values["backbone"])
+    if values.get("camera_mean") is not None:
+        values["camera_mean"] = tuple(values["camera_mean"])
+    return N2FNetConfig(**values)
+
+
+def _abstract(config: N2FNetConfig) -> N2FNet:
+    return nnx.eval_shape(lambda: N2FNet(config, rngs=nnx.Rngs(0)))
+
+
+def _check_agreement(config: N2FNetConfig, identity: HeadModelIdentity, inputs: InputSpec) -> None:
+    channels = {"normals": 3, "uv": 2, "uv+normals": 5}.get(inputs.channels)
+    pairs = [
+        ("shape coefficients", config.num_shape, identity.num_shape, "head model"),
+        ("expression coefficients", config.num_expression, identity.num_expression, "head model"),
+        ("pixels along the input's side", config.input_size, inputs.size, "input description"),
+        ("input channels", config.backbone.channels, channels, "input description"),
+    ]
+    wrong = [f"{what}: the network has {a}, the {b_name} {b}" for what, a, b, b_name in pairs if a != b]
+    if wrong:
+        raise PretrainedError("; ".join(wrong))
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG_FILE
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; a saved network has {CONFIG_FILE} and {WEIGHTS_FILE}")
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise PretrainedError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise PretrainedError(f"{path} does not describe a network of ours (no format {FORMAT!r})")
+    if description.get("format_version") != FORMAT_VERSION:
+        raise PretrainedError(
+            f"{path} has format version {description.get('format_version')}; "
+            f"this program reads {FORMAT_VERSION}"
+        )
+    return description

@@ -1,0 +1,1 @@
+"""Builds the free head model, ``flame_jax/assets/open_head.npz``, from MakeHuman's CC0 data."""

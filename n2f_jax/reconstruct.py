@@ -1,0 +1,469 @@
+"""From photographs to heads: load once, then jit-compiled batches.
+
+>>> reconstructor = Reconstructor.from_pretrained()
+>>> (heads,) = reconstructor.reconstruct([image])  # image: (H, W, 3) uint8 RGB
+>>> heads[0].vertices, heads[0].rotation, heads[0].intrinsics
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+import flame_jax
+from flame_jax import FlameParams, HeadModel
+from flame_jax.rotations import matrix_to_axis_angle, rotation_6d_to_matrix
+from n2f_jax.fitting.camera import align_camera, rotation_to_z
+from n2f_jax.frontends.coarse_mesh import NUM_POINTS, load_coarse_mesh
+from n2f_jax.geometry import Camera, Crop
+from n2f_jax.head import Head, project_points
+from n2f_jax.models.n2fnet import camera_from_output
+from n2f_jax.models.pretrained import HeadModelIdentity, Pretrained, from_pretrained
+
+Alignment = Literal["network", "landmarks"]
+ALIGNMENTS: tuple[Alignment, ...] = ("network", "landmarks")
+DEFAULT_ALIGNMENT: Alignment = "landmarks"
+DEFAULT_CHECKPOINT = Path(__file__).parent / "models" / "assets" / "default"
+DEFAULT_FOCAL = 1.2  # times the longer side: 45° across, where neither user nor EXIF says better
+NUM_INNER = 51  # landmarks 17 … 67: they are places on the skin, the contour is not
+
+
+class DetectedFace(Protocol):
+    """What a front end gives for one face (``n2f_jax.frontends``)."""
+
+    normals: np.ndarray
+    mask: np.ndarray
+    crop: Crop
+    landmarks_68: np.ndarray | None
+    points_468: np.ndarray | None
+    score: float
+
+
+class FrontEnd(Protocol):
+    """RGB image → faces, the largest first."""
+
+    name: str
+
+    def __call__(self, image: np.ndarray) -> Sequence[DetectedFace]: ...
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class BatchResult:
+    """What the compiled stage gives for a batch of B crops. A pytree.
+
+    Attributes:
+        params: FLAME parameters.
+        camera: of the crop; rotation and translation are also those of the original image.
+        vertices: ``(B, V, 3)`` head frame, metres.
+        landmarks: ``(B, 68, 3)`` head frame, with the contour that the camera sees.
+    """
+
+    params: FlameParams
+    camera: Camera
+    vertices: Float[Array, "B V 3"]
+    landmarks: Float[Array, "B 68 3"]
+
+
+def resolve_focal(
+    image_size: tuple[int, int], given: float | None = None, exif: float | None = None
+) -> tuple[float, str]:
+    """Focal length in pixels and where it came from: what the user gave, else EXIF, else 1.2·max(H, W).
+
+    Raises:
+        ValueError: a given focal length that is not a positive number.
+    """
+    if given is not None:
+        if not (np.isfinite(given) and given > 0):
+            raise ValueError(f"a focal length is a positive number of pixels, not {given}")
+        return float(given), "given"
+    if exif is not None:
+        return float(exif), "exif"
+    return DEFAULT_FOCAL * max(image_size), "default"
+
+
+class Reconstructor:
+    """Normal maps, or photographs, to heads.
+
+    Attributes:
+        head_model: what the coefficients are decoded with.
+        inputs: how the network's input is prepared.
+    """
+
+    def __init__(
+        self,
+        pretrained: Pretrained,
+        head_model: HeadModel,
+        frontend: FrontEnd | None = None,
+        *,
+        alignment: Alignment = DEFAULT_ALIGNMENT,
+        batch_size: int = 8,
+        name: str = "",
+    ):
+        """Use ``from_pretrained`` unless the parts are already at hand.
+
+        Args:
+            pretrained: the network with its input description.
+            head_model: the head model it was trained for.
+            frontend: photographs to normal maps; None if only ``from_maps`` is used.
+            alignment: ``'network'``: the camera is the network's. ``'landmarks'``: its pose is then moved by
+                Levenberg–Marquardt until the mesh's inner 51 landmarks, and the points of the face mesh where
+                they are embedded in the head model, lie on the front end's.
+            batch_size: faces per call of the compiled stage. Batches are padded to 1 or to this, so there are
+                at most two compilations.
+            name: of the checkpoint, for the record.
+
+        Raises:
+            HeadModelMismatch: the network was trained for another head model.
+            ValueError: an unknown alignment, a batch size below 1, or a head model without landmarks.
+        """
+        from n2f_jax.models.pretrained import check_head_model
+
+        if alignment not in ALIGNMENTS:
+            raise ValueError(f"alignment is one of {', '.join(ALIGNMENTS)}, not {alignment!r}")
+        if batch_size < 1:
+            raise ValueError(f"a batch holds at least one face, not {batch_size}")
+        if head_model.landmarks is None:
+            raise ValueError(f"head model {head_model.name!r} has no landmark embedding")
+        check_head_model(pretrained.head_model, head_model, name or "the network")
+        self.head_model = head_model
+        self.inputs = pretrained.inputs
+        self.frontend = frontend
+        self.alignment = alignment
+        self.batch_size = batch_size
+        self.checkpoint = name
+        self.checkpoint_sha256 = _parameters_sha256(pretrained)
+        self.head_model_sha256 = _identity_sha256(pretrained.head_model)
+        self._faces = np.asarray(head_model.faces)
+        self._embedding = _face_mesh_embedding(head_model)
+        self._graph, self._state = nnx.split(pretrained.network)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path | None = None,
+        head_model: HeadModel | str | Path | None = None,
+        frontend: FrontEnd | Literal["face_mesh"] | None = "face_mesh",
+        **options: Any,
+    ) -> Reconstructor:
+        """Loads a checkpoint, its head model and a front end.
+
+        Args:
+            path: a folder written by ``save_pretrained``; None for the checkpoint that ships.
+            head_model: a model, the path of one (``.npz``), or None for the free one that ships.
+            frontend: a front end, ``'face_mesh'``, or None if only ``from_maps`` is used.
+            **options: ``alignment``, ``batch_size``.
+
+        Raises:
+            FileNotFoundError, PretrainedError, HeadModelError: a part is missing, broken or does not fit.
+        """
+        path = Path(path) if path is not None else DEFAULT_CHECKPOINT
+        if head_model is None:
+            head_model = flame_jax.load_open_head()
+        elif not isinstance(head_model, HeadModel):
+            head_model = flame_jax.load_head_model(head_model)
+        pretrained = from_pretrained(path, head_model)
+        if isinstance(frontend, str):
+            frontend = make_frontend(frontend, pretrained)
+        return cls(pretrained, head_model, frontend, name=path.name, **options)
+
+    def detect(self, image: np.ndarray) -> list[DetectedFace]:
+        """The front end on one ``(H, W, 3)`` uint8 RGB image: its faces, the largest first."""
+        if self.frontend is None:
+            raise ValueError("this reconstructor has no front end; use from_maps, or load one with it")
+        image = np.asarray(image)
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"an image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
+        return sorted(self.frontend(image), key=lambda face: -float(face.crop.side))
+
+    def reconstruct(
+        self,
+        images: Sequence[np.ndarray],
+        focals: Sequence[float | None] | None = None,
+        max_faces: int | None = None,
+    ) -> list[list[Head]]:
+        """Heads of every image, the largest first; an empty list where no face was found.
+
+        Args:
+            images: ``(H, W, 3)`` uint8 RGB, upright.
+            focals: focal length of each in pixels; None for 1.2·max(H, W).
+            max_faces: of each image; None for all.
+        """
+        focals = [None] * len(images) if focals is None else focals
+        faces, owners = [], []
+        for index, image in enumerate(images):
+            found = self.detect(image)[:max_faces]
+            faces += found
+            owners += [index] * len(found)
+        heads: list[list[Head]] = [[] for _ in images]
+        sizes = [images[owner].shape[:2] for owner in owners]
+        lengths = [resolve_focal(images[owner].shape[:2], focals[owner]) for owner in owners]
+        for owner, head in zip(owners, self.from_faces(faces, sizes, lengths), strict=True):
+            heads[owner].append(head)
+        return heads
+
+    def from_faces(
+        self,
+        faces: Sequence[DetectedFace],
+        image_sizes: Sequence[tuple[int, int]],
+        focals: Sequence[tuple[float, str]],
+    ) -> list[Head]:
+        """Heads from what a front end found.
+
+        Args:
+            faces: of any images.
+            image_sizes: (height, width) of each face's image.
+            focals: focal length in pixels of each face's image and where it came from (``resolve_focal``).
+        """
+        name = getattr(self.frontend, "name", "maps")
+        heads = []
+        for start in range(0, len(faces), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            heads += self._batch(faces[part], image_sizes[part], focals[part], name)
+        return heads
+
+    def from_maps(
+        self,
+        normals: Float[np.ndarray, "B S S 3"],
+        masks: Float[np.ndarray, "B S S"],
+        crops: Sequence[Crop],
+        image_sizes: Sequence[tuple[int, int]],
+        focals: Sequence[float | None] | None = None,
+        landmarks: Sequence[np.ndarray] | None = None,
+    ) -> list[Head]:
+        """Heads from precomputed normal maps.
+
+        Args:
+            normals: unit normals in the frame that the checkpoint wants (``inputs.normal_frame``).
+            masks: 1 on the face.
+            crops: the square of the original image that each map shows.
+            image_sizes: (height, width) of each original image.
+            focals: in original pixels; None for 1.2·max(H, W).
+            landmarks: ``(68, 2)`` each, original pixels. Without them the camera is the network's.
+        """
+        count = len(normals)
+        focals = [None] * count if focals is None else focals
+        faces = [
+            _Maps(normals[i], masks[i], crops[i], None if landmarks is None else landmarks[i])
+            for i in range(count)
+        ]
+        lengths = [resolve_focal(size, focal) for size, focal in zip(image_sizes, focals, strict=True)]
+        return self.from_faces(faces, image_sizes, lengths)
+
+    def infer(
+        self,
+        normals: Float[Array, "B S S 3"],
+        masks: Float[Array, "B S S"],
+        focal: Float[Array, "B"],
+        principal_point: Float[Array, "B 2"],
+        landmarks: Float[Array, "B 68 2"],
+        points: Float[Array, "B 468 2"],
+    ) -> BatchResult:
+        """The compiled stage alone, on arrays of crops; compiled anew for each batch size.
+
+        Args:
+            normals: ``S = inputs.size``.
+            masks: 1 on the face.
+            focal: of the crop's camera, crop pixels.
+            principal_point: of the crop's camera, crop pixels.
+            landmarks: crop pixels; NaN where there are none.
+            points: the face mesh's points, crop pixels; NaN where there are none. With neither, or with
+                ``alignment='network'``, the camera is the network's.
+        """
+        return _infer(
+            self._graph,
+            self._state,
+            self.head_model,
+            self._embedding,
+            normals,
+            masks,
+            focal,
+            principal_point,
+            landmarks,
+            points,
+            size=self.inputs.size,
+            alignment=self.alignment,
+        )
+
+    def _batch(self, faces, image_sizes, focals, frontend: str) -> list[Head]:
+        count, size = len(faces), self.inputs.size
+        padded = 1 if count == 1 else self.batch_size
+        rows = [*range(count), *[0] * (padded - count)]  # padding repeats the first face
+
+        normals = np.stack([faces[i].normals for i in rows]).astype(np.float32)
+        masks = np.stack([faces[i].mask for i in rows]).astype(np.float32)
+        if normals.shape[1:] != (size, size, 3) or masks.shape[1:] != (size, size):
+            raise ValueError(f"the network takes maps of {size} pixels, got {normals.shape} {masks.shape}")
+        x0y0 = np.array([np.asarray(faces[i].crop.x0y0) for i in rows], np.float32)
+        side = np.array([float(faces[i].crop.side) for i in rows], np.float32)
+        centres = np.array([image_sizes[i][::-1] for i in rows], np.float32) / 2
+        lengths = np.array([focals[i][0] for i in rows], np.float32)
+        nowhere = np.full((68, 2), np.nan, np.float32)
+        landmarks = [nowhere if faces[i].landmarks_68 is None else faces[i].landmarks_68 for i in rows]
+        empty = np.full((NUM_POINTS, 3), np.nan, np.float32)
+        points = [empty if faces[i].points_468 is None else faces[i].points_468 for i in rows]
+
+        scale = size / side
+
+        def to_crop(pixels: np.ndarray) -> jax.Array:
+            return jnp.asarray(scale[:, None, None] * (pixels - x0y0[:, None]), jnp.float32)
+
+        result = self.infer(
+            jnp.asarray(normals),
+            jnp.asarray(masks),
+            jnp.asarray(scale * lengths),
+            jnp.asarray(scale[:, None] * (centres - x0y0)),
+            to_crop(np.stack(landmarks)),
+            to_crop(np.stack(points)[..., :2]),
+        )
+        result = jax.device_get(result)
+        jaw = np.asarray(matrix_to_axis_angle(rotation_6d_to_matrix(jnp.asarray(result.params.jaw))))
+
+        heads = []
+        for i in range(count):
+            focal, source = focals[i]
+            height, width = image_sizes[i]
+            intrinsics = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], np.float64)
+            rotation, translation = result.camera.rotation[i], result.camera.translation[i]
+            in_camera = result.landmarks[i].astype(np.float64) @ rotation.T + translation
+            found = faces[i].points_468
+            heads.append(
+                Head(
+                    vertices=result.vertices[i],
+                    faces=self._faces,
+                    rotation=rotation,
+                    translation=translation,
+                    intrinsics=intrinsics,
+                    landmarks_2d=project_points(in_camera, intrinsics).astype(np.float32),
+                    landmarks_3d=result.landmarks[i],
+                    shape=result.params.shape[i],
+                    expression=result.params.expression[i],
+                    jaw_pose=jaw[i],
+                    eyelids=result.params.eyelids[i],
+                    head_model=self.head_model.name,
+                    head_model_sha256=self.head_model_sha256,
+                    focal_source=source,
+                    alignment=self._alignment_of(landmarks[i]),
+                    image_size=(int(height), int(width)),
+                    crop=np.array([*x0y0[i], side[i]], np.float32),
+                    input_normals=normals[i],
+                    input_mask=masks[i],
+                    frontend=frontend,
+                    frontend_score=float(faces[i].score),
+                    frontend_landmarks=np.asarray(landmarks[i], np.float32),
+                    frontend_points=np.zeros((0, 3), np.float32) if found is None else np.asarray(found),
+                    checkpoint=self.checkpoint,
+                )
+            )
+        return heads
+
+    def _alignment_of(self, landmarks: np.ndarray) -> Alignment:
+        return self.alignment if np.isfinite(landmarks[-NUM_INNER:]).any() else "network"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Maps:
+    """A precomputed face, in a front end's clothes."""
+
+    normals: np.ndarray
+    mask: np.ndarray
+    crop: Crop
+    landmarks_68: np.ndarray | None
+    points_468: np.ndarray | None = None
+    score: float = float("nan")
+
+
+@functools.partial(jax.jit, static_argnames=("graph", "size", "alignment"))
+def _infer(
+    graph,
+    state,
+    model,
+    embedding,
+    normals,
+    masks,
+    focal,
+    principal_point,
+    landmarks,
+    points,
+    *,
+    size,
+    alignment,
+):
+    network = nnx.merge(graph, state)
+    output = network(normals, masks)
+    params = output.flame_params()
+    vertices, _ = flame_jax.decode(model, params)
+    camera = camera_from_output(output, focal, principal_point, size)
+    if alignment == "landmarks":
+        anchors = flame_jax.landmarks68(model, vertices)[:, -NUM_INNER:]
+        targets, weights = landmarks[:, -NUM_INNER:], jnp.full(NUM_INNER, 1 / NUM_INNER)
+        if embedding is not None:
+            count = points.shape[1]
+            mesh = flame_jax.points_on_mesh(vertices, model.faces, *embedding)
+            anchors, targets = jnp.concatenate([anchors, mesh], 1), jnp.concatenate([targets, points], 1)
+            weights = jnp.concatenate([weights, jnp.full(count, 1 / count)])
+        align = jax.vmap(align_camera, in_axes=(0, 0, 0, None))
+        camera = align(anchors, targets, camera, weights)
+    # The outline is that of the view along the ray to the head, which need not be the optical axis.
+    seen = jax.vmap(rotation_to_z)(camera.translation) @ camera.rotation
+    yaw = flame_jax.yaw_from_rotation(jnp.asarray([1.0, -1.0, -1.0])[None, :, None] * seen)
+    return BatchResult(params, camera, vertices, flame_jax.landmarks68(model, vertices, yaw))
+
+
+def make_frontend(name: str, pretrained: Pretrained) -> FrontEnd:
+    """The named front end, set up as a checkpoint's input description asks.
+
+    Raises:
+        ValueError: an unknown name, or a checkpoint whose input the front end cannot give.
+    """
+    if name != "face_mesh":
+        raise ValueError(f"no front end named {name!r}; there is 'face_mesh'")
+    inputs = pretrained.inputs
+    if inputs.channels != "normals" or inputs.normal_frame != "head":
+        raise ValueError(
+            f"the face_mesh front end gives head-frame normals; the checkpoint wants {inputs.channels} "
+            f"in the {inputs.normal_frame} frame"
+        )
+    from n2f_jax.frontends.face_mesh import FaceMeshFrontend  # needs OpenCV and ai-edge-litert
+
+    return FaceMeshFrontend(size=inputs.size, crop_scale=inputs.crop_scale)
+
+
+def _face_mesh_embedding(model: HeadModel) -> tuple[jax.Array, jax.Array] | None:
+    """Triangles and barycentrics of the face mesh's points, if they were embedded in this head model.
+
+    They were if they give the points that the asset holds.
+    """
+    mesh = load_coarse_mesh()
+    triangles = np.asarray(mesh.embedding_faces)
+    if triangles.max() >= model.num_faces:
+        return None
+    corners = np.asarray(model.v_template)[np.asarray(model.faces)[triangles]]
+    points = np.einsum("nkc,nk->nc", corners, np.asarray(mesh.embedding_barycentric))
+    if not np.allclose(points, np.asarray(mesh.reference), atol=1e-4):
+        return None
+    return jnp.asarray(triangles), jnp.asarray(mesh.embedding_barycentric)
+
+
+def _parameters_sha256(pretrained: Pretrained) -> str:
+    """Of the network's parameters as loaded: two checkpoints of one name are told apart."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(nnx.state(pretrained.network)):
+        digest.update(np.ascontiguousarray(jax.device_get(leaf)).data)
+    return digest.hexdigest()
+
+
+def _identity_sha256(identity: HeadModelIdentity) -> str:
+    """One hash over the hashes of a head model's arrays."""
+    lines = "".join(f"{name} {identity.sha256[name]}\n" for name in sorted(identity.sha256))
+    return hashlib.sha256(lines.encode()).hexdigest()

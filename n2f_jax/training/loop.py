@@ -1,0 +1,198 @@
+"""The training loop: resume, step, validate, save, stop when asked, write the best network."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import ml_collections
+from tqdm import tqdm
+
+from n2f_jax.models.parameters import flatten
+from n2f_jax.models.pretrained import InputSpec, save_pretrained
+from n2f_jax.training import setup
+from n2f_jax.training.checkpoints import Checkpoints
+from n2f_jax.training.metric_log import MetricLog
+from n2f_jax.training.optimizers import assign_groups, build_optimizer, group_table
+from n2f_jax.training.step import (
+    Objective,
+    best_params,
+    initial_state,
+    make_train_step,
+    make_validation,
+    record_best,
+)
+
+# EX_TEMPFAIL of sysexits.h: stopped by a signal with everything saved; start the same command again to go on.
+EXIT_RESUME_ME = 75
+
+CHECKPOINTS = "checkpoints"
+BEST = "best"
+
+_log = logging.getLogger(__name__)
+
+
+class NotFiniteError(FloatingPointError):
+    """A loss or gradient was not finite; the message names the step and the terms."""
+
+
+class _StopRequest:
+    """Remembers SIGTERM or SIGINT, so that the loop ends between two steps."""
+
+    def __init__(self) -> None:
+        self.name = ""
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        def handle(number: int, _frame: object) -> None:
+            self.name = signal.Signals(number).name
+
+        previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
+    """Runs one stage to its end, from where the run's folder says it is.
+
+    The folder holds ``config.json`` (as resolved), ``checkpoints/``, ``metrics.jsonl``, ``tensorboard/`` and, at
+    the end, ``best/``: the network of the best validation as ``n2f_jax.models.pretrained`` reads it.
+
+    Args:
+        config: of ``configs/stage1.py`` or ``configs/stage2.py``.
+        workdir: the run's folder; made if missing, gone on with if it holds a run of the same config.
+
+    Returns:
+        0, or ``EXIT_RESUME_ME`` if a signal stopped the run.
+
+    Raises:
+        SetupError: the settings contradict each other, or a file is missing.
+        NotFiniteError: a loss or gradient was not finite.
+    """
+    workdir = Path(workdir)
+    model = setup.load_model(config)
+    setup.check(config, model)
+    network, sampler = setup.model_config(config.model), setup.sampler_config(config.data)
+    steps = setup.num_steps(config)
+    params = setup.initial_params(config, model)
+    groups = assign_groups([tuple(row) for row in config.optimizer.groups], list(flatten(params)))
+    optimizer, schedules = build_optimizer(config.optimizer, groups, steps)
+    assets = setup.build_assets(config, model)
+    workdir.mkdir(parents=True, exist_ok=True)
+    setup.save_resolved(config, workdir)
+    print(group_table(groups, params, config.optimizer.rates), flush=True)
+
+    objective = Objective(network, sampler, setup.loss_config(config), config.batch_size)
+    train_step = make_train_step(objective, optimizer, groups, config.seed)
+    validate = make_validation(
+        objective, config.validation.num_heads, config.validation.batch_size, config.validation.seed
+    )
+    state = initial_state(params, optimizer, groups)
+    del params
+    checkpoints = Checkpoints(
+        workdir / CHECKPOINTS, save_every=config.checkpoint.every, keep=config.checkpoint.keep
+    )
+    start = 0
+    restored = checkpoints.restore(state)
+    if restored is not None:
+        start, state = restored
+        print(f"goes on from step {start} of {steps}", flush=True)
+    log = MetricLog(workdir, start)
+    stop = _StopRequest()
+    try:
+        with stop.listening(), tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True) as bar:
+            ticks, tick_step = time.perf_counter(), start
+            for step in range(start + 1, steps + 1):
+                state, metrics = train_step(state, assets)
+                bar.update()
+                if step % config.log_every == 0 or step == steps:
+                    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+                    _stop_if_not_finite(state, values, objective, assets, config.seed)
+                    log.write(step, "train", values)
+                    now = time.perf_counter()
+                    rate = (step - tick_step) * config.batch_size / (now - ticks)
+                    ticks, tick_step = now, step
+                    rates = {
+                        f"rate/{group}": float(schedule(step - 1)) for group, schedule in schedules.items()
+                    }
+                    log.scalars(step, {"images_per_second": rate, **rates})
+                    bar.set_postfix_str(f"loss {values['loss']:.4g}, {rate:.0f} images/s", refresh=False)
+                if step % config.validation.every == 0 or step == steps:
+                    values = validate(state["params"], assets)
+                    state = record_best(state, groups, values[config.validation.best_by])
+                    log.write(step, "validation", values)
+                    tqdm.write(_validation_line(step, values), file=sys.stdout)
+                    ticks, tick_step = time.perf_counter(), step  # validation is not training time
+                checkpoints.save(step, state, force=step == steps)
+                if stop.name and step < steps:
+                    checkpoints.save(step, state, force=True)
+                    checkpoints.wait()
+                    print(
+                        f"{stop.name}: saved at step {step}; the same command goes on from there", flush=True
+                    )
+                    return EXIT_RESUME_ME
+    finally:
+        checkpoints.close()
+        log.close()
+    _write_best(config, state, groups, network, sampler, model, workdir)
+    return 0
+
+
+def _stop_if_not_finite(state, values, objective, assets, seed) -> None:
+    """Raises if a step since the last look was not finite; nothing has been updated since that step."""
+    stopped_at = int(state["stopped_at"])
+    if stopped_at < 0:
+        return
+    # The parameters are still those that met that step's batch: compute it again, to say what went wrong.
+    batch = objective.batch(jax.random.fold_in(jax.random.key(seed), stopped_at), assets)
+    output = objective.forward(state["params"], batch["normals"], batch["mask"])
+    loss, terms = objective.loss(output, batch, assets)
+    found = {"loss": float(loss)} | {name: float(value) for name, value in terms.items()}
+    bad = [name for name, value in found.items() if not abs(value) < float("inf")]
+    what = "not finite: " + ", ".join(bad) if bad else "the loss is finite, its gradient is not"
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+    raise NotFiniteError(f"step {stopped_at + 1}: {what} ({shown})")
+
+
+def _validation_line(step: int, values: dict[str, float]) -> str:
+    return (
+        f"step {step}: validation loss {values['loss']:.4g}, face {values['face_mm']:.3f} mm "
+        f"({values['face_ratio']:.3f} of the mean head's), landmarks {values['landmarks_percent']:.2f} %, "
+        f"rotation {values['rotation_degrees']:.2f}°"
+    )
+
+
+def _write_best(config, state, groups, network, sampler, model, workdir: Path) -> None:
+    best = state["best"]
+    path = workdir / BEST
+    save_pretrained(
+        path,
+        best_params(state, groups),
+        network,
+        head_model=model,
+        inputs=InputSpec(
+            size=network.input_size, crop_scale=sampler.crop_scale, normal_frame=sampler.normal_frame
+        ),
+        notes={
+            "objective": config.objective,
+            "steps": setup.num_steps(config),
+            "batch_size": config.batch_size,
+            "front_end_share": sampler.front_end_share,
+            "best_step": int(best["step"]),
+            f"best_{config.validation.best_by}": float(best["metric"]),
+        },
+        dtype=config.save_dtype,
+    )
+    print(
+        f"best: step {int(best['step'])}, {config.validation.best_by} {float(best['metric']):.4g} → {path}",
+        flush=True,
+    )

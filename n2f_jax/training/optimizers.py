@@ -1,0 +1,174 @@
+"""Learning-rate groups by an ordered table of path patterns, and the optimiser built from them.
+
+The first pattern that matches a parameter's whole path decides; a parameter that none matches is an error
+which names it. The group ``frozen`` takes no gradient and is never written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from n2f_jax.models.parameters import flatten, unflatten
+
+FROZEN = "frozen"
+
+Table = Sequence[tuple[str, str]]
+Flat = dict[str, Any]
+
+
+def assign_groups(table: Table, paths: Sequence[str]) -> dict[str, str]:
+    """Path → group, by the first pattern of ``table`` that matches the whole path.
+
+    Raises:
+        ValueError: paths that no pattern matches (all are named), or a pattern that decides no path, which is
+            a misspelling more often than not.
+    """
+    compiled = [(re.compile(pattern), group) for pattern, group in table]
+    groups: dict[str, str] = {}
+    used = [False] * len(compiled)
+    unmatched = []
+    for path in paths:
+        for index, (pattern, group) in enumerate(compiled):
+            if pattern.fullmatch(path):
+                groups[path] = group
+                used[index] = True
+                break
+        else:
+            unmatched.append(path)
+    if unmatched:
+        raise ValueError("no learning-rate group matches:\n  " + "\n  ".join(unmatched))
+    idle = [pattern for (pattern, _), was_used in zip(table, used, strict=True) if not was_used]
+    if idle:
+        raise ValueError("these patterns of the learning-rate table decide no parameter: " + ", ".join(idle))
+    return groups
+
+
+def group_table(groups: Mapping[str, str], params: Mapping[str, Any], rates: Mapping[str, float]) -> str:
+    """The groups as lines of text: name, peak learning rate, tensors, numbers."""
+    flat = flatten(params)
+    lines = [f"{'group':<18}{'peak rate':>12}{'tensors':>10}{'numbers':>14}"]
+    for group in sorted(set(groups.values())):
+        members = [path for path in groups if groups[path] == group]
+        rate = "—" if group == FROZEN else f"{rates[group]:g}"
+        numbers = sum(flat[path].size for path in members)
+        lines.append(f"{group:<18}{rate:>12}{len(members):>10}{numbers:>14,}")
+    total = sum(leaf.size for leaf in flat.values())
+    lines.append(f"{'all':<18}{'':>12}{len(flat):>10}{total:>14,}")
+    return "\n".join(lines)
+
+
+def warmup_cosine(
+    peak: float, *, steps: int, warmup_steps: int, final_fraction: float = 0.0
+) -> optax.Schedule:
+    """Linear from 0 to ``peak`` over ``warmup_steps``, then a cosine to ``peak·final_fraction`` at ``steps``."""
+    if not 0 <= warmup_steps < steps:
+        raise ValueError(f"warm-up takes {warmup_steps} of {steps} steps; it must be shorter than the run")
+
+    def schedule(count: Array) -> Float[Array, ""]:
+        step = jnp.asarray(count, jnp.float32)
+        # The first step already moves: rate (1/warm-up)·peak, not 0.
+        rising = (step + 1.0) / max(warmup_steps, 1)
+        progress = jnp.clip((step - warmup_steps) / (steps - warmup_steps), 0.0, 1.0)
+        falling = final_fraction + (1.0 - final_fraction) * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+        return peak * jnp.where(step < warmup_steps, rising, falling)
+
+    return schedule
+
+
+def build_optimizer(
+    config: Any, groups: Mapping[str, str], steps: int
+) -> tuple[optax.GradientTransformation, dict[str, optax.Schedule]]:
+    """Adam per group, frozen parameters set to zero, one gradient clip over everything that is trained.
+
+    Args:
+        config: fields ``rates`` (group → peak rate), ``b1``, ``b2``, ``eps``, ``weight_decay`` (decoupled, on
+            tensors of two or more axes; 0 is plain Adam), ``clip_norm`` (0 is off), ``warmup_steps``,
+            ``final_fraction``.
+        groups: path → group, of every parameter.
+        steps: length of the run.
+
+    Returns:
+        A transformation of flat dicts path → array, and each group's schedule.
+
+    Raises:
+        ValueError: a group has no rate.
+    """
+    trained = sorted(set(groups.values()) - {FROZEN})
+    missing = [group for group in trained if group not in config.rates]
+    if missing:
+        raise ValueError(f"no learning rate for group {', '.join(missing)}")
+    schedules = {
+        group: warmup_cosine(
+            float(config.rates[group]),
+            steps=steps,
+            warmup_steps=int(config.warmup_steps),
+            final_fraction=float(config.final_fraction),
+        )
+        for group in trained
+    }
+
+    def adam(schedule: optax.Schedule) -> optax.GradientTransformation:
+        decay = lambda tree: jax.tree.map(lambda leaf: leaf.ndim >= 2, tree)  # noqa: E731
+        return optax.chain(
+            optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps),
+            optax.add_decayed_weights(config.weight_decay, mask=decay)
+            if config.weight_decay
+            else optax.identity(),
+            optax.scale_by_learning_rate(schedule),
+        )
+
+    transforms: dict[str, optax.GradientTransformation] = {
+        group: adam(schedule) for group, schedule in schedules.items()
+    }
+    transforms[FROZEN] = optax.set_to_zero()
+    partitioned = optax.partition(transforms, dict(groups))
+    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
+    return optax.chain(clip, partitioned), schedules
+
+
+def split_frozen(params: Mapping[str, Any], groups: Mapping[str, str]) -> tuple[Flat, Flat]:
+    """Trained and frozen leaves as flat dicts, so that gradients are taken of the trained ones alone."""
+    flat = flatten(params)
+    trained = {path: leaf for path, leaf in flat.items() if groups[path] != FROZEN}
+    frozen = {path: leaf for path, leaf in flat.items() if groups[path] == FROZEN}
+    return trained, frozen
+
+
+def merge_frozen(trained: Flat, frozen: Flat) -> dict[str, Any]:
+    """The nested dict again."""
+    return unflatten(trained | frozen)
+
+
+def apply_gradients(
+    optimizer: optax.GradientTransformation,
+    gradients: Flat,
+    opt_state: optax.OptState,
+    params: Mapping[str, Any],
+    groups: Mapping[str, str],
+) -> tuple[dict[str, Any], optax.OptState]:
+    """One update. Frozen leaves are handed through untouched: adding a zero would still turn −0 into +0.
+
+    Args:
+        optimizer: from ``build_optimizer``.
+        gradients: of the trained leaves, flat.
+        opt_state: its state.
+        params: all parameters, nested.
+        groups: path → group.
+    """
+    flat = flatten(params)
+    full = {
+        path: gradients[path] if path in gradients else jnp.zeros_like(leaf) for path, leaf in flat.items()
+    }
+    updates, opt_state = optimizer.update(full, opt_state, flat)
+    new = {
+        path: leaf if groups[path] == FROZEN else leaf + updates[path].astype(leaf.dtype)
+        for path, leaf in flat.items()
+    }
+    return unflatten(new), opt_state

@@ -1,0 +1,225 @@
+"""From a config to what a run needs: checked settings, head model, network, learning-rate groups."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+from flax import nnx
+
+import flame_jax
+from flame_jax import HeadModel
+from n2f_jax.data.synthetic import SyntheticConfig
+from n2f_jax.evaluation.synthetic import Assets
+from n2f_jax.frontends.coarse_mesh import load_coarse_mesh
+from n2f_jax.models.dinov3 import DinoV3Config
+from n2f_jax.models.n2fnet import N2FNet, N2FNetConfig
+from n2f_jax.models.parameters import Tree, to_dict
+from n2f_jax.models.pretrained import PretrainedError, from_pretrained
+from n2f_jax.render import HeadTopology
+from n2f_jax.training.losses import ParameterLossConfig, RenderLossConfig, coefficient_metric
+
+RESOLVED_CONFIG = "config.json"
+
+
+class SetupError(ValueError):
+    """A run that cannot start as asked; the message says what to change."""
+
+
+def as_config_dict(config: Any) -> ml_collections.ConfigDict:
+    """A dataclass (nested ones too) as a ``ConfigDict``, for the files under ``configs/``."""
+    return ml_collections.ConfigDict(
+        {
+            field.name: as_config_dict(value) if dataclasses.is_dataclass(value) else value
+            for field in dataclasses.fields(config)
+            for value in [getattr(config, field.name)]
+        }
+    )
+
+
+def _fields(section: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The section's values, lists as tuples (dataclasses here are hashable)."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in section.items()}
+
+
+def model_config(section: ml_collections.ConfigDict) -> N2FNetConfig:
+    values = _fields(section)
+    return N2FNetConfig(**(values | {"backbone": DinoV3Config(**_fields(section.backbone))}))
+
+
+def sampler_config(section: ml_collections.ConfigDict) -> SyntheticConfig:
+    return SyntheticConfig(**_fields(section))
+
+
+def loss_config(config: ml_collections.ConfigDict) -> ParameterLossConfig | RenderLossConfig:
+    kind = {"parameters": ParameterLossConfig, "render": RenderLossConfig}
+    if config.objective not in kind:
+        raise SetupError(f"objective is {config.objective!r}; there are {', '.join(kind)}")
+    return kind[config.objective](**_fields(config.loss))
+
+
+def num_steps(config: ml_collections.ConfigDict) -> int:
+    """This stage's steps: its share of the total."""
+    return round(config.total_steps * config.stage_share)
+
+
+def load_model(config: ml_collections.ConfigDict) -> HeadModel:
+    """The head model that the config names; the open head for an empty path."""
+    return flame_jax.load_head_model(config.head_model) if config.head_model else flame_jax.load_open_head()
+
+
+def check(config: ml_collections.ConfigDict, model: HeadModel) -> None:
+    """Refuses settings that contradict each other or the head model.
+
+    Raises:
+        SetupError: naming the fields.
+    """
+    network = config.model
+    if (network.num_shape, network.num_expression) != (model.num_shape, model.num_expression):
+        raise SetupError(
+            f"the head model {model.name!r} has {model.num_shape} shape and {model.num_expression} expression "
+            f"directions; model.num_shape is {network.num_shape}, model.num_expression {network.num_expression}"
+        )
+    if network.input_size != config.data.image_size:
+        raise SetupError(
+            f"model.input_size is {network.input_size} and data.image_size {config.data.image_size}; "
+            "set model.input_size alone, the other follows"
+        )
+    if not 0.0 <= config.data.front_end_share <= 1.0:
+        raise SetupError(f"data.front_end_share is {config.data.front_end_share}; it is a share, 0 … 1")
+    if model.landmarks is None:
+        raise SetupError(f"the head model {model.name!r} has no landmark embedding, which the crop needs")
+
+
+def build_assets(config: ml_collections.ConfigDict, model: HeadModel) -> Assets:
+    """Head model and what sampling, drawing and losses precompute of it, on the default device."""
+    coarse_mesh = None
+    if config.data.front_end_share > 0.0:
+        if config.head_model:
+            raise SetupError(
+                "data.front_end_share needs the open head: the front end's 468 points are embedded in that one"
+            )
+        coarse_mesh = load_coarse_mesh()
+    loss = loss_config(config)
+    by_vertices = isinstance(loss, ParameterLossConfig) and loss.shape_loss == "vertices"
+    metric = coefficient_metric(model, loss.rest_weight) if by_vertices else None
+    assets = Assets(
+        model=model, topology=HeadTopology.from_model(model), coarse_mesh=coarse_mesh, metric=metric
+    )
+    return jax.tree.map(jax.numpy.asarray, assets)
+
+
+BACKBONE_HELP = """\
+This config starts from DINOv3's pretrained weights and none are given.
+  File:  model.safetensors of {name} (LVD-1689M), from https://huggingface.co/facebook/{name}
+         (gated: accept Meta's DINOv3 licence there), or Meta's own .pth of the same network.
+  Flag:  --config.backbone_weights=PATH
+To train from random weights on purpose: --config.from_scratch=True (at a far higher backbone rate than 1e-6;
+the variant that is meant for it is --config=configs/stage1.py:small)."""
+
+_HUGGING_FACE_NAMES = {
+    (384, 12, False): "dinov3-vits16-pretrain-lvd1689m",
+    (384, 12, True): "dinov3-vits16plus-pretrain-lvd1689m",
+    (768, 12, False): "dinov3-vitb16-pretrain-lvd1689m",
+    (1024, 24, False): "dinov3-vitl16-pretrain-lvd1689m",
+    (1280, 32, True): "dinov3-vith16plus-pretrain-lvd1689m",
+}
+
+
+def initial_params(config: ml_collections.ConfigDict, model: HeadModel) -> Tree:
+    """The network's parameters before the first step: random, pretrained backbone, or an earlier run's.
+
+    Raises:
+        SetupError: nothing says where the backbone comes from, or a file does not fit.
+    """
+    network = model_config(config.model)
+    if config.init_from:
+        return params_from_run(config.init_from, network, model)
+    if config.objective == "render":
+        raise SetupError(
+            "stage 2 trains the camera module on a network that stage 1 has trained; say which with "
+            "--config.init_from=<stage 1's workdir>/best"
+        )
+    if not config.from_scratch and not config.backbone_weights:
+        backbone = network.backbone
+        name = _HUGGING_FACE_NAMES.get((backbone.width, backbone.depth, backbone.gated_mlp))
+        if name is None:
+            raise SetupError(
+                "no pretrained weights exist for this backbone; train it with --config.from_scratch=True"
+            )
+        raise SetupError(BACKBONE_HELP.format(name=name))
+    make = jax.jit(lambda key: to_dict(N2FNet(network, rngs=nnx.Rngs(key))))
+    params = make(jax.random.key(config.seed))
+    if config.backbone_weights:
+        from n2f_jax.models.conversion import load_dinov3
+
+        params["backbone"] = load_dinov3(config.backbone_weights, network.backbone)
+    return params
+
+
+def params_from_run(folder: str | Path, network: N2FNetConfig, model: HeadModel) -> Tree:
+    """Parameters of a saved network (``runs/stage1/best``) of the same sizes, trained for the same head model.
+
+    Raises:
+        SetupError: the folder is missing or damaged, or holds another network or head model's.
+    """
+    try:
+        saved = from_pretrained(folder, head_model=model)
+    except (FileNotFoundError, PretrainedError) as error:
+        raise SetupError(f"init_from: {error}") from error
+    # What is computed in may change between stages; sizes may not.
+    free = {"dtype": network.backbone.dtype, "remat": network.backbone.remat}
+    saved_config = dataclasses.replace(
+        saved.config, backbone=dataclasses.replace(saved.config.backbone, **free)
+    )
+    if saved_config != network:
+        raise SetupError(f"init_from: {folder} holds another network: {difference(saved_config, network)}")
+    return to_dict(saved.network)
+
+
+def difference(saved: Any, wanted: Any) -> str:
+    """The fields in which two dataclasses differ."""
+    a, b = dataclasses.asdict(saved), dataclasses.asdict(wanted)
+    return "; ".join(f"{key} is {a[key]}, the config says {b[key]}" for key in a if a[key] != b[key])
+
+
+# Settings that change what is written when, and not what is computed.
+_FREE_ON_RESUME = ("checkpoint",)
+
+
+def save_resolved(config: ml_collections.ConfigDict, workdir: Path) -> None:
+    """Writes the config as resolved; on a resumed run, refuses one that computes something else.
+
+    Raises:
+        SetupError: the folder holds a run of another config; the fields are named.
+    """
+    text = json.dumps(config.to_dict(), indent=2, sort_keys=True, default=list)
+    path = workdir / RESOLVED_CONFIG
+    if path.is_file():
+        old, new = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
+        changed = _changes(
+            {k: v for k, v in old.items() if k not in _FREE_ON_RESUME},
+            {k: v for k, v in new.items() if k not in _FREE_ON_RESUME},
+        )
+        if changed:
+            raise SetupError(
+                f"{workdir} holds a run of another config; take another --workdir, or the same settings:\n  "
+                + "\n  ".join(changed)
+            )
+    scratch = path.with_suffix(".tmp")
+    scratch.write_text(text + "\n", encoding="utf-8")
+    scratch.replace(path)
+
+
+def _changes(old: Any, new: Any, name: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            change
+            for key in sorted(old.keys() | new.keys())
+            for change in _changes(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+        ]
+    return [] if old == new else [f"{name}: {old!r} there, {new!r} now"]

@@ -1,0 +1,240 @@
+"""A mesh drawn over its photograph, at the photograph's own pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from PIL import Image
+
+from n2f_jax.render import rasterize, shade, vertex_normals
+
+# Sides of the square windows that the mesh is drawn in: few, since each is compiled once.
+WINDOWS = (256, 512, 1024, 2032)
+CLAY = (206, 210, 216)  # sRGB
+# Lights in a frame with x right, y up, z towards the viewer: direction, strength.
+_LIGHTS = (((-0.50, 0.55, 0.67), 0.62), ((0.75, 0.10, 0.65), 0.22), ((0.0, -0.3, 0.95), 0.10))
+_AMBIENT = 0.16
+_GLOSS, _GLOSS_POWER = 0.10, 28.0
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """A rectangle of the original image shown at some scale: shown pixel = ``scale`` · (pixel − corner).
+
+    Attributes:
+        corner: (u, v) of its top left corner in the original image.
+        scale: shown pixels per original pixel.
+        size: (height, width) in shown pixels.
+    """
+
+    corner: tuple[float, float]
+    scale: float
+    size: tuple[int, int]
+
+    @classmethod
+    def whole(cls, image_size: tuple[int, int], max_side: int) -> View:
+        """The whole image, at its own resolution or shrunk to ``max_side``."""
+        scale = min(1.0, max_side / max(image_size))
+        return cls((0.0, 0.0), scale, tuple(max(1, math.floor(n * scale + 1e-6)) for n in image_size))
+
+    @classmethod
+    def around(cls, box: np.ndarray, image_size: tuple[int, int], margin: float, height: int) -> View:
+        """A square about a box (u0, v0, u1, v1), as far as the image reaches, ``height`` pixels high.
+
+        Args:
+            box: in original pixels.
+            image_size: height and width of the original image.
+            margin: side of the square over the longer side of the box.
+            height: of the view in shown pixels.
+        """
+        low, high = np.asarray(box[:2], float), np.asarray(box[2:], float)
+        limit = np.array(image_size[::-1], float)
+        half = 0.5 * margin * max(float((high - low).max()), 8.0)
+        centre = np.clip(0.5 * (low + high), 0, limit)
+        low, high = np.maximum(centre - half, 0), np.minimum(centre + half, limit)
+        scale = height / (high[1] - low[1])
+        width = max(1, math.floor(scale * (high[0] - low[0]) + 1e-6))
+        return cls((float(low[0]), float(low[1])), float(scale), (height, width))
+
+    def intrinsics(self, intrinsics: np.ndarray) -> np.ndarray:
+        """K of the view from K of the original image; ``(3, 3)``."""
+        u0, v0 = self.corner
+        shift = np.array([[self.scale, 0, -self.scale * u0], [0, self.scale, -self.scale * v0], [0, 0, 1]])
+        return shift @ np.asarray(intrinsics, np.float64)
+
+    def cut(self, image: np.ndarray) -> np.ndarray:
+        """What the view shows of an ``(H, W, 3)`` uint8 image that it lies within."""
+        height, width = self.size
+        # Pillow's boxes count from the edges, as this project's pixels do; shrinking averages over areas.
+        box = np.array([0, 0, width, height]) / self.scale + np.tile(self.corner, 2)
+        limit = np.tile(image.shape[1::-1], 2)
+        box = tuple(float(x) for x in np.clip(box, 0, limit))
+        shown = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC, box=box)
+        return np.asarray(shown)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A drawn mesh, premultiplied by its coverage, at ``origin`` (left, top) of a view.
+
+    Attributes:
+        values: ``(h, w, C)`` float32, what was interpolated, times the coverage.
+        coverage: ``(h, w)`` float32 in [0, 1].
+        origin: column and row of its first pixel in the view.
+    """
+
+    values: np.ndarray
+    coverage: np.ndarray
+    origin: tuple[int, int]
+
+    def over(self, image: np.ndarray, alpha: float = 1.0) -> np.ndarray:
+        """Lays the layer, whose values are sRGB in 0 … 255, over a picture of the view's size."""
+        result = image.astype(np.float32)
+        left, top = self.origin
+        bottom = min(top + self.coverage.shape[0], image.shape[0])
+        right = min(left + self.coverage.shape[1], image.shape[1])
+        values, coverage = (x[: bottom - top, : right - left] for x in (self.values, self.coverage))
+        below = result[top:bottom, left:right]
+        result[top:bottom, left:right] = below * (1 - alpha * coverage[..., None]) + alpha * values
+        return np.clip(np.rint(result), 0, 255).astype(np.uint8)
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _draw(
+    vertices_cam: Float[Array, "V 3"],
+    faces: Int[Array, "F 3"],
+    attributes: Float[Array, "V C"],
+    focal: Float[Array, ""],
+    principal_point: Float[Array, "2"],
+    size: int,
+) -> tuple[Float[Array, "H W C"], Float[Array, "H W"]]:
+    face = rasterize(vertices_cam, faces, focal, principal_point, (size, size)).face
+    values, _, _ = shade(face, vertices_cam, faces, focal, principal_point, attributes[faces])
+    return values, (face >= 0).astype(jnp.float32)
+
+
+def draw_layer(
+    vertices_cam: np.ndarray,
+    faces: np.ndarray,
+    attributes: np.ndarray,
+    intrinsics: np.ndarray,
+    view: View,
+    color=lambda values: values,
+) -> Layer | None:
+    """Draws vertex attributes of a mesh into a view, with four samples a pixel.
+
+    Args:
+        vertices_cam: ``(V, 3)`` camera frame, metres.
+        faces: ``(F, 3)``.
+        attributes: ``(V, C)`` to interpolate.
+        intrinsics: K of the original image.
+        view: what to show; the mesh is placed by the same mapping as the photograph.
+        color: per-sample function from interpolated attributes ``(h, w, C)`` to ``(h, w, 3)``.
+
+    Returns:
+        The layer, or None where the mesh is not in view.
+    """
+    matrix = view.intrinsics(intrinsics)
+    front = vertices_cam[vertices_cam[:, 2] > 0.01]
+    if not len(front):
+        return None
+    pixels = (front @ matrix.T)[:, :2] / front[:, 2:]
+    limit = np.array(view.size[::-1])
+    low = np.clip(np.floor(pixels.min(axis=0)) - 1, 0, limit).astype(int)
+    high = np.clip(np.ceil(pixels.max(axis=0)) + 1, 0, limit).astype(int)
+    extent = int((high - low).max())
+    if (high <= low).any():
+        return None
+    samples = 2 if 2 * extent <= WINDOWS[-1] else 1
+    window = next((side for side in WINDOWS if side >= samples * extent), WINDOWS[-1])
+    values, coverage = _draw(
+        jnp.asarray(vertices_cam, jnp.float32),
+        jnp.asarray(faces),
+        jnp.asarray(attributes, jnp.float32),
+        jnp.float32(samples * matrix[0, 0]),
+        jnp.asarray(samples * (matrix[:2, 2] - low), jnp.float32),
+        window,
+    )
+    width, height = np.minimum(samples * (high - low), window)
+    values, coverage = np.asarray(values)[:height, :width], np.asarray(coverage)[:height, :width]
+    values = color(values) * coverage[..., None]
+    if samples == 2:
+        values = values.reshape(height // 2, 2, width // 2, 2, -1).mean(axis=(1, 3))
+        coverage = coverage.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3))
+    return Layer(values, coverage, (int(low[0]), int(low[1])))
+
+
+def clay_layer(
+    vertices_cam: np.ndarray,
+    faces: np.ndarray,
+    intrinsics: np.ndarray,
+    view: View,
+    colors: np.ndarray | None = None,
+) -> Layer | None:
+    """The mesh as lit clay, sRGB 0 … 255. ``colors`` ``(V, 3)`` sRGB; plain clay if None."""
+    faces = np.asarray(faces)
+    normals = np.asarray(_vertex_normals(jnp.asarray(vertices_cam, jnp.float32), jnp.asarray(faces)))
+    if colors is None:
+        colors = np.tile(np.array(CLAY, np.float32), (len(vertices_cam), 1))
+    attributes = np.concatenate([normals, _to_linear(colors)], axis=1)
+    return draw_layer(
+        vertices_cam, faces, attributes, intrinsics, view, lambda x: lit(x[..., :3], x[..., 3:])
+    )
+
+
+def lit(normals: np.ndarray, albedo: np.ndarray) -> np.ndarray:
+    """Shades by normals of the camera frame (y down, z forward): ``(…, 3)`` sRGB 0 … 255, albedo linear."""
+    length = np.linalg.norm(normals, axis=-1, keepdims=True)
+    n = normals * np.array([1.0, -1.0, -1.0], np.float32) / np.maximum(length, 1e-9)
+    light = np.full(n.shape[:-1], _AMBIENT, np.float32) * (0.8 + 0.2 * n[..., 1])
+    gloss = np.zeros_like(light)
+    for direction, strength in _LIGHTS:
+        unit = np.array(direction) / np.linalg.norm(direction)
+        light += strength * np.maximum(n @ unit, 0.0)
+        half = unit + np.array([0.0, 0.0, 1.0])  # between the light and the viewer
+        half /= np.linalg.norm(half)
+        gloss += strength * np.maximum(n @ half, 0.0) ** _GLOSS_POWER
+    return _to_srgb(albedo * light[..., None] + _GLOSS * gloss[..., None])
+
+
+def normal_layer(
+    vertices_cam: np.ndarray,
+    faces: np.ndarray,
+    normals: np.ndarray,
+    intrinsics: np.ndarray,
+    view: View,
+) -> Layer | None:
+    """The mesh painted by ``normals`` ``(V, 3)``, in whatever frame they are (``normals_to_rgb``)."""
+    return draw_layer(vertices_cam, faces, normals, intrinsics, view, _normals_to_float)
+
+
+def normals_to_rgb(normals: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """Unit normals as 8-bit colours, ``(n + 1)/2``; black outside the mask."""
+    rgb = np.clip(np.rint(_normals_to_float(normals)), 0, 255)
+    if mask is not None:
+        rgb = rgb * (mask[..., None] > 0.5)
+    return rgb.astype(np.uint8)
+
+
+def _normals_to_float(normals: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(normals, axis=-1, keepdims=True)
+    return (normals / np.maximum(length, 1e-9) + 1.0) * 127.5
+
+
+_vertex_normals = jax.jit(vertex_normals)
+
+
+def _to_linear(srgb: np.ndarray) -> np.ndarray:
+    x = np.asarray(srgb, np.float32) / 255.0
+    return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
+
+
+def _to_srgb(linear: np.ndarray) -> np.ndarray:
+    x = np.clip(linear, 0.0, 1.0)
+    return 255.0 * np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055)

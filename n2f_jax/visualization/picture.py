@@ -1,0 +1,103 @@
+"""What to look at after a reconstruction: the photo, the input, the mesh over the photo, its normals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from flame_jax import HeadModel
+from n2f_jax.export.meshes import vertex_normals
+from n2f_jax.head import Head
+from n2f_jax.visualization.layout import row
+from n2f_jax.visualization.overlay import CLAY, Layer, View, clay_layer, normal_layer
+
+PANEL_HEIGHT = 512
+MAX_OVERLAY = 1600  # longer side of the overlay picture, pixels
+ALPHA = 0.82
+_DIMMED = 0.22
+_EYE_WHITE = (238, 238, 236)
+
+
+def mesh_colors(model: HeadModel) -> np.ndarray:
+    """``(V, 3)`` sRGB for overlays: clay, the eyeballs lighter so that the gaze can be read."""
+    colors = np.tile(np.array(CLAY, np.float32), (model.num_vertices, 1))
+    if "eyeballs" in model.masks:
+        colors[np.asarray(model.masks["eyeballs"])] = _EYE_WHITE
+    return colors
+
+
+def photo_overlay(
+    image: np.ndarray, heads: Sequence[Head], colors: np.ndarray | None = None, max_side: int = MAX_OVERLAY
+) -> np.ndarray:
+    """The whole photograph with every head's mesh on it, far heads first.
+
+    Args:
+        image: ``(H, W, 3)`` uint8 RGB, the original.
+        heads: reconstructed from it.
+        colors: ``mesh_colors`` of the head model.
+        max_side: larger photographs are shrunk to this.
+    """
+    view = View.whole(image.shape[:2], max_side)
+    shown = view.cut(image)
+    for head in sorted(heads, key=lambda head: -float(head.translation[2])):
+        layer = clay_layer(head.vertices_camera, head.faces, head.intrinsics, view, colors)
+        shown = shown if layer is None else layer.over(shown, ALPHA)
+    return shown
+
+
+def head_picture(
+    image: np.ndarray,
+    head: Head,
+    colors: np.ndarray | None = None,
+    title: str = "",
+    normal_frame: str = "head",
+    height: int = PANEL_HEIGHT,
+) -> np.ndarray:
+    """Photo, input normals, mesh over the photo, rendered normals: the same part of the image four times.
+
+    Args:
+        image: ``(H, W, 3)`` uint8 RGB, the original.
+        head: reconstructed from it.
+        colors: ``mesh_colors`` of the head model.
+        title: a line above.
+        normal_frame: ``'head'`` or ``'camera'``: of the input, hence of what is drawn beside it.
+        height: of the panels, pixels.
+    """
+    box = np.concatenate([head.vertices_2d.min(axis=0), head.vertices_2d.max(axis=0)])
+    view = View.around(box, image.shape[:2], margin=1.25, height=height)
+    photo = view.cut(image)
+    dark = (photo * _DIMMED).astype(np.uint8)
+    normals = vertex_normals(head.vertices, head.faces)
+    if normal_frame == "camera":
+        normals = normals @ head.rotation.T
+    mesh = clay_layer(head.vertices_camera, head.faces, head.intrinsics, view, colors)
+    drawn = normal_layer(head.vertices_camera, head.faces, normals, head.intrinsics, view)
+    panels = [
+        photo,
+        input_layer(head, view).over(dark),
+        photo if mesh is None else mesh.over(photo, ALPHA),
+        dark if drawn is None else drawn.over(dark),
+    ]
+    return row(panels, ["photo", "input normals", "mesh over the photo", "rendered normals"], title)
+
+
+def input_layer(head: Head, view: View) -> Layer:
+    """The network's input where it lies in the photograph, as colours."""
+    size = head.input_mask.shape[0]
+    k = view.scale * float(head.crop[2]) / size
+    corner = view.scale * (head.crop[:2].astype(np.float64) - view.corner)
+    # cv2 counts pixel centres from 0, this project from 0.5.
+    matrix = np.array([[k, 0, corner[0] + 0.5 * k - 0.5], [0, k, corner[1] + 0.5 * k - 0.5]])
+    height, width = view.size
+
+    def place(x: np.ndarray) -> np.ndarray:
+        return cv2.warpAffine(x.astype(np.float32), matrix, (width, height), flags=cv2.INTER_LINEAR)
+
+    mask = np.clip(place(head.input_mask), 0, 1)
+    normals = place(head.input_normals * head.input_mask[..., None])
+    length = np.linalg.norm(normals, axis=-1, keepdims=True)
+    colors = (normals / np.maximum(length, 1e-6) + 1) * 127.5
+    mask = np.clip((mask - 0.25) * 2, 0, 1)  # a soft edge of about one input pixel
+    return Layer(colors * mask[..., None], mask, (0, 0))

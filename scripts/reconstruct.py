@@ -1,0 +1,90 @@
+"""Photographs to FLAME heads.
+
+    python scripts/reconstruct.py PHOTO_OR_FOLDER … --out DIR
+
+For each photo: NAME.npz (parameters, camera, mesh, landmarks; the keys are listed in
+n2f_jax/export/parameters.py), NAME.obj, NAME.glb, NAME_picture.jpg (photo, input normals, mesh over the
+photo, rendered normals) and NAME_overlay.jpg (the whole photo); further faces are NAME_face2 and so on. For
+the run: summary.json, a contact sheet, and a table on screen. The same command again goes on where it stopped.
+
+Exit code: 0 every photo gave a head; 1 some did not (no face, unreadable, or the disk is full); 2 wrong
+usage, or not one photo could be read; 130 interrupted.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # from a clone, uninstalled
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument(
+        "photos", nargs="+", metavar="PHOTO_OR_FOLDER", help="folders are searched at any depth"
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="made if needed")
+    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="default: the one that ships")
+    parser.add_argument("--head-model", type=Path, metavar="NPZ", help="default: the open head that ships")
+    parser.add_argument(
+        "--focal", type=float, metavar="PX", help="default: EXIF, else 1.2 times the longer side"
+    )
+    parser.add_argument("--faces", choices=("largest", "all"), default="largest", help="of each photo")
+    parser.add_argument("--max-faces", type=int, metavar="N", help="at most the N largest of each photo")
+    parser.add_argument(
+        "--align",
+        choices=("network", "landmarks"),
+        help="camera: the network's, or then moved onto the front end's landmarks (default)",
+    )
+    parser.add_argument(
+        "--formats", default="npz,obj,glb", metavar="LIST", help="of npz, obj, glb, ply; default: %(default)s"
+    )
+    parser.add_argument("--no-picture", action="store_true", help="no pictures and no contact sheet")
+    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="default: %(default)s")
+    parser.add_argument("--overwrite", action="store_true", help="do finished photos again")
+    parser.add_argument("--device", choices=("cpu", "gpu", "tpu"), help="default: the best that JAX finds")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    flags = parse(arguments)
+    if flags.device:
+        os.environ["JAX_PLATFORMS"] = "cuda" if flags.device == "gpu" else flags.device
+    # After the device is chosen, since importing JAX reads it; and so that --help answers at once.
+    from n2f_jax import photo_run
+    from n2f_jax.frontends.assets_cache import AssetError
+    from n2f_jax.reconstruct import DEFAULT_ALIGNMENT, Reconstructor
+
+    try:
+        default_faces = None if flags.faces == "all" else 1
+        options = photo_run.RunOptions(
+            formats=tuple(filter(None, flags.formats.split(","))),
+            picture=not flags.no_picture,
+            max_faces=flags.max_faces if flags.max_faces is not None else default_faces,
+            focal=flags.focal,
+            overwrite=flags.overwrite,
+        )
+        photos = photo_run.find_photos(flags.photos, flags.out)
+        if not photos:
+            raise ValueError(f"no photos in {', '.join(flags.photos)}")
+        photo_run.prepare_output(flags.out)
+        reconstructor = Reconstructor.from_pretrained(
+            flags.checkpoint,
+            flags.head_model,
+            alignment=flags.align or DEFAULT_ALIGNMENT,
+            batch_size=flags.batch_size,
+        )
+        summary = photo_run.run(photos, flags.out, reconstructor, options)
+    except (ValueError, OSError, AssetError, ImportError, photo_run.OutputError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return photo_run.EXIT_NOTHING
+    print(summary.table())
+    print(f"output: {flags.out}")
+    return summary.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
