@@ -52,6 +52,7 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
     config.optimizer.rates = ml_collections.ConfigDict(
         {"backbone": 1e-6, "patch_embedding": 1e-3, "flame": 1e-3}
     )
+    config.optimizer.name = "adam"
     config.optimizer.b1 = 0.9
     config.optimizer.b2 = 0.999
     config.optimizer.eps = 1e-8
@@ -75,17 +76,24 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
         config.data.crop_centre_jitter = 0.03
         config.data.crop_scale_jitter = 0.05
         config.data.closed_eyes_share = 0.1
-        config.data.point_noise = 0.004
-        config.data.point_z_scale = 0.1
+        config.data.point_noise = 0.008
+        config.data.point_z_scale = 0.06
         config.loss.shape_loss = "vertices"
-        config.batch_size = 32
-        config.total_steps = 4000
+        # Each term by the millimetres that it moves the face (shape 2.5, jaw 3.0, expression 1.5 at the sampler's
+        # spreads): with the paper's weights, meant for FLAME and for the plain coefficients, four fifths of the
+        # loss is expression and 0.5 % the jaw.
+        config.loss.lambda_theta = 600.0
+        config.loss.lambda_psi = 9.0
+        config.batch_size = 64
+        config.total_steps = 1700
         config.optimizer.rates.backbone = 1e-3
+        # Per sample it learns about 1.6 times as fast as Adam here, for a tenth more time.
+        config.optimizer.name = "muon"
         config.optimizer.b2 = 0.99
         config.optimizer.clip_norm = 1.0
-        config.optimizer.warmup_steps = 100
-        config.validation.every = 500
+        config.optimizer.warmup_steps = 50
+        config.validation.every = 100
         config.validation.num_heads = 256
-        config.validation.batch_size = 32
-        config.checkpoint.every = 250
+        config.validation.batch_size = 64
+        config.checkpoint.every = 100
     return config

@@ -45,6 +45,7 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
         ("camera/.*", "camera"),
     )
     config.optimizer.rates = ml_collections.ConfigDict({"camera": 1e-4})
+    config.optimizer.name = "adam"
     config.optimizer.b1 = 0.9
     config.optimizer.b2 = 0.999
     config.optimizer.eps = 1e-8
@@ -68,8 +69,8 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
         config.data.crop_centre_jitter = 0.03
         config.data.crop_scale_jitter = 0.05
         config.data.closed_eyes_share = 0.1
-        config.data.point_noise = 0.004
-        config.data.point_z_scale = 0.1
+        config.data.point_noise = 0.008
+        config.data.point_z_scale = 0.06
         config.batch_size = 32
         config.save_dtype = "bfloat16"  # what ships
         config.total_steps = 4000

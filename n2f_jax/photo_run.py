@@ -30,7 +30,7 @@ from n2f_jax.reconstruct import Reconstructor, resolve_focal
 
 FORMATS = ("npz", "obj", "glb", "ply")
 SUMMARY = "summary.json"
-SHEET = "sheet.jpg"
+SHEET = "sheet.png"
 MAX_SHEET = 60  # photos on the contact sheet
 MAX_ROWS = 60  # of the table on screen; beyond that only what went wrong
 
@@ -456,7 +456,7 @@ class _Job:
         if self.options.picture:
             from n2f_jax.visualization import head_picture
 
-            files["picture"] = f"{stem}_picture.jpg"
+            files["picture"] = f"{stem}_picture.png"
             frame = self.reconstructor.inputs.normal_frame
             pitch, yaw, roll = head.angles()
             title = f"{Path(entry.source).name}   pitch {pitch:+.0f}°  yaw {yaw:+.0f}°  roll {roll:+.0f}°"
@@ -547,7 +547,8 @@ def _remove_stale(output: Path, old: Entry, new: Entry) -> None:
 
 def _write_image(path: Path, image: np.ndarray) -> None:
     with atomic_path(path) as temporary:
-        Image.fromarray(image).save(temporary, quality=93, subsampling=0)
+        jpeg = {"quality": 93, "subsampling": 0} if path.suffix == ".jpg" else {}
+        Image.fromarray(image).save(temporary, **jpeg)
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -12,7 +12,7 @@ import functools
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ import flame_jax
 from flame_jax import FlameParams, HeadModel
 from flame_jax.rotations import matrix_to_axis_angle, rotation_6d_to_matrix
 from n2f_jax.fitting.camera import align_camera, rotation_to_z
+from n2f_jax.frontends.base import Frontend, FrontendFace
 from n2f_jax.frontends.coarse_mesh import NUM_POINTS, load_coarse_mesh
 from n2f_jax.geometry import Camera, Crop
 from n2f_jax.head import Head, project_points
@@ -36,25 +37,6 @@ DEFAULT_ALIGNMENT: Alignment = "landmarks"
 DEFAULT_CHECKPOINT = Path(__file__).parent / "models" / "assets" / "default"
 DEFAULT_FOCAL = 1.2  # times the longer side: 45° across, where neither user nor EXIF says better
 NUM_INNER = 51  # landmarks 17 … 67: they are places on the skin, the contour is not
-
-
-class DetectedFace(Protocol):
-    """What a front end gives for one face (``n2f_jax.frontends``)."""
-
-    normals: np.ndarray
-    mask: np.ndarray
-    crop: Crop
-    landmarks_68: np.ndarray | None
-    points_468: np.ndarray | None
-    score: float
-
-
-class FrontEnd(Protocol):
-    """RGB image → faces, the largest first."""
-
-    name: str
-
-    def __call__(self, image: np.ndarray) -> Sequence[DetectedFace]: ...
 
 
 @jax.tree_util.register_dataclass
@@ -104,7 +86,7 @@ class Reconstructor:
         self,
         pretrained: Pretrained,
         head_model: HeadModel,
-        frontend: FrontEnd | None = None,
+        frontend: Frontend | None = None,
         *,
         alignment: Alignment = DEFAULT_ALIGNMENT,
         batch_size: int = 8,
@@ -153,7 +135,7 @@ class Reconstructor:
         cls,
         path: str | Path | None = None,
         head_model: HeadModel | str | Path | None = None,
-        frontend: FrontEnd | Literal["face_mesh"] | None = "face_mesh",
+        frontend: Frontend | Literal["face_mesh"] | None = "face_mesh",
         **options: Any,
     ) -> Reconstructor:
         """Loads a checkpoint, its head model and a front end.
@@ -177,7 +159,7 @@ class Reconstructor:
             frontend = make_frontend(frontend, pretrained)
         return cls(pretrained, head_model, frontend, name=path.name, **options)
 
-    def detect(self, image: np.ndarray) -> list[DetectedFace]:
+    def detect(self, image: np.ndarray) -> list[FrontendFace]:
         """The front end on one ``(H, W, 3)`` uint8 RGB image: its faces, the largest first."""
         if self.frontend is None:
             raise ValueError("this reconstructor has no front end; use from_maps, or load one with it")
@@ -214,7 +196,7 @@ class Reconstructor:
 
     def from_faces(
         self,
-        faces: Sequence[DetectedFace],
+        faces: Sequence[FrontendFace],
         image_sizes: Sequence[tuple[int, int]],
         focals: Sequence[tuple[float, str]],
     ) -> list[Head]:
@@ -253,8 +235,15 @@ class Reconstructor:
         """
         count = len(normals)
         focals = [None] * count if focals is None else focals
+        nowhere = np.full((68, 2), np.nan, np.float32)
         faces = [
-            _Maps(normals[i], masks[i], crops[i], None if landmarks is None else landmarks[i])
+            FrontendFace(
+                normals=normals[i],
+                mask=masks[i],
+                crop=crops[i],
+                landmarks_68=nowhere if landmarks is None else landmarks[i],
+                score=float("nan"),
+            )
             for i in range(count)
         ]
         lengths = [resolve_focal(size, focal) for size, focal in zip(image_sizes, focals, strict=True)]
@@ -308,8 +297,7 @@ class Reconstructor:
         side = np.array([float(faces[i].crop.side) for i in rows], np.float32)
         centres = np.array([image_sizes[i][::-1] for i in rows], np.float32) / 2
         lengths = np.array([focals[i][0] for i in rows], np.float32)
-        nowhere = np.full((68, 2), np.nan, np.float32)
-        landmarks = [nowhere if faces[i].landmarks_68 is None else faces[i].landmarks_68 for i in rows]
+        landmarks = [faces[i].landmarks_68 for i in rows]
         empty = np.full((NUM_POINTS, 3), np.nan, np.float32)
         points = [empty if faces[i].points_468 is None else faces[i].points_468 for i in rows]
 
@@ -371,18 +359,6 @@ class Reconstructor:
         return self.alignment if np.isfinite(landmarks[-NUM_INNER:]).any() else "network"
 
 
-@dataclasses.dataclass(frozen=True)
-class _Maps:
-    """A precomputed face, in a front end's clothes."""
-
-    normals: np.ndarray
-    mask: np.ndarray
-    crop: Crop
-    landmarks_68: np.ndarray | None
-    points_468: np.ndarray | None = None
-    score: float = float("nan")
-
-
 @functools.partial(jax.jit, static_argnames=("graph", "size", "alignment"))
 def _infer(
     graph,
@@ -420,7 +396,7 @@ def _infer(
     return BatchResult(params, camera, vertices, flame_jax.landmarks68(model, vertices, yaw))
 
 
-def make_frontend(name: str, pretrained: Pretrained) -> FrontEnd:
+def make_frontend(name: str, pretrained: Pretrained) -> Frontend:
     """The named front end, set up as a checkpoint's input description asks.
 
     Raises:

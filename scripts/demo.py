@@ -8,6 +8,7 @@ scripts/reconstruct.py.
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -71,11 +72,13 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     code = reconstruct.main([*map(str, photos), "--out", str(flags.out), *rest])
-    pictures = sorted(flags.out.glob("*_picture.jpg"))
-    if code == 0 and pictures:
-        print("look at:", *(f"  {picture.resolve()}" for picture in pictures), sep="\n")
+    if code == 0:
+        summary = json.loads((flags.out / "summary.json").read_text(encoding="utf-8"))
+        files = [face["files"].get("picture") for photo in summary["photos"] for face in photo["faces"]]
+        pictures = [(flags.out / file).resolve() for file in files if file]
+        print("look at:", *(f"  {picture}" for picture in pictures), sep="\n")
         for picture in pictures:
-            show(picture.resolve())
+            show(picture)
     return code
 
 

@@ -1,7 +1,7 @@
 """Finds the face mesh's 468 points and the 68 landmarks on the open head and writes both assets.
 
-Needs MediaPipe's wheel (its table of triangles) and the cache that ``scripts/fetch_assets.py`` fills. Run again
-when the open head's shape changes, then build the open head once more, which takes the landmarks in:
+Needs MediaPipe's wheel (its table of triangles) and the cache that ``scripts/fetch_assets.py`` fills. Run
+again when the open head's shape changes, then build the open head once more, which takes the landmarks in:
 
     pip download --no-deps --only-binary=:all: --python-version 311 --platform manylinux_2_28_x86_64 \
         mediapipe==0.10.21

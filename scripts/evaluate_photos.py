@@ -2,12 +2,13 @@
 
     python scripts/evaluate_photos.py [--checkpoint DIR] [--out DIR]
 
-Prints, for each photograph, the mean landmark error over the outer-eye distance in percent, for the front end's
-landmarks and for the projected mesh (68 points with the contour that the camera sees, and the inner 51); with
-``--out`` also writes photos.json and pictures. The photographs are fetched into the cache at the first run.
+Prints, for each photograph, the mean landmark error over the outer-eye distance in percent, for the front
+end's landmarks and for the projected mesh (68 points with the contour that the camera sees, and the inner
+51); with ``--out`` also writes photos.json and pictures. The photographs are fetched into the cache at the
+first run.
 
-Exit code: 0; with ``--check`` 1 where the mesh's error is more than 2 points above the front end's on a photograph
-or above 10 % as the median; 2 where something is missing.
+Exit code: 0; with ``--check`` 1 where the mesh's error is more than 2 points above the front end's on a
+photograph or above 10 % as the median; 2 where something is missing.
 """
 
 import argparse
@@ -50,13 +51,15 @@ def main() -> int:
     print(photos.format_table(summary))
     if flags.out:
         flags.out.mkdir(parents=True, exist_ok=True)
-        (flags.out / "photos.json").write_text(json.dumps(summary, indent=2) + "\n")
+        finite = json.loads(json.dumps(summary), parse_constant=lambda _: None)
+        (flags.out / "photos.json").write_text(json.dumps(finite, indent=2) + "\n")
         for result, (path, _) in zip(results, files, strict=True):
             picture = photos.draw_result(result, read_image(path)[0])
             Image.fromarray(picture).save(flags.out / f"{path.stem}.png")
         print(f"annotation red, front end green, mesh blue: {flags.out}")
     good = summary["worst_excess"] <= MAX_EXCESS and summary["median"]["mesh_all"] <= MAX_MEDIAN
-    print(f"at most {MAX_EXCESS:g} points above the front end and {MAX_MEDIAN:g} % in the median: {'yes' if good else 'NO'}")
+    bounds = f"at most {MAX_EXCESS:g} points above the front end, at most {MAX_MEDIAN:g} % in the median"
+    print(f"{bounds}: {'yes' if good else 'NO'}")
     return 1 if flags.check and not good else 0
 
 

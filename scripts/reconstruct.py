@@ -3,9 +3,10 @@
     python scripts/reconstruct.py PHOTO_OR_FOLDER … --out DIR
 
 For each photo: NAME.npz (parameters, camera, mesh, landmarks; the keys are listed in
-n2f_jax/export/parameters.py), NAME.obj, NAME.glb, NAME_picture.jpg (photo, input normals, mesh over the
+n2f_jax/export/parameters.py), NAME.obj, NAME.glb, NAME_picture.png (photo, input normals, mesh over the
 photo, rendered normals) and NAME_overlay.jpg (the whole photo); further faces are NAME_face2 and so on. For
-the run: summary.json, a contact sheet, and a table on screen. The same command again goes on where it stopped.
+the run: summary.json, a contact sheet, and a table on screen. The same command again goes on where it
+stopped.
 
 Exit code: 0 every photo gave a head; 1 some did not (no face, unreadable, or the disk is full); 2 wrong
 usage, or not one photo could be read; 130 interrupted.

@@ -85,18 +85,20 @@ def evaluate_photos(
 
 def marked_head(heads: Sequence[Head], annotation: np.ndarray) -> Head | None:
     """The head whose front-end landmarks overlap the annotation's box most; None if none does."""
-    boxes = [np.concatenate([h.frontend_landmarks.min(axis=0), h.frontend_landmarks.max(axis=0)]) for h in heads]
-    marked = np.concatenate([annotation.min(axis=0), annotation.max(axis=0)])
-    overlaps = [box_overlap(box, marked) for box in boxes]
+    overlaps = [box_overlap(_box(head.frontend_landmarks), _box(annotation)) for head in heads]
     if not overlaps or max(overlaps) == 0.0:
         return None
     return heads[int(np.argmax(overlaps))]
 
 
-def summarize(results: Sequence[PhotoResult]) -> dict:
-    """Errors of each photograph, their medians, and the mesh's worst excess over the front end (all 68, points).
+def _box(points: np.ndarray) -> np.ndarray:
+    return np.concatenate([points.min(axis=0), points.max(axis=0)])
 
-    A photograph without a face counts as infinite error.
+
+def summarize(results: Sequence[PhotoResult]) -> dict:
+    """Errors of each photograph, their medians, and the mesh's worst excess over the front end (all 68).
+
+    A photograph without a face counts as infinitely wrong.
     """
     rows = []
     for result in results:
@@ -117,15 +119,15 @@ def summarize(results: Sequence[PhotoResult]) -> dict:
 
 def format_table(summary: dict) -> str:
     """A table of percentages: front end and mesh, all 68 and inner 51."""
+    heads = ("front end", "mesh", "mesh − front end")
     lines = [
-        f"{'NME %, outer-eye distance':<26}{'front end':>18}{'mesh':>18}{'mesh − front end':>20}",
-        f"{'':<26}{'all 68   inner 51':>18}{'all 68   inner 51':>18}{'all 68   inner 51':>20}",
+        f"{'NME %, outer-eye distance':<26}" + "".join(f"{head:>20}" for head in heads),
+        " " * 26 + f"{'all 68':>10}{'inner 51':>10}" * len(heads),
     ]
     for row in [*summary["photos"], {"name": "median", **summary["median"]}]:
-        pairs = [(row["frontend_all"], row["frontend_inner"]), (row["mesh_all"], row["mesh_inner"])]
-        pairs.append((row["mesh_all"] - row["frontend_all"], row["mesh_inner"] - row["frontend_inner"]))
-        cells = [f"{a:8.1f}{b:11.1f}".rjust(width) for (a, b), width in zip(pairs, (18, 18, 20), strict=True)]
-        lines.append(f"{row['name']:<26}" + "".join(cells))
+        values = [row["frontend_all"], row["frontend_inner"], row["mesh_all"], row["mesh_inner"]]
+        values += [values[2] - values[0], values[3] - values[1]]
+        lines.append(f"{row['name']:<26}" + "".join(f"{value:10.1f}" for value in values))
     return "\n".join(lines)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,9 +17,11 @@ import flame_jax
 from flame_jax import FlameParams, HeadModel
 from n2f_jax.data.synthetic import Batch, SyntheticConfig, make_batch
 from n2f_jax.evaluation.alignment import apply_rigid, rigid_transform
-from n2f_jax.frontends.coarse_mesh import CoarseMesh
+from n2f_jax.frontends.coarse_mesh import CoarseMesh, load_coarse_mesh
 from n2f_jax.geometry.camera import Camera, project
 from n2f_jax.models.n2fnet import N2FOutput, camera_from_output
+from n2f_jax.models.parameters import functional
+from n2f_jax.models.pretrained import from_pretrained
 from n2f_jax.render import HeadTopology
 
 # Regions reported where the head model has them; the first is what heads are aligned on.
@@ -153,6 +156,49 @@ def evaluate(
     }
     result["face_ratio"] = result["face_mm"] / result["mean_head_face_mm"]
     return result
+
+
+def evaluate_pretrained(
+    folder: str | Path,
+    *,
+    head_model: str = "",
+    num_heads: int = 1000,
+    batch_size: int = 50,
+    seed: int = 0,
+) -> dict[str, dict[str, float]]:
+    """A saved network on the paper's sampler, from full normals and from the free front end's.
+
+    Args:
+        folder: written by ``save_pretrained``.
+        head_model: path of the head model it was trained for; the open head if empty.
+        num_heads, batch_size, seed: of the held-out set (``evaluate``).
+
+    Returns:
+        ``full`` and, with the open head, ``front_end``: each the means of ``evaluate``.
+    """
+    model = flame_jax.load_head_model(head_model) if head_model else flame_jax.load_open_head()
+    saved = from_pretrained(folder, head_model=model)
+    coarse_mesh = None if head_model else jax.tree.map(jnp.asarray, load_coarse_mesh())
+    assets = Assets(model=model, topology=HeadTopology.from_model(model), coarse_mesh=coarse_mesh)
+    forward, params = functional(saved.network)
+    sampler = SyntheticConfig(
+        image_size=saved.inputs.size,
+        crop_scale=saved.inputs.crop_scale,
+        normal_frame=saved.inputs.normal_frame,
+    )
+    shares = {"full": 0.0} if coarse_mesh is None else {"full": 0.0, "front_end": 1.0}
+    return {
+        name: evaluate(
+            forward,
+            params,
+            assets,
+            dataclasses.replace(sampler, front_end_share=share),
+            num_heads=num_heads,
+            batch_size=min(batch_size, num_heads),
+            seed=seed,
+        )
+        for name, share in shares.items()
+    }
 
 
 def format_report(full: Mapping[str, float], front_end: Mapping[str, float] | None) -> str:

@@ -213,8 +213,7 @@ def refine_camera(
     Args:
         points_3d: head frame, metres.
         points_2d: pixels of the image that ``camera``'s intrinsics belong to.
-        camera: the start; without batch axes (use ``jax.vmap``). A start that is not finite is replaced by
-            ``estimate_camera``'s.
+        camera: the start; without batch axes (use ``jax.vmap``).
         weights: one a point; None for equal ones. Points that are not finite are left out.
         iterations: number of attempted steps (static).
         prior: strength of the pull towards the start, one number or one for each of: rotation about the
@@ -222,28 +221,38 @@ def refine_camera(
         huber: residuals above this share of ``size`` count linearly.
 
     Returns:
-        The camera with the same intrinsics. The start where fewer than three points are usable.
+        The camera with the same intrinsics. The start where it is not finite, or fewer than three points are
+        usable.
     """
+    return _refine(points_3d, points_2d, camera, weights, iterations, prior, huber)[0]
+
+
+def _refine(
+    points_3d, points_2d, camera, weights, iterations, prior, huber
+) -> tuple[Camera, Float[Array, ""]]:
+    """``refine_camera`` and its final cost."""
     weights = jnp.ones(points_3d.shape[0], points_3d.dtype) if weights is None else weights
     prior = jnp.broadcast_to(jnp.asarray(prior, points_3d.dtype), (6,))
     problem = _problem(points_3d, points_2d, camera, weights)
-    begin = _choose(_finite(camera), camera, estimate_camera(points_3d, points_2d, camera, weights))
-    start = _to_pose(begin.rotation, begin.translation, problem)
+    start = _to_pose(camera.rotation, camera.translation, problem)
 
     def attempt(carry, _):
-        pose, cost, damping = carry
-        trial = _step(pose, problem, start, prior, huber, damping)
+        pose, trial, cost, damping = carry
         trial_cost = _cost(trial, problem, start, prior, huber)
         better = trial_cost < cost  # False for NaN
         pose = jax.tree.map(lambda new, old: jnp.where(better, new, old), trial, pose)
         cost = jnp.where(better, trial_cost, cost)
         damping = jnp.where(better, damping * _DAMPING_DOWN, damping * _DAMPING_UP)
-        return (pose, cost, jnp.clip(damping, _DAMPING_MIN, _DAMPING_MAX)), None
+        damping = jnp.clip(damping, _DAMPING_MIN, _DAMPING_MAX)
+        return (pose, _step(pose, problem, start, prior, huber, damping), cost, damping), None
 
-    first = (start, _cost(start, problem, start, prior, huber), jnp.asarray(_DAMPING_START, points_3d.dtype))
-    (pose, cost, _), _ = jax.lax.scan(attempt, first, length=iterations)
+    # The first trial is the start itself: one evaluation of the cost in the program serves all.
+    damping = jnp.asarray(_DAMPING_START / _DAMPING_DOWN, points_3d.dtype)
+    first = (start, start, jnp.asarray(jnp.inf, points_3d.dtype), damping)
+    (pose, _, cost, _), _ = jax.lax.scan(attempt, first, length=iterations + 1)
     found = _to_camera(pose, problem)
-    return _choose(problem.usable & jnp.isfinite(cost) & _finite(found), found, camera)
+    good = problem.usable & jnp.isfinite(cost) & _finite(found)
+    return _choose(good, found, camera), jnp.where(good, cost, jnp.inf)
 
 
 def alignment_cost(
@@ -281,10 +290,9 @@ def align_camera(
     """
     closed_form = estimate_camera(points_3d, points_2d, camera, weights)
     starts = jax.tree.map(lambda a, b: jnp.stack([a, b]), camera, closed_form)
-    found = jax.vmap(
-        lambda start: refine_camera(points_3d, points_2d, start, weights, iterations, 0.0, huber)
+    found, costs = jax.vmap(
+        lambda start: _refine(points_3d, points_2d, start, weights, iterations, 0.0, huber)
     )(starts)
-    costs = jax.vmap(lambda one: alignment_cost(points_3d, points_2d, one, weights, huber))(found)
     best = jnp.argmin(costs)
     return jax.tree.map(lambda leaf: leaf[best], found)
 

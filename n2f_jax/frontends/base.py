@@ -1,4 +1,4 @@
-"""What every front end gives: for each face of a photograph, the network's input and where it was cut from."""
+"""What every front end gives: for each face of a photograph, the network's input and where it was cut."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class FrontendFace:
         crop: the square of the original image that the maps show: the landmark box of the paper.
         landmarks_68: ``(68, 2)`` float32 iBUG landmarks, pixels of the original image (centres at +0.5).
         score: the front end's probability that this is a face.
-        points_468: ``(468, 3)`` float32 face mesh points, original pixels and depth in the same scale growing away
-            from the camera; None for a front end without them.
+        points_468: ``(468, 3)`` float32 face mesh points, original pixels and depth in the same scale
+            growing away from the camera; None for a front end without them.
     """
 
     normals: Float[np.ndarray, "S S 3"]

@@ -1,8 +1,8 @@
 """Normal map and mask of the 468-point face mesh: what the free front end sees of a face.
 
 One function serves the photograph (points from the face mesh network) and the synthetic generator (points of
-the open head, embedded once by ``scripts/embed_landmarks.py``), so that training data look like the front end.
-Pure JAX, for one face; use ``jax.vmap`` for a batch.
+the open head, embedded once by ``scripts/embed_landmarks.py``), so that training data look like the front
+end. Pure JAX, for one face; use ``jax.vmap`` for a batch.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from n2f_jax.render import rasterize
 NUM_POINTS = 468
 ASSET = "face_mesh_topology.npz"
 
-# The points come with weak-perspective depth; the rasteriser wants a pinhole camera. Lifted to a camera this many
-# crops away they project to the same pixels, and depth keeps its order.
+# The points come with weak-perspective depth; the rasteriser wants a pinhole camera. Lifted to a camera
+# this many crops away they project to the same pixels, and depth keeps its order.
 _LIFT_DISTANCE = 16.0
 
 
@@ -32,8 +32,8 @@ class CoarseMesh:
     """The 468-point mesh and its place on the open head, a pytree of arrays.
 
     Attributes:
-        faces: ``(F, 3)`` triangles, counter-clockwise from outside: the face mesh's 852 and those that close the
-            eyes and the mouth.
+        faces: ``(F, 3)`` triangles, counter-clockwise from outside: the face mesh's 852 and those that
+            close the eyes and the mouth.
         one_ring: ``(468, K)`` triangles at each point, padded with F.
         upper_face: ``(U,)`` points that neither expression nor jaw moves much; they give the head's rotation.
         reference: ``(468, 3)`` the points on the mean open head, head frame, metres.
@@ -89,8 +89,8 @@ def coarse_maps(
     """Draws the coarse mesh of one face in its crop.
 
     Args:
-        points: u, v in pixels of the crop (centres at +0.5) and depth in the same scale, growing away from the
-            camera; its zero does not matter.
+        points: u, v in pixels of the crop (centres at +0.5) and depth in the same scale, growing away from
+            the camera; its zero does not matter.
         size: S, side of the crop in pixels (static).
         mesh: None for the one that ships.
 
@@ -140,7 +140,7 @@ def _interpolate(
     face: Int[Array, "S S"],
     size: int,
 ) -> tuple[Float[Array, "S S 3"], Float[Array, "S S"]]:
-    """Values interpolated in each triangle and normalised: affine in the pixel, so one 3×3 matrix a triangle."""
+    """Values interpolated in each triangle, normalised: affine in the pixel, so one 3×3 matrix a triangle."""
     # About the crop's centre, where float32 is densest.
     corners = points[faces][..., :2] - 0.5 * size
     a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
@@ -152,11 +152,15 @@ def _interpolate(
     weights = jnp.concatenate([slope, offset[..., None]], axis=-1)  # (F, corner, [u v 1])
     # Triangles that are seen have negative area here (v points down); the sign would flip the normals.
     rows = jnp.einsum("fck,fcd->fdk", -weights, values[faces], precision=jax.lax.Precision.HIGHEST)
-    rows = jnp.concatenate([rows, jnp.zeros((1, 3, 3), rows.dtype)])
-    row = rows[jnp.where(face >= 0, face, faces.shape[0])]  # (S, S, 3, [u v 1])
+    rows = jnp.concatenate([rows, jnp.zeros((1, 3, 3), rows.dtype)]).reshape(-1, 9)
+    index = jnp.where(face >= 0, face, faces.shape[0]).ravel()
+    # Planes and not a trailing axis of 3, and nothing fused into the gather: three times as fast on a CPU.
+    row = jax.lax.optimization_barrier(rows).at[index].get(mode="promise_in_bounds")
+    row = jax.lax.optimization_barrier(row.T).reshape(3, 3, size, size)
     centres = jnp.arange(size, dtype=points.dtype) + (0.5 - 0.5 * size)
-    normals = row[..., 0] * centres[None, :, None] + row[..., 1] * centres[:, None, None] + row[..., 2]
-    return _unit(normals), (face >= 0).astype(points.dtype)
+    planes = row[:, 0] * centres[None, None, :] + row[:, 1] * centres[None, :, None] + row[:, 2]
+    normals = planes * jax.lax.rsqrt(jnp.maximum((planes * planes).sum(axis=0), 1e-20))[None]
+    return jnp.moveaxis(normals, 0, -1), (face >= 0).astype(points.dtype)
 
 
 def _unit(vectors: Float[Array, "... 3"]) -> Float[Array, "... 3"]:

@@ -1,9 +1,10 @@
 """Where the face mesh's 468 points and the 68 landmarks lie on a head model's surface.
 
-The face mesh looks at grey renders of the mean head from several sides; each point is triangulated from all views
-(casting it onto the surface view by view fails at the face's outline, where it grazes), made symmetric and put on
-the surface. Two parts need more care: lids and lips, where a millimetre decides on which side of an opening a
-point lies, and the jaw line, which in a photograph is an outline and no fixed set of points.
+The face mesh looks at grey renders of the mean head from several sides; each point is triangulated from all
+views (casting it onto the surface view by view fails at the face's outline, where it grazes), made
+symmetric and put on the surface. Two parts need more care: lids and lips, where a millimetre decides on
+which side of an opening a point lies, and the jaw line, which in a photograph is an outline and no fixed
+set of points.
 
 Everything here is NumPy on one mesh, run once by ``scripts/embed_landmarks.py``.
 """
@@ -223,7 +224,7 @@ class SurfacePlacer:
         return (points + points[self.mirror] * [-1, 1, 1]) / 2
 
     def _place(self, points: np.ndarray) -> np.ndarray:
-        points = self._on_surface(points, self._outer_faces)
+        points = self._onto_skin(points)
         self._place_lids(points)
         self._place_lips(points)
         points = self._on_surface(points, self._outer_faces)
@@ -241,12 +242,24 @@ class SurfacePlacer:
         face, weights = self._closest(points, allowed)
         return np.einsum("nk,nkc->nc", weights, self.vertices[self.faces[face]])
 
+    def _onto_skin(self, points: np.ndarray) -> np.ndarray:
+        """To the skin behind or before each point as seen from the front, or the closest where that is far.
+
+        The closest alone draws points to whatever sticks out, such as the rim of a lid.
+        """
+        closest = self._on_surface(points, self._outer_faces)
+        face, weights = self.fine.cast(self.fine.project(points))
+        ahead = np.einsum("nk,nkc->nc", weights, self.vertices[self.faces[face]])
+        distance = [np.linalg.norm(place - points, axis=1) for place in (closest, ahead)]
+        take = (face >= 0) & self._outer_faces[face] & (distance[1] < 2 * distance[0] + 0.001)
+        return np.where(take[:, None], ahead, closest)
+
     def _at_pixels(self, view: View, pixels: np.ndarray) -> np.ndarray:
         face, weights = view.cast(pixels)
         return np.einsum("nk,nkc->nc", weights, self.vertices[self.faces[face]])
 
     def _place_lids(self, points: np.ndarray) -> None:
-        """Moves lid points to the rim: seen from the front, where the skin ends at the eyeball or drops away."""
+        """Moves lid points to the rim: seen from the front, where skin ends at the eyeball or drops away."""
         view = self.fine
         ball = np.zeros(len(self.vertices), bool)
         ball[np.asarray(self.model.masks["eyeballs"])] = True
@@ -257,7 +270,8 @@ class SurfacePlacer:
                 u, v = np.floor(view.project(points[[point]])[0]).astype(int)
                 rows = v + outwards * np.arange(reach, -reach, -1)
                 depth = self._at_pixels(view, np.stack([np.full(len(rows), u), rows], axis=1) + 0.5)[:, 2]
-                # From the lid's outside inwards: a step of one pixel that falls by more than twice its length.
+                # From the lid's outside inwards: a step of one pixel that falls by more than twice its
+                # length.
                 falls = depth[:-1] - depth[1:] > 2.0 * _CAMERA_DISTANCE / view.focal
                 stops = np.flatnonzero(on_ball[rows[1:], u] | falls)
                 if len(stops):
@@ -276,8 +290,8 @@ class SurfacePlacer:
     def _place_lips(self, points: np.ndarray) -> None:
         """Puts the inner lip points on either side of the line along which the mouth opens.
 
-        Seen from the front: the row of a column where neighbouring skin parts most when the jaw opens. The two
-        rings between outer and inner lip are spread evenly between them, on their own lip.
+        Seen from the front: the row of a column where neighbouring skin parts most when the jaw opens. The
+        two rings between outer and inner lip are spread evenly between them, on their own lip.
         """
         view = self.fine
         motion = np.where(self._skin_faces, self._opening[self.faces].mean(axis=1), np.nan)
@@ -334,9 +348,9 @@ class SurfacePlacer:
     def _contours(self) -> tuple[np.ndarray, np.ndarray]:
         """``(79, 17)`` triangles and barycentric coordinates of the jaw line seen at each yaw.
 
-        Frontally it is the outline of the face, in 16 equal steps from one ear over the chin to the other, from
-        the height of the outer eye corners. Turned away, a side keeps its points while they are the outermost at
-        their height, then hands over to what is.
+        Frontally it is the outline of the face, in 16 equal steps from one ear over the chin to the other,
+        from the height of the outer eye corners. Turned away, a side keeps its points while they are the
+        outermost at their height, then hands over to what is.
         """
         frontal = self._frontal_outline()
         number = self._closest(frontal, self._outer_faces)
@@ -360,8 +374,8 @@ class SurfacePlacer:
     def _frontal_outline(self) -> np.ndarray:
         """``(17, 3)`` the frontal jaw line, symmetric.
 
-        Along rays from between the eyes, the farther of the last pixel of the face and of the face mesh's oval;
-        the oval fills in beside the ears, which hide the outline.
+        Along rays from between the eyes, the farther of the last pixel of the face and of the face mesh's
+        oval; the oval fills in beside the ears, which hide the outline.
         """
         view = self.fine
         size = view.face.shape[0]

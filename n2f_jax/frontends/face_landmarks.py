@@ -63,9 +63,9 @@ class _Square:
 class FaceLandmarker:
     """Detects faces and finds 468 points on each.
 
-    The detector's eyes give a first, rough square; the points found there give a better one, upright along the
-    outer eye corners, and so on: where a face is turned or tilted much, two passes have not settled yet.
-    Each crop is also seen mirrored and the two answers are averaged, which halves the jitter.
+    The detector's eyes give a first, rough square; the points found there give a better one, upright along
+    the outer eye corners, and so on: where a face is turned or tilted much, two passes have not settled
+    yet. Each crop is also seen mirrored and the two answers are averaged, which steadies them.
 
     Args:
         num_threads: threads of the interpreters.
@@ -73,6 +73,7 @@ class FaceLandmarker:
         min_detection_score: the same for the detector.
         passes: how often the square is refined, plus one.
         average_mirrored: False halves the time.
+        small_faces: look harder for small ones (``FaceDetector``).
 
     Raises:
         AssetError: the networks are not in the cache.
@@ -86,11 +87,12 @@ class FaceLandmarker:
         min_detection_score: float = 0.5,
         passes: int = 3,
         average_mirrored: bool = True,
+        small_faces: bool = False,
     ):
         self.min_score = min_score
         self._passes = passes
         self._mirror = load_coarse_mesh().mirror if average_mirrored else None
-        self._detector = FaceDetector(num_threads, min_detection_score)
+        self._detector = FaceDetector(num_threads, min_detection_score, small_faces)
         self._network = TfliteModel(asset_path(MEDIAPIPE, "face_landmark.tflite"), num_threads)
 
     def __call__(self, image: np.ndarray) -> list[MeshedFace]:
@@ -147,7 +149,7 @@ def _square_of_points(points: np.ndarray) -> _Square:
 
 
 def _cut(image: np.ndarray, square: _Square, size: int) -> np.ndarray:
-    """``(size, size, 3)`` resampled square; large ones are oversampled and averaged, which avoids aliasing."""
+    """``(size, size, 3)`` resampled square; large ones are oversampled and averaged against aliasing."""
     factor = min(max(1, round(square.side / size)), 8)
     fine = size * factor
     linear = square.axes() * (square.side / fine)

@@ -25,6 +25,7 @@ class FaceMeshFrontend:
         max_faces: keep only the largest; None keeps all.
         num_threads: threads of the networks.
         min_score: faces below are dropped.
+        small_faces: look harder for small ones, in group pictures.
 
     Raises:
         AssetError: the networks are not in the cache; the message says how to fetch them.
@@ -40,13 +41,14 @@ class FaceMeshFrontend:
         max_faces: int | None = None,
         num_threads: int = 1,
         min_score: float = 0.5,
+        small_faces: bool = False,
     ):
         if max_faces is not None and max_faces < 1:
             raise ValueError(f"max_faces is at least 1 or None, not {max_faces}")
         self.size = size
         self.crop_scale = crop_scale
         self.max_faces = max_faces
-        self._landmarker = FaceLandmarker(num_threads=num_threads, min_score=min_score)
+        self._landmarker = FaceLandmarker(num_threads, min_score, small_faces=small_faces)
         self._ibug68 = load_coarse_mesh().ibug68
 
     def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> list[FrontendFace]:

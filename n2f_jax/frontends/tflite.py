@@ -39,7 +39,7 @@ class TfliteModel:
         return int(self._input["shape"][1])
 
     def __call__(self, image: np.ndarray) -> list[np.ndarray]:
-        """Runs one image ``(S, S, 3)`` float32; returns the outputs, in the file's order, without batch axis."""
+        """One ``(S, S, 3)`` float32 image to the outputs, in the file's order, without batch axis."""
         self._interpreter.set_tensor(self._input["index"], np.ascontiguousarray(image[None], np.float32))
         self._interpreter.invoke()
         return [self._interpreter.get_tensor(output["index"])[0] for output in self._outputs]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ from n2f_jax.frontends.assets_cache import MEDIAPIPE, AssetError, sha256_file
 
 _CONNECTIONS = "mediapipe/python/solutions/face_mesh_connections.py"
 
-# The subject's right is the image's left. Contour from the right ear over the chin to the left ear; brows, right
-# then left, each from the image's left; nose bridge down, nostrils; right eye and left eye, each from the image's
-# left corner over the upper lid; outer and inner lips, each from the right corner over the upper lip.
+# The subject's right is the image's left. Contour from the right ear over the chin to the left ear; brows,
+# right then left, each from the image's left; nose bridge down, nostrils; right eye and left eye, each from
+# the image's left corner over the upper lid; outer and inner lips, each from the right corner over the
+# upper lip.
 IBUG68 = np.array(
     [
         *(127, 234, 93, 58, 172, 136, 150, 176, 152, 400, 379, 365, 397, 288, 323, 454, 356),
@@ -39,7 +41,8 @@ MOUTH_UPPER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
 MOUTH_LOWER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
 FACE_OVAL_RIGHT = (10, 109, 67, 103, 54, 21, 162, 127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152)
 
-# Rings of the lips from the outer edge inwards, each from the right corner to the middle; the inner edge is above.
+# Rings of the lips from the outer edge inwards, each from the right corner to the middle; the inner edge is
+# above.
 UPPER_LIP_RINGS = ((61, 185, 40, 39, 37, 0), (76, 184, 74, 73, 72, 11), (62, 183, 42, 41, 38, 12))
 LOWER_LIP_RINGS = ((61, 146, 91, 181, 84, 17), (76, 77, 90, 180, 85, 16), (62, 96, 89, 179, 86, 15))
 LIPS_TOP, LIPS_BOTTOM = 0, 17
@@ -52,7 +55,8 @@ NOSE_BASE = 2
 def read_triangles(wheel: Path) -> np.ndarray:
     """``(852, 3)`` triangles over the 468 points, counter-clockwise from outside, from MediaPipe's wheel.
 
-    The wheel's Python source lists the directed edges of one triangle after the other; it is parsed, never run.
+    The wheel's Python source lists the directed edges of one triangle after the other; it is parsed, never
+    run.
 
     Raises:
         AssetError: another wheel, or a table that is not made of closed triangles.
@@ -73,7 +77,7 @@ def read_triangles(wheel: Path) -> np.ndarray:
 
 
 def fill_triangles(mirror: np.ndarray) -> np.ndarray:
-    """``(n, 3)`` triangles that close both eyes and the mouth: ladders between the upper and the lower rim."""
+    """``(n, 3)`` triangles that close both eyes and the mouth: ladders between upper and lower rim."""
     right_eye = _ladder(RIGHT_EYE_UPPER, RIGHT_EYE_LOWER)
     left_eye = mirror[right_eye][:, ::-1]
     # The mouth from each corner to its middle, so that the ladder is symmetric.
@@ -110,9 +114,7 @@ def _ladder(upper: tuple[int, ...], lower: tuple[int, ...]) -> np.ndarray:
     Wound counter-clockwise seen from outside where ``upper`` runs from the image's left to its right.
     """
     triangles = []
-    for (u0, u1), (l0, l1) in zip(
-        zip(upper, upper[1:], strict=False), zip(lower, lower[1:], strict=False), strict=True
-    ):
+    for (u0, u1), (l0, l1) in zip(pairwise(upper), pairwise(lower), strict=True):
         if u0 != l0:
             triangles.append((u0, l0, u1))
         if u1 != l1:

@@ -1,9 +1,9 @@
 """The pinhole camera: from the head frame to pixels.
 
 Conventions (one place, cited elsewhere): OpenCV's camera frame, x right, y down, z forward;
-``x_cam = R · x_head + t`` in metres; ``u = f · x / z + c`` in pixels, where u = 0 is the image's left edge and
-v = 0 its top edge, so pixel (row 0, column 0) has its centre at (0.5, 0.5). A head seen frontally has
-``R = diag(1, −1, −1)``: the subject's left (+x of the head frame) is at the right of the picture.
+``x_cam = R · x_head + t`` in metres; ``u = f · x / z + c`` in pixels, where u = 0 is the image's left edge
+and v = 0 its top edge, so pixel (row 0, column 0) has its centre at (0.5, 0.5). A head seen frontally has ``R
+= diag(1, −1, −1)``: the subject's left (+x of the head frame) is at the right of the picture.
 """
 
 from __future__ import annotations

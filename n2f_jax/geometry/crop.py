@@ -1,7 +1,8 @@
-"""A square crop of an image, seen as a similarity of the image plane: ``u' = k (u − x0)``, ``k = size / side``.
+"""A square crop of an image, as a similarity of the image plane: ``u' = k (u − x0)``, ``k = size / side``.
 
-Pixels follow ``n2f_jax.geometry.camera``: u = 0 is the left *edge*, so the crop's left edge maps to u' = 0 and no
-half-pixel term appears. Only ``crop_image`` meets OpenCV, whose pixel centres are integers, and shifts there.
+Pixels follow ``n2f_jax.geometry.camera``: u = 0 is the left *edge*, so the crop's left edge maps to u' = 0
+and no half-pixel term appears. Only ``crop_image`` meets OpenCV, whose pixel centres are integers, and shifts
+there.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Crop:
 
 
 def landmark_crop(landmarks: Float[Array, "... N 2"], scale: float | Float[Array, "..."]) -> Crop:
-    """The paper's crop: a square about the centre of the landmarks' box (x, y, w, h), side ``max(w, h) · scale``.
+    """The paper's crop: a square about the centre of the landmarks' box, side ``max(w, h) · scale``.
 
     Works on JAX and NumPy arrays alike; the result holds JAX arrays.
     """
@@ -46,7 +47,9 @@ def landmark_crop(landmarks: Float[Array, "... N 2"], scale: float | Float[Array
 
 
 def crop_camera(camera: Camera, crop: Crop, size: int) -> Camera:
-    """The camera that sees in ``size``² pixels what ``camera`` sees in the crop: ``f* = k f``, ``c* = k (c − x0)``.
+    """The camera that sees in ``size``² pixels what ``camera`` sees in the crop.
+
+    ``f* = k f``, ``c* = k (c − x0)``.
 
     Rotation and translation stay: a crop is no motion.
     """

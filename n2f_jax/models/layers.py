@@ -121,7 +121,7 @@ def rotate(
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention; query, key and value are separate parameters and one matrix product."""
+    """Multi-head self-attention; ``key_bias=False`` is DINOv3's, whose key projection has none."""
 
     def __init__(self, width: int, num_heads: int, *, key_bias: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
         if width % num_heads:

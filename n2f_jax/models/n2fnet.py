@@ -37,6 +37,11 @@ class N2FNetConfig:
         head_norm: ``'pre'`` normalises before attention and feed-forward part and once after pooling, as the
             backbone does; ``'post'`` is PyTorch's ``TransformerEncoderLayer`` as it comes. Open in the paper;
             pre-norm stands a learning rate of 1e-3 without a long warm-up.
+        pooling: tokens → one vector, open in the paper. ``'mean'`` is the mean over the tokens. ``'grid'``
+            keeps where each token lies: every token is reduced to ``pool_channels``, all are laid side by side
+            and mixed by one linear layer. A backbone without pretraining learns far faster so, but the input
+            size is then fixed.
+        pool_channels: channels a token keeps under ``'grid'``.
         regressor_layers: hidden layers, as wide as the tokens, of the MLP after pooling. Open in the paper;
             one makes the regression of the pooled feature nonlinear at little cost.
         camera_parameterization: ``'uvs'`` predicts (u, v, s) (see ``camera_from_output``); ``'translation'``
@@ -52,6 +57,8 @@ class N2FNetConfig:
     head_num_heads: int = 16
     head_mlp_ratio: int = 4
     head_norm: Literal["pre", "post"] = "pre"
+    pooling: Literal["mean", "grid"] = "mean"
+    pool_channels: int = 32
     regressor_layers: int = 1
     camera_parameterization: Parameterization = "uvs"
     camera_mean: tuple[float, float, float] | None = None
@@ -63,7 +70,7 @@ class N2FNetConfig:
 
 
 def n2fnet_config(variant: str = "L", **changes) -> N2FNetConfig:
-    """The network around a named backbone; ``'tiny'`` is the small default (128² input, 64 patch tokens).
+    """The network around a named backbone; ``'tiny'`` is the small default (128² input, 16 patch tokens).
 
     Args:
         variant: ``S``, ``S+``, ``B``, ``L``, ``H+`` or ``tiny``.
@@ -73,7 +80,7 @@ def n2fnet_config(variant: str = "L", **changes) -> N2FNetConfig:
     backbone = dinov3_config(variant, **{k: v for k, v in changes.items() if k not in own})
     defaults = {"backbone": backbone}
     if variant == "tiny":
-        defaults["input_size"] = 128
+        defaults |= {"input_size": 128, "pooling": "grid"}
     if variant != "L":
         # 16 heads of 64 channels at the paper's width; narrower tokens keep the 64.
         defaults["head_num_heads"] = max(1, backbone.width // 64)
@@ -129,7 +136,7 @@ class N2FOutput:
 
 
 class RegressionModule(nnx.Module):
-    """Tokens → one vector: encoder layer, mean over the tokens, MLP, residual on a given mean.
+    """Tokens → one vector: encoder layer, pooling over the tokens, MLP, residual on a given mean.
 
     The MLP's last layer starts at zero, so an untrained network answers ``mean`` exactly.
     """
@@ -150,6 +157,12 @@ class RegressionModule(nnx.Module):
         )
         if self.norm_first:
             self.pool_norm = LayerNorm(width)
+        self.pooling = config.pooling
+        if config.pooling == "grid":
+            num_tokens = (config.input_size // config.backbone.patch_size) ** 2
+            channels = config.pool_channels
+            self.pool_reduce = Linear(width, channels, dtype=dtype, rngs=rngs)
+            self.pool_mix = Linear(num_tokens * channels, width, dtype=dtype, rngs=rngs)
         self.activation = self.feed_forward.activation
         self.hidden = nnx.List(
             [Linear(width, width, dtype=dtype, rngs=rngs) for _ in range(config.regressor_layers)]
@@ -160,15 +173,34 @@ class RegressionModule(nnx.Module):
         )
 
     def pool(self, tokens: Float[Array, "B N width"]) -> Float[Array, "B width"]:
-        """The encoder layer and the mean over its tokens: the paper's f."""
+        """The encoder layer and the pooling of its tokens: the paper's f."""
+        if self.pooling == "grid":
+            x = self.encode(tokens)
+            if self.norm_first:
+                x = self.pool_norm(x)
+            x = self.pool_reduce(x).reshape(x.shape[0], -1)
+            expected = self.pool_mix.kernel.shape[0]
+            if x.shape[1] != expected:
+                built_for = expected // self.pool_reduce.kernel.shape[1]
+                raise ValueError(
+                    f"the input has {tokens.shape[1]} patches; grid pooling was built for {built_for}"
+                )
+            return self.pool_mix(x)
         if self.norm_first:
             x = tokens + self.attention(self.norm1(tokens))
             hidden = self.feed_forward.hidden(self.norm2(x))
             # The mean commutes with the last, linear layer: pooling first saves its product on every token.
             pooled = x.mean(axis=1) + self.feed_forward.down(hidden.mean(axis=1))
             return self.pool_norm(pooled)
+        return self.encode(tokens).mean(axis=1)
+
+    def encode(self, tokens: Float[Array, "B N width"]) -> Float[Array, "B N width"]:
+        """The transformer encoder layer."""
+        if self.norm_first:
+            x = tokens + self.attention(self.norm1(tokens))
+            return x + self.feed_forward(self.norm2(x))
         x = self.norm1(tokens + self.attention(tokens))
-        return self.norm2(x + self.feed_forward(x)).mean(axis=1)
+        return self.norm2(x + self.feed_forward(x))
 
     def __call__(self, tokens: Float[Array, "B N width"]) -> Float[Array, "B out"]:
         x = self.pool(tokens)

@@ -10,7 +10,7 @@ import numpy as np
 from n2f_jax.open_head import identity, mouth, rig
 from n2f_jax.open_head.expression import ExpressionConfig, expression_actions, expression_basis
 from n2f_jax.open_head.eyelids import eyelid_shapes
-from n2f_jax.open_head.landmarks import landmark_embedding
+from n2f_jax.open_head.landmarks import landmark_embedding, stored_embedding
 from n2f_jax.open_head.makehuman import MakeHumanArchive
 from n2f_jax.open_head.masks import region_masks
 from n2f_jax.open_head.topology import head_topology
@@ -19,6 +19,8 @@ NUM_SHAPE, NUM_EXPRESSION = 300, 100
 VERSION = "1"
 # Where FLAME's mean head has the middle between its eyeballs: the head's origin lies behind the nose's root.
 EYES_MIDDLE = np.array([0.0, 0.026, 0.052])
+# MakeHuman's heads are some 4 % small beside adults' mean face height, outer-eye distance and head length.
+HEAD_SCALE = 1.04
 
 
 def build_open_head(
@@ -45,13 +47,16 @@ def build_open_head(
     controls = identity.local_controls(archive, num_base, rows)
     macro = identity.macro_targets(archive, num_base, rows)
     heads = identity.sample_heads(rng, base, macro, controls, sampling)
-    heads[:, : len(head)] = base[: len(head)] + mouth.close_lips(heads[:, : len(head)] - base[: len(head)], lips)
+    heads[:, : len(head)] = base[: len(head)] + mouth.close_lips(
+        heads[:, : len(head)] - base[: len(head)], lips
+    )
     heads[:, topology.parts["tongue"]] += mouth.TONGUE_SHIFT
     skin = topology.parts["skin"]
     eyes_middle = base[topology.parts["left_eyeball"]].mean(axis=0) * [0, 1, 1]
-    base = base - eyes_middle + EYES_MIDDLE
+    base = HEAD_SCALE * (base - eyes_middle) + EYES_MIDDLE
+    heads *= HEAD_SCALE
     # Skull and face place the head; the neck and the ears do not.
-    anchor = skin[(base[skin, 1] > -0.09) & (np.abs(base[skin, 0]) < 0.075)]
+    anchor = skin[(base[skin, 1] > -0.094) & (np.abs(base[skin, 0]) < 0.078)]
     heads = identity.rigid_align(heads, base, anchor)
     heads = identity.rigid_align(heads, heads.mean(axis=0), anchor)
     heads = identity.compress_size(heads, anchor, sampling.size_exponent)
@@ -73,7 +78,8 @@ def build_open_head(
     exprdirs, expression_rms = expression_basis(
         actions, template, topology.mirror, NUM_EXPRESSION, expression
     )
-    left_lid, right_lid = eyelid_shapes(archive, num_base, topology, template)
+    exprdirs, expression_rms = HEAD_SCALE * exprdirs, HEAD_SCALE * expression_rms
+    left_lid, right_lid = (HEAD_SCALE * lid for lid in eyelid_shapes(archive, num_base, topology, template))
     masks = region_masks(archive, num_base, topology, template, left_lid + right_lid)
     return {
         "v_template": template.astype(np.float32),
@@ -108,3 +114,10 @@ def save_open_head(arrays: dict[str, np.ndarray], path: Path | str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def refresh_landmarks(path: Path | str) -> None:
+    """Puts the stored landmark embedding (``landmarks.npz``) into a built file; nothing else changes."""
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = {key: stored[key] for key in stored.files}
+    save_open_head({**arrays, **stored_embedding()}, path)

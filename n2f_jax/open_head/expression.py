@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from n2f_jax.open_head.makehuman import MakeHumanArchive
 from n2f_jax.open_head.topology import HeadTopology
 
-# Left out: what other parameters do (eyelids, eyeballs, jaw), and the tongue, which would leave a closed mouth.
+# Left out: what other parameters do (eyelids, eyeballs, jaw), and the tongue, which would pierce closed lips.
 SKIPPED_ACTIONS = ("eyeBlink", "eyeLook", "eyeWide", "jawOpen", "mouthClose", "tongueOut")
 SKIPPED_UNITS = ("closure", "opened-up", "mouth-open", "mouth-parling", "mouth-part-later")
 UNIT_ANCESTRIES = ("african", "asian", "caucasian")
@@ -77,7 +77,9 @@ def expression_actions(
 def _unit(archive: MakeHumanArchive, ancestry: str, stem: str, num_base: int) -> Float[np.ndarray, "N 3"]:
     unit = archive.target(f"expression/units/{ancestry}/{stem}", num_base)
     if "-left-" in stem:
-        unit = unit + archive.target(f"expression/units/{ancestry}/{stem.replace('-left-', '-right-')}", num_base)
+        unit = unit + archive.target(
+            f"expression/units/{ancestry}/{stem.replace('-left-', '-right-')}", num_base
+        )
     return unit
 
 
@@ -90,8 +92,8 @@ def expression_basis(
 ) -> tuple[Float[np.ndarray, "V 3 C"], Float[np.ndarray, "C"]]:
     """Principal directions of independent normal weights on all actions, about the neutral face.
 
-    Actions are split into a symmetric and an antisymmetric part; each also acts on one half of the face alone, which
-    gives the opposite symmetry. So every direction is symmetric or antisymmetric.
+    Actions are split into a symmetric and an antisymmetric part; each also acts on one half of the face
+    alone, which gives the opposite symmetry. So every direction is symmetric or antisymmetric.
 
     Returns:
         The directions per unit of coefficient, and their RMS over vertices in metres.

@@ -16,7 +16,19 @@ SEXES = ("female", "male")
 AGES = ("baby", "child", "young", "old")  # MakeHuman's 1, 10, 25 and 90 years
 _AGE_KNOTS = (1.0, 10.0, 25.0, 90.0)
 
-LOCAL_FOLDERS = ("head", "forehead", "eyebrows", "eyes", "nose", "mouth", "chin", "cheek", "ears", "neck", "asym")
+LOCAL_FOLDERS = (
+    "head",
+    "forehead",
+    "eyebrows",
+    "eyes",
+    "nose",
+    "mouth",
+    "chin",
+    "cheek",
+    "ears",
+    "neck",
+    "asym",
+)
 # Left out: what moves the head against the body (undone by the alignment) and body targets in the folder of
 # asymmetries.
 _SKIP = ("head/head-trans", "head/head-angle", "neck/neck-trans", "neck/measure-neck-height", "asym/asymm-")
@@ -37,18 +49,20 @@ class SamplingConfig:
     Attributes:
         num_heads: heads drawn for the basis.
         local_std: standard deviation of a local target's weight.
-        cap: most a local target may move any vertex per standard deviation, metres.
-        asymmetry: standard deviation of a left target's weight about the right one's, relative to ``local_std``.
+        cap, mouth_cap: most a local target (one of the mouth) may move any vertex per standard deviation,
+            metres. Beyond about 3 mm heads turn into caricatures, lips sooner than the rest.
+        asymmetry: standard deviation of a left target's weight about the right one's, over ``local_std``.
         child_share: share of heads younger than 16; the rest are uniform from 16 to ``max_age``.
         min_age, max_age: years.
         size_exponent: power of MakeHuman's own head size that is kept, see :func:`compress_size`.
-        size_std: standard deviation of an independent factor on all lengths. Small on purpose: a normal map does
-            not show it.
+        size_std: standard deviation of an independent factor on all lengths. Small on purpose: a normal
+            map does not show it.
     """
 
     num_heads: int = 3000
     local_std: float = 0.3
-    cap: float = 0.003
+    cap: float = 0.0026
+    mouth_cap: float = 0.0016
     asymmetry: float = 0.25
     child_share: float = 0.2
     min_age: float = 6.0
@@ -66,7 +80,9 @@ class LocalControl:
     negative: Float[np.ndarray, "N 3"]
 
 
-def local_controls(archive: MakeHumanArchive, num_base: int, rows: Int[np.ndarray, "N"]) -> list[LocalControl]:
+def local_controls(
+    archive: MakeHumanArchive, num_base: int, rows: Int[np.ndarray, "N"]
+) -> list[LocalControl]:
     """The local targets as sliders; ``rows`` picks the base-mesh vertices that are kept."""
     names = [
         name
@@ -98,9 +114,13 @@ def macro_targets(
     """Macro targets by ancestry, sex and age (with average muscle and weight)."""
     result = np.zeros((len(ANCESTRIES), len(SEXES), len(AGES), len(rows), 3))
     for (j, sex), (k, age) in itertools.product(enumerate(SEXES), enumerate(AGES)):
-        universal = archive.target(f"macrodetails/universal-{sex}-{age}-averagemuscle-averageweight", num_base)
+        universal = archive.target(
+            f"macrodetails/universal-{sex}-{age}-averagemuscle-averageweight", num_base
+        )
         for i, ancestry in enumerate(ANCESTRIES):
-            result[i, j, k] = (archive.target(f"macrodetails/{ancestry}-{sex}-{age}", num_base) + universal)[rows]
+            result[i, j, k] = (archive.target(f"macrodetails/{ancestry}-{sex}-{age}", num_base) + universal)[
+                rows
+            ]
     return result
 
 
@@ -113,8 +133,8 @@ def sample_heads(
 ) -> Float[np.ndarray, "H N 3"]:
     """Draws random heads, not aligned.
 
-    Ancestry, sex and age are drawn first; their targets are weighted by the product of the three. Local sliders
-    are normal, left and right nearly together.
+    Ancestry, sex and age are drawn first; their targets are weighted by the product of the three. Local
+    sliders are normal, left and right nearly together.
     """
     number = config.num_heads
     ancestry = rng.dirichlet((0.6,) * len(ANCESTRIES), number)
@@ -146,10 +166,14 @@ def sample_heads(
         elif not control.negative.any():
             weight = np.abs(weight)
         weight = weight * config.local_std
-        for part, amount in ((control.positive, np.maximum(weight, 0)), (control.negative, np.maximum(-weight, 0))):
+        for part, amount in (
+            (control.positive, np.maximum(weight, 0)),
+            (control.negative, np.maximum(-weight, 0)),
+        ):
             reach = np.linalg.norm(part, axis=-1).max() * config.local_std
             if reach > 0:
-                weights.append(amount * min(1.0, config.cap / reach))
+                cap = config.mouth_cap if folder == "mouth" else config.cap
+                weights.append(amount * min(1.0, cap / reach))
                 targets.append(part.reshape(-1))
     if weights:
         heads += np.stack(weights, axis=-1) @ np.stack(targets)
@@ -159,10 +183,10 @@ def sample_heads(
 def compress_size(
     heads: Float[np.ndarray, "H N 3"], points: Int[np.ndarray, "n"], exponent: float
 ) -> Float[np.ndarray, "H N 3"]:
-    """Scales each head about the origin so that its size relative to the mean size becomes its ``exponent``-th power.
+    """Scales each head about the origin: its size over the mean size is raised to ``exponent``.
 
-    The size is the RMS distance of ``points`` from their middle. MakeHuman's sizes are exaggerated (a one-year-old's
-    head at 0.64 of an adult's); half the logarithm agrees with growth charts.
+    The size is the RMS distance of ``points`` from their middle. MakeHuman's sizes are exaggerated (a
+    one-year-old's head at 0.64 of an adult's); half the logarithm is close to real growth.
     """
     chosen = heads[:, points]
     centred = chosen - chosen.mean(axis=1, keepdims=True)
@@ -189,10 +213,10 @@ def rigid_align(
 def principal_components(
     heads: Float[np.ndarray, "H N 3"], mirror: Int[np.ndarray, "N"], count: int
 ) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "N 3 C"], Float[np.ndarray, "C"]]:
-    """Mean, components scaled to unit-variance coefficients, and their standard deviations (RMS over vertices).
+    """Mean, components scaled to unit-variance coefficients, and their RMS over vertices.
 
-    Every head counts together with its mirror image, so that the mean is symmetric and every component is either
-    symmetric or antisymmetric. The two kinds are found apart, which halves the problem and keeps them pure.
+    Every head counts together with its mirror image, so that the mean is symmetric and every component is
+    either symmetric or antisymmetric. The two kinds are found apart, which keeps them pure.
     """
     flip = np.array([-1.0, 1.0, 1.0])
     mean = heads.mean(axis=0)

@@ -13,15 +13,18 @@ STORED = Path(__file__).with_name("landmarks.npz")
 YAW_BINS = 79
 
 
-def landmark_embedding(
-    vertices: Float[np.ndarray, "V 3"], topology: HeadTopology
-) -> dict[str, np.ndarray]:
-    """FLAME's six landmark arrays; from ``landmarks.npz`` where that file exists."""
-    if STORED.exists():
-        with np.load(STORED, allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
-    else:
-        arrays = provisional_embedding(vertices, topology)
+def landmark_embedding(vertices: Float[np.ndarray, "V 3"], topology: HeadTopology) -> dict[str, np.ndarray]:
+    """FLAME's six landmark arrays: those of ``landmarks.npz``, or provisional ones where it is missing."""
+    return stored_embedding() if STORED.exists() else _flame_arrays(provisional_embedding(vertices, topology))
+
+
+def stored_embedding() -> dict[str, np.ndarray]:
+    """FLAME's six landmark arrays from ``landmarks.npz``, which ``scripts/embed_landmarks.py`` writes."""
+    with np.load(STORED, allow_pickle=False) as stored:
+        return _flame_arrays({key: stored[key] for key in stored.files})
+
+
+def _flame_arrays(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     faces, barycentric = arrays["full_lmk_faces_idx"], arrays["full_lmk_bary_coords"]
     return {
         "static_lmk_faces_idx": faces[17:].astype(np.int32),
@@ -44,11 +47,11 @@ def embed_vertices(
 def provisional_embedding(
     vertices: Float[np.ndarray, "V 3"], topology: HeadTopology
 ) -> dict[str, np.ndarray]:
-    """Landmarks at mesh vertices near hand-measured places on the mean head, left side mirrored to the right."""
+    """Landmarks at vertices near hand-measured places on the mean head, mirrored from left to right."""
     skin = topology.parts["skin"]
     eye = vertices[topology.parts["left_eyeball"]].mean(axis=0)
-    # Subject's left half in iBUG's numbering (points 8, 27–30, 33, 51, 57, 62, 66 lie on the midline), relative
-    # to the left eye's centre in x/y, metres; z is found on the surface.
+    # Subject's left half in iBUG's numbering (8, 27–30, 33, 51, 57, 62, 66 lie on the midline), relative to
+    # the left eye's centre in x/y, metres; z is found on the surface.
     chin = vertices[skin][np.abs(vertices[skin][:, 0]) < 1e-6]
     chin_y = chin[(chin[:, 2] > eye[2] - 0.02)][:, 1].min()
     height = eye[1] - chin_y

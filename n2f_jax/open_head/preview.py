@@ -102,7 +102,9 @@ def shade_grey(
     a, b, c = (pixels[triangle[:, i]] for i in range(3))
     p = np.stack([column + 0.5, row + 0.5], axis=-1)
     area = _cross(b - a, c - a)
-    weights = np.stack([_cross(c - b, p - b), _cross(a - c, p - c), _cross(b - a, p - a)], axis=-1) / area[:, None]
+    weights = (
+        np.stack([_cross(c - b, p - b), _cross(a - c, p - c), _cross(b - a, p - a)], axis=-1) / area[:, None]
+    )
     normal = np.einsum("nk,nkc->nc", weights, vertex_normals(vertices, faces)[triangle]) @ view.rotation.T
     normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-20)
     light = np.array([-0.45, 0.45, 0.77])

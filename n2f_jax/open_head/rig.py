@@ -48,7 +48,9 @@ def ring_distance(topology: HeadTopology) -> Float[np.ndarray, "V"]:
     """Number of quad edges from the hem of the neck; infinite on parts that are not connected to it."""
     number = len(topology.source)
     graph = sp.coo_matrix((np.ones(len(topology.edges)), topology.edges.T), shape=(number, number)).tocsr()
-    distances = sp.csgraph.dijkstra(graph, directed=False, indices=topology.neck_ring, unweighted=True, min_only=True)
+    distances = sp.csgraph.dijkstra(
+        graph, directed=False, indices=topology.neck_ring, unweighted=True, min_only=True
+    )
     return np.asarray(distances)
 
 

@@ -33,8 +33,8 @@ class HeadTopology:
         faces: ``(F, 3)`` counter-clockwise from outside; mirror symmetric as a set.
         uv: ``(T, 2)``; uv_faces: ``(F, 3)``.
         mirror: ``(V,)`` index of each vertex's mirror image.
-        parts: part name → vertex indices: ``skin`` and the keys of ``PARTS`` (these share no vertex), and parts of
-            the skin: ``left_socket``, ``right_socket``, ``mouth_cavity`` (strictly inside the openings).
+        parts: part name → vertex indices: ``skin`` and the keys of ``PARTS`` (these share no vertex), and
+            parts of the skin inside the openings: ``left_socket``, ``right_socket``, ``mouth_cavity``.
         neck_ring: vertices on the open rim of the neck, in order.
         edges: ``(E, 2)`` edges of the quad mesh (without the diagonals of the triangulation).
     """

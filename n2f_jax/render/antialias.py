@@ -1,13 +1,14 @@
 """Silhouette gradients: the mask's borders moved to where mesh edges really cross between pixel centres.
 
-Between two neighbouring pixels, one in the mask and one not, the border of the mask runs. We look for the mesh edge
-it is by walking over the mesh, triangle to neighbouring triangle, along the line that joins the two pixel centres,
-until the surface turns away from the camera, ends, or leaves the mask's region. The walk handles triangles smaller
-than a pixel, where the edge belongs to a triangle seen at neither centre. Where the edge crosses the line, at a share
-t of the way, is differentiable, and the pixel in which it crosses gains or loses coverage ``|t − 1/2|``. Edges
-closer to vertical act on horizontal pairs of pixels, the others on vertical pairs: then a moving edge changes the
-sum of the mask by the area it sweeps. The idea of blending across silhouette edges is from Laine et al., "Modular
-Primitives for High-Performance Differentiable Rendering" (2020), section 3.5.
+Between two neighbouring pixels, one in the mask and one not, the border of the mask runs. We look for the
+mesh edge it is by walking over the mesh, triangle to neighbouring triangle, along the line that joins the two
+pixel centres, until the surface turns away from the camera, ends, or leaves the mask's region. The walk
+handles triangles smaller than a pixel, where the edge belongs to a triangle seen at neither centre. Where the
+edge crosses the line, at a share t of the way, is differentiable, and the pixel in which it crosses gains or
+loses coverage ``|t − 1/2|``. Edges closer to vertical act on horizontal pairs of pixels, the others on
+vertical pairs: then a moving edge changes the sum of the mask by the area it sweeps. The idea of blending
+across silhouette edges is from Laine et al., "Modular Primitives for High-Performance Differentiable
+Rendering" (2020), section 3.5.
 """
 
 from __future__ import annotations
@@ -41,10 +42,12 @@ def antialias_mask(
         topology: its ``region`` makes the mask.
         focal: pixels.
         principal_point: pixels.
-        max_pairs: budget of neighbouring pixel pairs at the mask's border; 12 times the longer side by default.
+        max_pairs: budget of neighbouring pixel pairs at the mask's border; 12 times the longer side by
+            default.
 
     Returns:
-        The mask in [0, 1] and the number of border pairs beyond the budget (left unsmoothed), 0 in ordinary views.
+        The mask in [0, 1] and the number of border pairs beyond the budget (left unsmoothed), 0 in ordinary
+        views.
     """
     height, width = face.shape
     max_pairs = 12 * max(height, width) if max_pairs is None else max_pairs
@@ -75,7 +78,8 @@ def antialias_mask(
         jax.lax.stop_gradient(vertices_cam[:, 2]),
         topology,
     )
-    # Of the edge that ends the inner surface and the one that ends the outer surface, the nearer hides the other.
+    # Of the edge that ends the inner surface and the one that ends the outer surface, the nearer hides the
+    # other.
     use_inner = depth[:max_pairs] <= depth[max_pairs:]
     edge = jnp.where(use_inner[:, None], edge[:max_pairs], edge[max_pairs:])
     hit = used & (jnp.minimum(depth[:max_pairs], depth[max_pairs:]) < jnp.inf)
@@ -120,7 +124,8 @@ def _walk(face, start, stop, pixels, depth, topology):
     """Follows each line from ``start`` over the mesh until the surface that is seen there ends.
 
     Returns:
-        ``(n, 2)`` vertices of the edge where it ends and the depth there, inf if it does not end before ``stop``.
+        ``(n, 2)`` vertices of the edge where it ends and the depth there, inf if it does not end before
+        ``stop``.
     """
     corners = pixels[topology.faces]
     a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
@@ -129,7 +134,9 @@ def _walk(face, start, stop, pixels, depth, topology):
     beyond = jnp.maximum(neighbor, 0)
     region = topology.region
     # The surface ends at an edge whose other side is missing, turned away, or of the other region.
-    ends = (neighbor < 0) | ~front[beyond] | (region[beyond] != jnp.broadcast_to(region[:, None], beyond.shape))
+    ends = (
+        (neighbor < 0) | ~front[beyond] | (region[beyond] != jnp.broadcast_to(region[:, None], beyond.shape))
+    )
     table = jnp.concatenate([corners.reshape(-1, 6), depth[topology.faces]], axis=-1)
     links = jnp.concatenate([neighbor, ends.astype(jnp.int32), topology.faces], axis=-1)
     table, links = jax.lax.optimization_barrier((table, links))

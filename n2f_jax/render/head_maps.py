@@ -22,12 +22,12 @@ class FaceMaps:
 
     Attributes:
         normals: ``(H, W, 3)`` unit normals.
-        mask: ``(H, W)`` 1 where a triangle of the mask's region is visible, else 0; with antialiasing the share of
-            the pixel that is covered (approximately), differentiable.
+        mask: ``(H, W)`` 1 where a triangle of the mask's region is visible, else 0; with antialiasing the
+            share of the pixel that is covered (approximately), differentiable.
         uv: ``(H, W, 2)`` texture coordinates.
         depth: ``(H, W)`` z in the camera frame, metres.
-        overflow: ``()`` int32, what could not be drawn: 0 in every ordinary view (``Fragments.overflow``, plus mask
-            borders beyond the antialiasing budget).
+        overflow: ``()`` int32, what could not be drawn: 0 in every ordinary view (``Fragments.overflow``,
+            plus mask borders beyond the antialiasing budget).
     """
 
     normals: Float[Array, "H W 3"]
@@ -39,35 +39,52 @@ class FaceMaps:
 
 def render_head(
     topology: MeshTopology,
-    vertices_head: Float[Array, "V 3"],
+    vertices_head: Float[Array, "*B V 3"],
     camera: Camera,
     size: int | tuple[int, int],
     normal_frame: str = "head",
     antialias: bool = False,
-    vertices_canonical: Float[Array, "V 3"] | None = None,
+    vertices_canonical: Float[Array, "*B V 3"] | None = None,
 ) -> FaceMaps:
     """Draws the face region of a head, hidden where other parts of the head are in front.
 
-    Differentiable in the vertices and the camera: normals, UV and depth through barycentrics, the mask through its
-    borders with ``antialias=True``. One head; use ``jax.vmap`` for batches.
+    Differentiable in the vertices and the camera: normals, UV and depth through barycentrics, the mask
+    through its borders with ``antialias=True``.
+
+    Takes one head, or any leading batch axes shared by vertices and camera. On CPUs prefer those to
+    ``jax.vmap``: the heads are then drawn one after the other, which keeps to the cache and is two to four
+    times faster.
 
     Args:
         topology: ``HeadTopology.from_model(model)``.
         vertices_head: decoded mesh, head frame, metres.
-        camera: without batch axes.
+        camera: with the same batch axes as the vertices.
         size: side of the square image, or (H, W), pixels.
-        normal_frame: ``'head'``: normals in the head frame (x to the subject's left, y up, z out of the face),
-            whatever the camera's rotation, as Pixel3DMM predicts them. ``'camera'``: the same normals turned by R into
-            the camera frame: x right, y down, z forward, so a surface that faces the camera has z < 0.
+        normal_frame: ``'head'``: normals in the head frame (x to the subject's left, y up, z out of the
+            face), whatever the camera's rotation, as Pixel3DMM predicts them. ``'camera'``: the same normals
+            turned by R into the camera frame: x right, y down, z forward, so a surface that faces the camera
+            has z < 0.
         antialias: give the mask soft, differentiable borders.
-        vertices_canonical: mesh whose normals are drawn, where it differs from ``vertices_head``: decoded with the
-            neck at rest.
+        vertices_canonical: mesh whose normals are drawn, where it differs from ``vertices_head``: decoded
+            with the neck at rest.
 
     Raises:
         ValueError: unknown ``normal_frame``.
     """
     if normal_frame not in ("head", "camera"):
         raise ValueError(f"normal_frame is 'head' or 'camera', not {normal_frame!r}")
+    if vertices_head.ndim > 2:
+        batch = vertices_head.shape[:-2]
+
+        def draw(args):
+            vertices, camera, canonical = args
+            return render_head(topology, vertices, camera, size, normal_frame, antialias, canonical)
+
+        args = (vertices_head, camera, vertices_canonical)
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(batch) :]), args)
+        maps = jax.lax.map(draw, flat) if jax.default_backend() == "cpu" else jax.vmap(draw)(flat)
+        return jax.tree.map(lambda x: x.reshape(*batch, *x.shape[1:]), maps)
+
     source = vertices_head if vertices_canonical is None else vertices_canonical
     normals = vertex_normals(source, topology.faces)
     if normal_frame == "camera":
@@ -94,12 +111,13 @@ def render_mesh_maps(
     antialias: bool = False,
     near: float = 0.01,
 ) -> FaceMaps:
-    """Draws any mesh: vertex normals (in any frame), mask, UV, depth of the topology's region. One mesh; vmap it.
+    """Draws any mesh: vertex normals (in any frame), mask, UV, depth. One mesh; use ``jax.vmap`` for batches.
 
     Args:
         vertices_cam: camera frame, x right, y down, z forward.
         normals: what to interpolate, renormalised at each pixel.
-        topology: ``MeshTopology.from_faces(faces)`` draws every face; the bare faces do too, without antialiasing.
+        topology: ``MeshTopology.from_faces(faces)`` draws every face; the bare faces do too, without
+            antialiasing.
         focal: pixels.
         principal_point: pixels.
         size: side, or (H, W).
@@ -120,7 +138,7 @@ def render_mesh_maps(
     fragments = rasterize(vertices_cam, topology.faces, focal, principal_point, size, near=near)
     drawn = (fragments.face >= 0) & topology.region[jnp.maximum(fragments.face, 0)]
     attributes = (normals[tie(topology.faces, normals)], topology.corner_uv)
-    (normal_map, uv), depth = shade(
+    (normal_map, uv), depth, _ = shade(
         fragments.face, vertices_cam, topology.faces, focal, principal_point, attributes, drawn
     )
     mask, overflow = drawn.astype(jnp.float32), fragments.overflow

@@ -1,14 +1,15 @@
 """Which triangle is seen at which pixel: an exact, integer, tile-queued rasteriser in pure JAX.
 
-How it works. Vertices are projected and snapped to 1/256 pixel. The bounding box of every front-facing triangle is
-cut into small tiles; a prefix sum over the tile counts lays all tiles into one queue, which is worked off in passes
-of a static length (one pass nearly always; a loop takes what is left, so nothing is ever dropped). Each tile
-evaluates the triangle's three edge functions in integers, exactly, and its inverse depth, affine in the pixel;
-a scatter-max keeps the nearest inverse depth, a scatter-min the lowest face number among equals.
+How it works. Vertices are projected and snapped to 1/256 pixel. The bounding box of every front-facing
+triangle is cut into small tiles; a prefix sum over the tile counts lays all tiles into one queue, which is
+worked off in passes of a static length (one pass nearly always; a loop takes what is left, so nothing is ever
+dropped). Each tile evaluates the triangle's three edge functions in integers, exactly, and its inverse depth,
+affine in the pixel; a scatter-max keeps the nearest inverse depth, a scatter-min the lowest face number among
+equals.
 
-Rules. A pixel is covered when its centre (+0.5) lies inside the snapped triangle; on an edge the top-left rule
-decides, so triangles that share an edge never both draw, nor both miss, a pixel. Nearest wins; of exactly equal
-float32 inverse depths the lower face number wins.
+Rules. A pixel is covered when its centre (+0.5) lies inside the snapped triangle; on an edge the top-left
+rule decides, so triangles that share an edge never both draw, nor both miss, a pixel. Nearest wins; of depths
+equal within float32 rounding (a share of 2^-21) the lower face number wins.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from n2f_jax.render.compaction import prefix_sum
 from n2f_jax.render.shading import tie
 
 # Sub-pixel grid: positions are multiples of 2^-8 pixel.
@@ -30,6 +30,8 @@ _ONE = 1 << SUBPIXEL_BITS
 _MAX_COORDINATE = 32768.0
 _MAX_EXTENT = 2040.0
 _TILE = 4
+# Inverse depths that differ by no more than this share are a tie.
+TIE = 2.0**-21
 
 
 @jax.tree_util.register_dataclass
@@ -39,15 +41,14 @@ class Fragments:
 
     Attributes:
         face: ``(H, W)`` int32 number of the nearest front-facing triangle, −1 where there is none.
-        overflow: ``()`` int32 number of triangles that may be in view but could not be drawn: they cross the near
-            plane, reach beyond ±32768 pixels or are wider than 2040 pixels. 0 in every ordinary view.
+        overflow: ``()`` int32 number of triangles that may be in view but could not be drawn: they cross the
+            near plane, reach beyond ±32768 pixels or are wider than 2040 pixels. 0 in every ordinary view.
     """
 
     face: Int[Array, "H W"]
     overflow: Int[Array, ""]
 
 
-@functools.partial(jax.jit, static_argnames=("size", "near", "cull_backfaces", "queue_length"))
 def rasterize(
     vertices_cam: Float[Array, "V 3"],
     faces: Int[Array, "F 3"],
@@ -61,6 +62,8 @@ def rasterize(
 ) -> Fragments:
     """The nearest front-facing triangle at every pixel centre. One mesh; use ``jax.vmap`` for batches.
 
+    On CPUs a batch is worked off one mesh after the other, which keeps to the cache; elsewhere all at once.
+
     Triangles with a NaN or infinite vertex, of zero area, or wholly nearer than ``near`` are not drawn.
 
     Args:
@@ -71,7 +74,8 @@ def rasterize(
         size: (H, W) of the image, each at most 2040.
         near: depth below which nothing is drawn, in the unit of the vertices.
         cull_backfaces: if False, triangles seen from inside are drawn too.
-        queue_length: tiles per pass; the default suits meshes that fill the image. It changes speed, not results.
+        queue_length: tiles per pass; the default suits meshes that fill the image. It changes speed, not
+            results.
     """
     height, width = size
     if not (0 < height <= _MAX_EXTENT and 0 < width <= _MAX_EXTENT):
@@ -83,33 +87,44 @@ def rasterize(
         queue_length = default_queue_length(num_faces, size)
 
     vertices_cam, focal, principal_point = jax.lax.stop_gradient((vertices_cam, focal, principal_point))
+    draw = functools.partial(
+        _rasterize, size=size, near=near, cull_backfaces=cull_backfaces, queue_length=queue_length
+    )
+    if jax.default_backend() == "cpu":
+        draw = jax.custom_batching.sequential_vmap(draw)
+    return Fragments(*draw(vertices_cam, faces, focal, principal_point))
+
+
+@functools.partial(jax.jit, static_argnames=("size", "near", "cull_backfaces", "queue_length"))
+def _rasterize(vertices_cam, faces, focal, principal_point, *, size, near, cull_backfaces, queue_length):
+    height, width = size
+    num_faces = faces.shape[0]
     table, count, overflow = _setup_faces(
         vertices_cam, faces, focal, principal_point, size, near, cull_backfaces
     )
-    end = prefix_sum(count)
+    end = jnp.cumsum(count)
     start = end - count
     total = end[-1]
     # One row a face: the queue gathers whole rows, which is what a CPU's cache likes.
     table = jnp.concatenate([table, start[:, None]], axis=-1)
 
-    def draw(first_item, buffers):
-        return _draw_pass(table, start, count, first_item, queue_length, buffers)
-
     # A margin takes the parts of tiles that hang over the right and lower border.
     padded = (height + _TILE, width + _TILE)
     buffers = (jnp.zeros(padded, jnp.float32), jnp.full(padded, num_faces, jnp.int32))
-    buffers = draw(jnp.zeros((), jnp.int32), buffers)
     _, (_, face) = jax.lax.while_loop(
         lambda state: state[0] < total,
-        lambda state: (state[0] + queue_length, draw(*state)),
-        (jnp.full((), queue_length, jnp.int32), buffers),
+        lambda state: (
+            state[0] + queue_length,
+            _draw_pass(table, start, count, state[0], queue_length, state[1]),
+        ),
+        (jnp.zeros((), jnp.int32), buffers),
     )
     face = face[:height, :width]
-    return Fragments(face=jnp.where(face < num_faces, face, -1), overflow=overflow)
+    return jnp.where(face < num_faces, face, -1), overflow
 
 
 def default_queue_length(num_faces: int, size: tuple[int, int]) -> int:
-    """Tiles in one pass: enough for a closed mesh that fills the image, about half of it facing the camera."""
+    """Tiles in one pass: enough for a closed mesh that fills the image, half of it facing the camera."""
     area = size[0] * size[1] // (_TILE * _TILE)
     return max(256, num_faces // 2 + 2 * area)
 
@@ -147,7 +162,8 @@ def _setup_faces(vertices, faces, focal, center, size, near, cull_backfaces):
     drawable = ((all_flags & 1) > 0) & (x_max - x_min <= limit) & (y_max - y_min <= limit)
     overflow = ((all_flags & 4) > 0) & any_in_front & ~drawable
 
-    # Twice the area. The products may wrap around; where they could, the float32 value, off by far less, has the sign.
+    # Twice the area. The products may wrap around; where they could, the float32 value, off by far less, has
+    # the sign.
     (dx1, dy1), (dx2, dy2) = ((x[:, i] - x[:, 0], y[:, i] - y[:, 0]) for i in (1, 2))
     area_float = dx1.astype(jnp.float32) * dy2.astype(jnp.float32) - dy1.astype(jnp.float32) * dx2.astype(
         jnp.float32
@@ -167,9 +183,9 @@ def _setup_faces(vertices, faces, focal, center, size, near, cull_backfaces):
     tiles_y = jnp.maximum(row1 - row0 + _TILE, 0) // _TILE
     count = jnp.where(visible, tiles_x * tiles_y, 0)
 
-    # Edge functions E(p) of the snapped triangle, positive inside. All arithmetic is modulo 2^32; results that are
-    # used lie in range. Between pixel centres E changes by multiples of 256, so floor(E / 256) has the same sign and
-    # fits int32 for boxes up to 2040 pixels.
+    # Edge functions E(p) of the snapped triangle, positive inside. All arithmetic is modulo 2^32; results
+    # that are used lie in range. Between pixel centres E changes by multiples of 256, so floor(E / 256) has
+    # the same sign and fits int32 for boxes up to 2040 pixels.
     columns = []
     for k in range(3):
         ax, ay = x[:, k], y[:, k]
@@ -193,13 +209,11 @@ def _setup_faces(vertices, faces, focal, center, size, near, cull_backfaces):
     w_first = w[:, 0] + slope_x * offset_x + slope_y * offset_y
     columns += [_bits(c) for c in (w_first, slope_x, slope_y, w.min(-1), w.max(-1))]
     columns += [column0, row0, jnp.maximum(tiles_x, 1)]
-    # The barrier keeps XLA from computing every column anew for every element of the table.
-    columns = jax.lax.optimization_barrier(columns)
     return jnp.stack(columns, axis=-1), count, overflow.astype(jnp.int32).sum()
 
 
 def _draw_pass(table, start, count, first_item, queue_length, buffers):
-    """Draws the tiles ``first_item … first_item + queue_length − 1`` of the queue into (inverse depth, face)."""
+    """Draws ``queue_length`` tiles from ``first_item`` on into the buffers (inverse depth, face)."""
     best, face = buffers
     num_faces = table.shape[0]
 
@@ -210,7 +224,7 @@ def _draw_pass(table, start, count, first_item, queue_length, buffers):
     position = jnp.where((count > 0) & (position >= 0), position, queue_length)
     numbers = jnp.arange(num_faces, dtype=jnp.int32)
     item_face = jnp.zeros(queue_length, jnp.int32).at[position].max(numbers, mode="drop")
-    item_face = jax.lax.associative_scan(jnp.maximum, item_face)
+    item_face = jax.lax.cummax(item_face)
 
     item = first_item + jnp.arange(queue_length, dtype=jnp.int32)
     row = table[item_face]
@@ -243,8 +257,6 @@ def _draw_pass(table, start, count, first_item, queue_length, buffers):
     # Rounding must not carry a sliver's depth beyond its vertices'.
     w = jnp.clip(w, spread(w_min), spread(w_max))
     w = jnp.where(inside >= 0, w, 0.0)
-    # The barrier makes both uses below see the same rounded number.
-    w = jax.lax.optimization_barrier(w)
 
     window = jax.lax.ScatterDimensionNumbers(
         update_window_dims=(1, 2), inserted_window_dims=(), scatter_dims_to_operand_dims=(0, 1)
@@ -255,13 +267,12 @@ def _draw_pass(table, start, count, first_item, queue_length, buffers):
     winner = jax.lax.gather(
         nearer,
         corner,
-        jax.lax.GatherDimensionNumbers(
-            offset_dims=(1, 2), collapsed_slice_dims=(), start_index_map=(0, 1)
-        ),
+        jax.lax.GatherDimensionNumbers(offset_dims=(1, 2), collapsed_slice_dims=(), start_index_map=(0, 1)),
         slice_sizes=(_TILE, _TILE),
         mode=in_bounds,
     )
-    won = (w == winner) & (w > 0.0)
+    # XLA may compute w twice, fused differently: the tolerance makes both agree on the winner.
+    won = (inside >= 0) & (w >= winner * (1.0 - TIE))
     face = jax.lax.scatter_min(
         face, corner, jnp.where(won, spread(item_face), num_faces), window, mode=in_bounds
     )

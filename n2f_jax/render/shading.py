@@ -1,13 +1,15 @@
 """What is drawn at the visible triangles: differentiable interpolation of vertex attributes.
 
-Visibility (``rasterizer``) is a constant to every derivative; what is drawn is recomputed here from the vertices.
+Visibility (``rasterizer``) is a constant to every derivative; what is drawn is recomputed here from the
+vertices.
 
-With r_i = z_i · (projection of vertex i − pixel), barycentric i is proportional to a_i = r_j × r_k: the screen-space
-area over the depth of its vertex, hence perspective-correct without a division, and defined behind the camera too.
-a_i is affine in the pixel, and so is the numerator Σ a_i · attribute_i of every interpolated attribute. So each face
-gets three coefficients a channel, relative to a pixel near it (which keeps float32 well-conditioned), each pixel
-gathers the row of its face, and the work per pixel is two multiplications a channel and one division. Arrays are
-split into components, one contiguous vector each, which is what compilers vectorise, forward and backward.
+With r_i = z_i · (projection of vertex i − pixel), barycentric i is proportional to a_i = r_j × r_k: the
+screen-space area over the depth of its vertex, hence perspective-correct without a division, and defined
+behind the camera too. a_i is affine in the pixel, and so is the numerator Σ a_i · attribute_i of every
+interpolated attribute. So each face gets three coefficients a channel, relative to a pixel near it (which
+keeps float32 well-conditioned), each pixel gathers the row of its face, and the work per pixel is two
+multiplications a channel and one division. Arrays are split into components, one contiguous vector each,
+which is what compilers vectorise, forward and backward.
 """
 
 from __future__ import annotations
@@ -60,12 +62,15 @@ def shade(
     faces: Int[Array, "F 3"],
     focal: Float[Array, ""],
     principal_point: Float[Array, "2"],
-    attributes: tuple[Float[Array, "F 3 C"], ...] = (),
+    attributes: Float[Array, "F 3 C"] | tuple[Float[Array, "F 3 _"], ...] = (),
     drawn: Bool[Array, "H W"] | None = None,
-) -> tuple[tuple[Float[Array, "H W C"], ...], Float[Array, "H W"]]:
+) -> tuple[
+    Float[Array, "H W C"] | tuple[Float[Array, "H W _"], ...], Float[Array, "H W"], Float[Array, "H W 3"]
+]:
     """Interpolates attributes over the visible triangles, perspective-correct and differentiable.
 
     Gradients flow to the vertices, the intrinsics and the attributes. One mesh; use ``jax.vmap`` for batches.
+    Inside ``jit``, results that are not used cost nothing.
 
     Args:
         face: visible triangles, −1 where empty (``Fragments.face``).
@@ -73,16 +78,21 @@ def shade(
         faces: triangles.
         focal: pixels.
         principal_point: pixels.
-        attributes: each a value for every corner of every triangle (``attribute[faces]`` for vertex attributes).
-            They are separate so that, inside ``jit``, those whose images are not used cost nothing.
+        attributes: a value for every corner of every triangle (``attribute[faces]`` for vertex attributes), or
+            several such arrays.
         drawn: pixels to draw; all covered ones by default.
 
     Returns:
-        An image ``(H, W, C)`` of each attribute and depth z ``(H, W)``; zero where nothing is drawn.
+        The image ``(H, W, C)`` of the attribute (or a tuple of images), depth z ``(H, W)`` and barycentrics
+        ``(H, W, 3)``; all zero where nothing is drawn.
     """
+    several = isinstance(attributes, tuple)
+    corners = jnp.broadcast_to(jnp.eye(3), (faces.shape[0], 3, 3))
+    attributes = (*(attributes if several else (attributes,)), corners)
     size = face.shape
     drawn = (face >= 0 if drawn is None else drawn & (face >= 0)).reshape(-1)
-    # Empty pixels look at face 0, whose numbers they do not use: `select` keeps them out of values and gradients.
+    # Empty pixels look at face 0, whose numbers they do not use: `select` keeps them out of values and
+    # gradients.
     index = jnp.where(drawn, face.reshape(-1), 0)
 
     area, z, reference = _affine_areas(vertices_cam, faces, focal, principal_point, size)
@@ -115,20 +125,23 @@ def shade(
             for c in range(channels)
         ]
         images.append(jnp.stack(pixels, axis=-1).reshape(*size, channels))
-    return tuple(images), select(z_pixel * inverse).reshape(size)
+    barycentric = images.pop()
+    depth = select(z_pixel * inverse).reshape(size)
+    return tuple(images) if several else images[0], depth, barycentric
 
 
 def tie(index: Int[Array, "..."], array: Float[Array, "..."]) -> Int[Array, "..."]:
     """``index`` itself, made to depend on ``array``: under ``vmap`` it then carries the same batch axis.
 
-    A gather with one index for the whole batch would put the batch axis last in memory, several times slower on CPUs.
+    A gather with one index for the whole batch would put the batch axis last in memory, several times slower
+    on CPUs.
     """
     bits = jax.lax.bitcast_convert_type(jax.lax.stop_gradient(array).reshape(-1)[0], jnp.int32)
     return index + jnp.broadcast_to(bits & 0, index.shape)
 
 
 def _gather_split(columns, index):
-    """``[column[index] for column in columns]`` by one gather of rows; its transpose is one scatter of rows."""
+    """``[column[index] for column in columns]`` by one gather of rows; its transpose is one scatter."""
     rows = jnp.stack(columns, axis=-1)[index]
     return [x[0] for x in jax.lax.split(rows.T, (1,) * len(columns))]
 
@@ -148,8 +161,9 @@ def _face_normal_components(vertices, faces):
 
 
 def _affine_areas(vertices_cam, faces, focal, principal_point, size):
-    """For each corner the homogeneous area (value, slope u, slope v) about a reference pixel, z, and that pixel."""
-    # A vertex that is not finite belongs to no visible face; zeros keep NaN out of the gradients of its neighbours.
+    """Each corner's homogeneous area (value, slope u, slope v) about a reference pixel, z, and that pixel."""
+    # A vertex that is not finite belongs to no visible face; zeros keep NaN out of the gradients of its
+    # neighbours.
     finite = jnp.isfinite(vertices_cam).all(axis=-1, keepdims=True)
     vertices_cam = jnp.where(finite, vertices_cam, 0.0)
     c = _corner_components(vertices_cam, faces)

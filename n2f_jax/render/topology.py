@@ -14,8 +14,8 @@ from jaxtyping import Array, Bool, Float, Int
 if TYPE_CHECKING:
     from flame_jax import HeadModel
 
-# The mask table: the face parser's classes {skin, brows, eyes, nose, inner mouth, lips} (FaRL's {2, 6–13}) are these
-# regions of a head model. Names a model lacks are skipped ('face' must be there).
+# The mask table: the face parser's classes {skin, brows, eyes, nose, inner mouth, lips} (FaRL's {2, 6–13})
+# are these regions of a head model. Names a model lacks are skipped ('face' must be there).
 FACE_REGIONS = (
     "face",
     "eyes",
@@ -102,8 +102,8 @@ HeadTopology = MeshTopology
 def face_neighbors(faces: np.ndarray) -> np.ndarray:
     """``(F, 3)`` the face on the other side of edge (corner k, corner k + 1), −1 where there is none.
 
-    Only a neighbour that runs along the edge the other way counts (consistent winding); where more than two faces
-    meet at an edge, it is a border to all of them.
+    Only a neighbour that runs along the edge the other way counts (consistent winding); where more than two
+    faces meet at an edge, it is a border to all of them.
     """
     faces = np.asarray(faces, np.int64)
     count = faces.shape[0]
@@ -117,7 +117,9 @@ def face_neighbors(faces: np.ndarray) -> np.ndarray:
     ordered = forward[order]
     left = np.searchsorted(ordered, backward, side="left")
     right = np.searchsorted(ordered, backward, side="right")
-    unique_self = np.searchsorted(ordered, forward, side="right") - np.searchsorted(ordered, forward, side="left")
+    unique_self = np.searchsorted(ordered, forward, side="right") - np.searchsorted(
+        ordered, forward, side="left"
+    )
     match = (right - left == 1) & (unique_self == 1)
     neighbor = np.where(match, order[np.minimum(left, order.size - 1)] // 3, -1)
     return neighbor.reshape(count, 3).astype(np.int32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -45,7 +44,7 @@ class MetricLog:
         kept = [line for line in read_json_lines(path) if line["step"] <= start_step]
         scratch = path.with_suffix(".tmp")
         scratch.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        os.replace(scratch, path)
+        scratch.replace(path)
         self._lines = path.open("a", encoding="utf-8")
         self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=start_step + 1)
 

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 from jaxtyping import Array, Float
 
 from n2f_jax.models.parameters import flatten, unflatten
@@ -64,6 +65,11 @@ def group_table(groups: Mapping[str, str], params: Mapping[str, Any], rates: Map
     return "\n".join(lines)
 
 
+# The root mean square of Adam's updates over its rate, as observed by Liu et al., "Muon is scalable for LLM
+# training" (2025), section 2.2.
+_ADAM_UPDATE_RMS = 0.2
+
+
 def warmup_cosine(
     peak: float, *, steps: int, warmup_steps: int, final_fraction: float = 0.0
 ) -> optax.Schedule:
@@ -85,10 +91,12 @@ def warmup_cosine(
 def build_optimizer(
     config: Any, groups: Mapping[str, str], steps: int
 ) -> tuple[optax.GradientTransformation, dict[str, optax.Schedule]]:
-    """Adam per group, frozen parameters set to zero, one gradient clip over everything that is trained.
+    """An optimiser per group, frozen parameters set to zero, one gradient clip over everything that is trained.
 
     Args:
-        config: fields ``rates`` (group → peak rate), ``b1``, ``b2``, ``eps``, ``weight_decay`` (decoupled, on
+        config: fields ``name`` (``'adam'``, the paper's, or ``'muon'``: matrices by orthogonalised momentum, its
+            updates scaled to Adam's usual size so that one rate serves both, and everything else by Adam),
+            ``rates`` (group → peak rate), ``b1``, ``b2``, ``eps``, ``weight_decay`` (decoupled, on
             tensors of two or more axes; 0 is plain Adam), ``clip_norm`` (0 is off), ``warmup_steps``,
             ``final_fraction``.
         groups: path → group, of every parameter.
@@ -98,8 +106,10 @@ def build_optimizer(
         A transformation of flat dicts path → array, and each group's schedule.
 
     Raises:
-        ValueError: a group has no rate.
+        ValueError: a group has no rate, or ``name`` is unknown.
     """
+    if config.name not in ("adam", "muon"):
+        raise ValueError(f"optimizer.name is {config.name!r}; there are adam and muon")
     trained = sorted(set(groups.values()) - {FROZEN})
     missing = [group for group in trained if group not in config.rates]
     if missing:
@@ -124,8 +134,18 @@ def build_optimizer(
             optax.scale_by_learning_rate(schedule),
         )
 
+    def muon(schedule: optax.Schedule) -> optax.GradientTransformation:
+        return optax.contrib.muon(
+            schedule,
+            adam_b1=config.b1,
+            adam_b2=config.b2,
+            weight_decay=config.weight_decay,
+            consistent_rms=_ADAM_UPDATE_RMS,
+        )
+
+    make = {"adam": adam, "muon": muon}[config.name]
     transforms: dict[str, optax.GradientTransformation] = {
-        group: adam(schedule) for group, schedule in schedules.items()
+        group: make(schedule) for group, schedule in schedules.items()
     }
     transforms[FROZEN] = optax.set_to_zero()
     partitioned = optax.partition(transforms, dict(groups))
@@ -166,7 +186,9 @@ def apply_gradients(
     full = {
         path: gradients[path] if path in gradients else jnp.zeros_like(leaf) for path, leaf in flat.items()
     }
-    updates, opt_state = optimizer.update(full, opt_state, flat)
+    # optax raises a Python float to the power of an integer counter, which strict promotion forbids.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, opt_state = optimizer.update(full, opt_state, flat)
     new = {
         path: leaf if groups[path] == FROZEN else leaf + updates[path].astype(leaf.dtype)
         for path, leaf in flat.items()

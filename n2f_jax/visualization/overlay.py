@@ -14,12 +14,13 @@ from PIL import Image
 
 from n2f_jax.render import rasterize, shade, vertex_normals
 
-# Sides of the square windows that the mesh is drawn in: few, since each is compiled once.
-WINDOWS = (256, 512, 1024, 2032)
+# Sides of the square windows that the mesh is drawn in: few, since each is compiled once. The rasteriser goes
+# up to 2040.
+WINDOWS = (1024, 2032)
 CLAY = (206, 210, 216)  # sRGB
 # Lights in a frame with x right, y up, z towards the viewer: direction, strength.
-_LIGHTS = (((-0.50, 0.55, 0.67), 0.62), ((0.75, 0.10, 0.65), 0.22), ((0.0, -0.3, 0.95), 0.10))
-_AMBIENT = 0.16
+_LIGHTS = (((-0.45, 0.50, 0.74), 0.78), ((0.75, 0.10, 0.65), 0.28), ((0.0, -0.4, 0.9), 0.10))
+_AMBIENT = 0.18
 _GLOSS, _GLOSS_POWER = 0.10, 28.0
 
 
@@ -105,40 +106,78 @@ class Layer:
         return np.clip(np.rint(result), 0, 255).astype(np.uint8)
 
 
+@dataclasses.dataclass(frozen=True)
+class DrawnMesh:
+    """A mesh drawn into a part of a view, ``samples``² values for each shown pixel.
+
+    Attributes:
+        camera_normals: ``(h, w, 3)`` in the camera frame (y down, z forward), not of unit length.
+        normals: ``(h, w, 3)`` in the frame that was asked for, not of unit length.
+        colors: ``(h, w, 3)`` linear.
+        covered: ``(h, w)`` 0 or 1.
+        samples: along each side of a pixel.
+        origin: column and row of the first pixel in the view.
+    """
+
+    camera_normals: np.ndarray
+    normals: np.ndarray
+    colors: np.ndarray
+    covered: np.ndarray
+    samples: int
+    origin: tuple[int, int]
+
+    def clay(self) -> Layer:
+        """Lit, in its own colours."""
+        return self._layer(lit(self.camera_normals, self.colors))
+
+    def normal_colors(self) -> Layer:
+        """``normals`` as colours."""
+        return self._layer(normals_to_rgb(self.normals))
+
+    def _layer(self, srgb: np.ndarray) -> Layer:
+        n = self.samples
+        height, width = (side // n for side in self.covered.shape)
+        values = (srgb * self.covered[..., None]).reshape(height, n, width, n, 3).mean(axis=(1, 3))
+        coverage = self.covered.reshape(height, n, width, n).mean(axis=(1, 3))
+        return Layer(values, coverage, self.origin)
+
+
 @functools.partial(jax.jit, static_argnames="size")
 def _draw(
     vertices_cam: Float[Array, "V 3"],
+    normals: Float[Array, "V 3"],
+    colors: Float[Array, "V 3"],
     faces: Int[Array, "F 3"],
-    attributes: Float[Array, "V C"],
     focal: Float[Array, ""],
     principal_point: Float[Array, "2"],
     size: int,
-) -> tuple[Float[Array, "H W C"], Float[Array, "H W"]]:
+) -> tuple[Float[Array, "H W 9"], Float[Array, "H W"]]:
+    attributes = jnp.concatenate([vertex_normals(vertices_cam, faces), normals, colors], axis=-1)
     face = rasterize(vertices_cam, faces, focal, principal_point, (size, size)).face
     values, _, _ = shade(face, vertices_cam, faces, focal, principal_point, attributes[faces])
     return values, (face >= 0).astype(jnp.float32)
 
 
-def draw_layer(
+def draw_mesh(
     vertices_cam: np.ndarray,
     faces: np.ndarray,
-    attributes: np.ndarray,
     intrinsics: np.ndarray,
     view: View,
-    color=lambda values: values,
-) -> Layer | None:
-    """Draws vertex attributes of a mesh into a view, with four samples a pixel.
+    colors: np.ndarray | None = None,
+    normals: np.ndarray | None = None,
+) -> DrawnMesh | None:
+    """Draws a mesh into a view of its photograph, with four samples a pixel.
 
     Args:
         vertices_cam: ``(V, 3)`` camera frame, metres.
         faces: ``(F, 3)``.
-        attributes: ``(V, C)`` to interpolate.
         intrinsics: K of the original image.
         view: what to show; the mesh is placed by the same mapping as the photograph.
-        color: per-sample function from interpolated attributes ``(h, w, C)`` to ``(h, w, 3)``.
+        colors: ``(V, 3)`` sRGB 0 … 255; plain clay if None.
+        normals: ``(V, 3)`` for ``DrawnMesh.normal_colors``, in any frame; zeros if None.
 
     Returns:
-        The layer, or None where the mesh is not in view.
+        The drawing, or None where the mesh is not in view.
     """
     matrix = view.intrinsics(intrinsics)
     front = vertices_cam[vertices_cam[:, 2] > 0.01]
@@ -148,43 +187,30 @@ def draw_layer(
     limit = np.array(view.size[::-1])
     low = np.clip(np.floor(pixels.min(axis=0)) - 1, 0, limit).astype(int)
     high = np.clip(np.ceil(pixels.max(axis=0)) + 1, 0, limit).astype(int)
-    extent = int((high - low).max())
     if (high <= low).any():
         return None
+    extent = int((high - low).max())
     samples = 2 if 2 * extent <= WINDOWS[-1] else 1
     window = next((side for side in WINDOWS if side >= samples * extent), WINDOWS[-1])
-    values, coverage = _draw(
+    colors = np.tile(np.array(CLAY, np.float32), (len(vertices_cam), 1)) if colors is None else colors
+    values, covered = _draw(
         jnp.asarray(vertices_cam, jnp.float32),
+        jnp.asarray(np.zeros_like(vertices_cam) if normals is None else normals, jnp.float32),
+        jnp.asarray(_to_linear(colors), jnp.float32),
         jnp.asarray(faces),
-        jnp.asarray(attributes, jnp.float32),
         jnp.float32(samples * matrix[0, 0]),
         jnp.asarray(samples * (matrix[:2, 2] - low), jnp.float32),
         window,
     )
     width, height = np.minimum(samples * (high - low), window)
-    values, coverage = np.asarray(values)[:height, :width], np.asarray(coverage)[:height, :width]
-    values = color(values) * coverage[..., None]
-    if samples == 2:
-        values = values.reshape(height // 2, 2, width // 2, 2, -1).mean(axis=(1, 3))
-        coverage = coverage.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3))
-    return Layer(values, coverage, (int(low[0]), int(low[1])))
-
-
-def clay_layer(
-    vertices_cam: np.ndarray,
-    faces: np.ndarray,
-    intrinsics: np.ndarray,
-    view: View,
-    colors: np.ndarray | None = None,
-) -> Layer | None:
-    """The mesh as lit clay, sRGB 0 … 255. ``colors`` ``(V, 3)`` sRGB; plain clay if None."""
-    faces = np.asarray(faces)
-    normals = np.asarray(_vertex_normals(jnp.asarray(vertices_cam, jnp.float32), jnp.asarray(faces)))
-    if colors is None:
-        colors = np.tile(np.array(CLAY, np.float32), (len(vertices_cam), 1))
-    attributes = np.concatenate([normals, _to_linear(colors)], axis=1)
-    return draw_layer(
-        vertices_cam, faces, attributes, intrinsics, view, lambda x: lit(x[..., :3], x[..., 3:])
+    values, covered = np.asarray(values)[:height, :width], np.asarray(covered)[:height, :width]
+    return DrawnMesh(
+        camera_normals=values[..., :3],
+        normals=values[..., 3:6],
+        colors=values[..., 6:],
+        covered=covered,
+        samples=samples,
+        origin=(int(low[0]), int(low[1])),
     )
 
 
@@ -203,31 +229,10 @@ def lit(normals: np.ndarray, albedo: np.ndarray) -> np.ndarray:
     return _to_srgb(albedo * light[..., None] + _GLOSS * gloss[..., None])
 
 
-def normal_layer(
-    vertices_cam: np.ndarray,
-    faces: np.ndarray,
-    normals: np.ndarray,
-    intrinsics: np.ndarray,
-    view: View,
-) -> Layer | None:
-    """The mesh painted by ``normals`` ``(V, 3)``, in whatever frame they are (``normals_to_rgb``)."""
-    return draw_layer(vertices_cam, faces, normals, intrinsics, view, _normals_to_float)
-
-
-def normals_to_rgb(normals: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """Unit normals as 8-bit colours, ``(n + 1)/2``; black outside the mask."""
-    rgb = np.clip(np.rint(_normals_to_float(normals)), 0, 255)
-    if mask is not None:
-        rgb = rgb * (mask[..., None] > 0.5)
-    return rgb.astype(np.uint8)
-
-
-def _normals_to_float(normals: np.ndarray) -> np.ndarray:
+def normals_to_rgb(normals: np.ndarray) -> np.ndarray:
+    """Normals of any length as colours 0 … 255, ``(n/‖n‖ + 1)/2``; float."""
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
     return (normals / np.maximum(length, 1e-9) + 1.0) * 127.5
-
-
-_vertex_normals = jax.jit(vertex_normals)
 
 
 def _to_linear(srgb: np.ndarray) -> np.ndarray:

@@ -11,11 +11,11 @@ from flame_jax import HeadModel
 from n2f_jax.export.meshes import vertex_normals
 from n2f_jax.head import Head
 from n2f_jax.visualization.layout import row
-from n2f_jax.visualization.overlay import CLAY, Layer, View, clay_layer, normal_layer
+from n2f_jax.visualization.overlay import CLAY, Layer, View, draw_mesh, normals_to_rgb
 
 PANEL_HEIGHT = 512
 MAX_OVERLAY = 1600  # longer side of the overlay picture, pixels
-ALPHA = 0.82
+ALPHA = 0.86
 _DIMMED = 0.22
 _EYE_WHITE = (238, 238, 236)
 
@@ -42,8 +42,8 @@ def photo_overlay(
     view = View.whole(image.shape[:2], max_side)
     shown = view.cut(image)
     for head in sorted(heads, key=lambda head: -float(head.translation[2])):
-        layer = clay_layer(head.vertices_camera, head.faces, head.intrinsics, view, colors)
-        shown = shown if layer is None else layer.over(shown, ALPHA)
+        drawn = draw_mesh(head.vertices_camera, head.faces, head.intrinsics, view, colors)
+        shown = shown if drawn is None else drawn.clay().over(shown, ALPHA)
     return shown
 
 
@@ -72,13 +72,12 @@ def head_picture(
     normals = vertex_normals(head.vertices, head.faces)
     if normal_frame == "camera":
         normals = normals @ head.rotation.T
-    mesh = clay_layer(head.vertices_camera, head.faces, head.intrinsics, view, colors)
-    drawn = normal_layer(head.vertices_camera, head.faces, normals, head.intrinsics, view)
+    drawn = draw_mesh(head.vertices_camera, head.faces, head.intrinsics, view, colors, normals)
     panels = [
         photo,
         input_layer(head, view).over(dark),
-        photo if mesh is None else mesh.over(photo, ALPHA),
-        dark if drawn is None else drawn.over(dark),
+        photo if drawn is None else drawn.clay().over(photo, ALPHA),
+        dark if drawn is None else drawn.normal_colors().over(dark),
     ]
     return row(panels, ["photo", "input normals", "mesh over the photo", "rendered normals"], title)
 
@@ -95,9 +94,9 @@ def input_layer(head: Head, view: View) -> Layer:
     def place(x: np.ndarray) -> np.ndarray:
         return cv2.warpAffine(x.astype(np.float32), matrix, (width, height), flags=cv2.INTER_LINEAR)
 
-    mask = np.clip(place(head.input_mask), 0, 1)
-    normals = place(head.input_normals * head.input_mask[..., None])
-    length = np.linalg.norm(normals, axis=-1, keepdims=True)
-    colors = (normals / np.maximum(length, 1e-6) + 1) * 127.5
-    mask = np.clip((mask - 0.25) * 2, 0, 1)  # a soft edge of about one input pixel
-    return Layer(colors * mask[..., None], mask, (0, 0))
+    masked = head.input_normals * head.input_mask[..., None]
+    # Enlarged, the mask's edge would be a staircase. Just outside it, normals come from their neighbours.
+    normals = place(masked) + 0.02 * place(cv2.GaussianBlur(masked, (0, 0), 1.0))
+    mask = place(cv2.GaussianBlur(head.input_mask, (0, 0), 0.8))
+    mask = np.clip((mask - 0.5) * max(1.0, k) + 0.5, 0, 1)
+    return Layer(normals_to_rgb(normals) * mask[..., None], mask, (0, 0))

@@ -10,7 +10,7 @@ from flax import nnx
 
 from n2f_jax.models.dinov3 import VARIANTS, DinoV3, DinoV3Config, count_parameters, dinov3_config
 from n2f_jax.models.layers import RotaryPositions, rotate
-from n2f_jax.models.parameters import functional, to_dict
+from n2f_jax.models.parameters import functional
 
 SMALL = DinoV3Config(width=32, depth=1, num_heads=2, mlp_width=64, patch_size=4, layer_scale_init=1.0)
 
@@ -80,9 +80,15 @@ def test_published_periods():
     np.testing.assert_array_equal(periods[-2:], [56.25, 75])
 
 
-def test_periods_are_loadable_and_never_trained():
-    network = DinoV3(SMALL, rngs=nnx.Rngs(0))
-    apply, params = functional(network)
+@pytest.fixture(scope="module")
+def params(abstract_and_random):
+    """Random parameters of ``SMALL``."""
+    return abstract_and_random(lambda: DinoV3(SMALL, rngs=nnx.Rngs(0)))[1]
+
+
+def test_periods_are_loadable_and_never_trained(params):
+    network = abstract(SMALL)
+    apply, _ = functional(network)
     images = jax.random.normal(jax.random.key(0), (1, 8, 12, 3))
     loss = jax.jit(jax.value_and_grad(lambda p: jnp.square(apply(p, images)[..., :3]).sum()))
     value, gradient = loss(params)
@@ -92,9 +98,8 @@ def test_periods_are_loadable_and_never_trained():
     assert count_parameters(network) == sum(x.size for x in jax.tree.leaves(params)) - SMALL.width // 2 // 4
 
 
-def test_remat_changes_nothing():
+def test_remat_changes_nothing(params):
     images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
-    params = to_dict(DinoV3(SMALL, rngs=nnx.Rngs(0)))
     results = []
     for remat in (False, True):
         apply, _ = functional(abstract(dataclasses.replace(SMALL, remat=remat)))
@@ -104,11 +109,9 @@ def test_remat_changes_nothing():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), *results)
 
 
-def test_bfloat16_computes_in_bfloat16_on_float32_parameters():
-    config = dataclasses.replace(SMALL, dtype="bfloat16")
-    network = DinoV3(config, rngs=nnx.Rngs(0))
-    apply, params = functional(network)
-    assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+def test_bfloat16_computes_in_bfloat16_on_float32_parameters(params):
+    apply, shapes = functional(abstract(dataclasses.replace(SMALL, dtype="bfloat16")))
+    assert {x.dtype for x in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
     images = jax.random.normal(jax.random.key(0), (1, 16, 16, 3))
     half = jax.jit(apply)(params, images)
     full = jax.jit(functional(abstract(SMALL))[0])(params, images)

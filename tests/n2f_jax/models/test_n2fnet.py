@@ -1,6 +1,7 @@
 """The network's heads, outputs and camera; the whole forward pass against a float64 loop in NumPy."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from n2f_jax.models.n2fnet import (
     n2fnet_config,
     uvs_from_camera,
 )
-from n2f_jax.models.parameters import flatten, functional, map_with_path
+from n2f_jax.models.parameters import flatten, functional
 
 SIZES = {"width": 32, "depth": 1, "num_heads": 2, "mlp_width": 48, "num_shape": 7, "num_expression": 5}
 
@@ -28,19 +29,16 @@ def small(**changes) -> N2FNetConfig:
     return n2fnet_config("tiny", **(SIZES | {"head_num_heads": 4, "input_size": 48} | changes))
 
 
-def randomised(config: N2FNetConfig, seed: int = 0):
-    """Apply function and parameters that are nowhere zero, so that nothing can hide."""
-    apply, params = functional(nnx.eval_shape(lambda: N2FNet(config, rngs=nnx.Rngs(0))))
-    rng = np.random.default_rng(seed)
+@pytest.fixture(scope="module")
+def randomised(abstract_and_random):
+    """Jitted apply function and random parameters of a network, the same ones for the same configuration."""
 
-    def draw(path, leaf):
-        if path.endswith("periods"):
-            return jnp.asarray(100.0 ** (np.arange(leaf.size) / leaf.size), jnp.float32)
-        scale = leaf.shape[0] ** -0.5 if path.endswith("kernel") and leaf.ndim == 2 else 0.3
-        value = rng.normal(scale=scale, size=leaf.shape) + (1.0 if path.endswith(("scale", "gamma")) else 0.0)
-        return jnp.asarray(value, jnp.float32)
+    @functools.cache
+    def build(config: N2FNetConfig):
+        module, params = abstract_and_random(lambda: N2FNet(config, rngs=nnx.Rngs(0)))
+        return jax.jit(functional(module)[0]), params
 
-    return apply, map_with_path(draw, params)
+    return build
 
 
 def inputs(config: N2FNetConfig, batch: int = 2, height: int = 32, width: int = 48):
@@ -103,10 +101,14 @@ class Reference:
         if self.c.head_norm == "pre":
             x = tokens + self.attention(f"{name}/attention", self.norm(f"{name}/norm1", tokens), heads)
             x = x + self.mlp(f"{name}/feed_forward", self.norm(f"{name}/norm2", x))
-            x = self.norm(f"{name}/pool_norm", x.mean(0))
+            x = self.norm(f"{name}/pool_norm", x if self.c.pooling == "grid" else x.mean(0))
         else:
             x = self.norm(f"{name}/norm1", tokens + self.attention(f"{name}/attention", tokens, heads))
-            x = self.norm(f"{name}/norm2", x + self.mlp(f"{name}/feed_forward", x)).mean(0)
+            x = self.norm(f"{name}/norm2", x + self.mlp(f"{name}/feed_forward", x))
+            x = x if self.c.pooling == "grid" else x.mean(0)
+        if self.c.pooling == "grid":
+            x = np.concatenate([self.linear(f"{name}/pool_reduce", token) for token in x])
+            x = self.linear(f"{name}/pool_mix", x)
         for layer in range(self.c.regressor_layers):
             x = self.gelu(self.linear(f"{name}/hidden/{layer}", x))
         return self.linear(f"{name}/output", x) + mean
@@ -167,18 +169,27 @@ class Reference:
             "camera_parameterization": "translation",
             "num_registers": 2,
         },
+        {"pooling": "grid", "pool_channels": 3},
     ],
-    ids=["erf", "tanh-5-channels", "gated-post-norm"],
+    ids=["erf", "tanh-5-channels", "gated-post-norm", "grid-pooling"],
 )
-def test_forward_matches_a_float64_reference(changes):
+def test_forward_matches_a_float64_reference(changes, randomised):
     config = small(depth=2, **changes)
     apply, params = randomised(config)
-    normals, mask = inputs(config)
-    output = jax.jit(apply)(params, normals, mask)
+    # Not square, where the network takes any size.
+    normals, mask = inputs(config, height=48 if config.pooling == "grid" else 32)
+    output = apply(params, normals, mask)
     for actual, expected in zip(
         jax.tree.leaves(output), Reference(config, params)(normals, mask), strict=True
     ):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_grid_pooling_refuses_another_size():
+    config = small(pooling="grid", pool_channels=3)
+    apply, params = functional(nnx.eval_shape(lambda: N2FNet(config, rngs=nnx.Rngs(0))))
+    with pytest.raises(ValueError, match="6 patches; grid pooling was built for 9"):
+        jax.eval_shape(apply, params, *inputs(config))
 
 
 def test_untrained_network_answers_the_mean():
@@ -197,29 +208,34 @@ def test_untrained_network_answers_the_mean():
     assert params.eyes.shape == (2, 2, 6)
 
 
-def test_what_the_mask_hides_does_not_matter():
+def test_what_the_mask_hides_does_not_matter(randomised):
     config = small()
     apply, params = randomised(config)
     normals, mask = inputs(config)
-    forward = jax.jit(apply)
-    output = forward(params, normals, mask)
+    output = apply(params, normals, mask)
     hidden_changed = np.where(mask[..., None] == 0, 0.7, normals).astype(np.float32)
     seen_changed = np.where(mask[..., None] == 1, 0.7, normals).astype(np.float32)
-    jax.tree.map(np.testing.assert_array_equal, output, forward(params, hidden_changed, mask))
-    assert np.abs(output.shape - forward(params, seen_changed, mask).shape).max() > 1e-2
+    jax.tree.map(np.testing.assert_array_equal, output, apply(params, hidden_changed, mask))
+    assert np.abs(output.shape - apply(params, seen_changed, mask).shape).max() > 1e-2
 
 
-def test_heads_have_their_own_weights():
+def test_heads_have_their_own_weights(randomised):
     """Each loss reaches its own module and the backbone, and nothing of the other module."""
     config = small()
     apply, params = randomised(config)
     normals, mask = inputs(config)
-    for own, other, fields in [("flame", "camera", slice(0, 4)), ("camera", "flame", slice(4, 6))]:
 
-        def loss(p, fields=fields):
-            return sum(jnp.square(x).sum() for x in jax.tree.leaves(apply(p, normals, mask))[fields])
+    @jax.jit
+    @jax.grad
+    def gradient_of(p, weights):
+        leaves = jax.tree.leaves(apply(p, normals, mask))
+        return sum(weight * jnp.square(x).sum() for weight, x in zip(weights, leaves, strict=True))
 
-        gradient = flatten(jax.jit(jax.grad(loss))(params))
+    for own, other, weights in [
+        ("flame", "camera", [1, 1, 1, 1, 0, 0]),
+        ("camera", "flame", [0, 0, 0, 0, 1, 1]),
+    ]:
+        gradient = flatten(gradient_of(params, jnp.asarray(weights, jnp.float32)))
         for path, leaf in gradient.items():
             touched = bool(np.any(np.asarray(leaf)))
             assert touched == (not path.startswith(f"{other}/") and not path.endswith("periods")), (own, path)
@@ -242,13 +258,12 @@ def test_paper_sizes_of_the_full_network():
     assert output.shape.shape == (1, 300)
 
 
-def test_bfloat16_answers_in_float32():
+def test_bfloat16_answers_in_float32(randomised):
     config = small(dtype="bfloat16", remat=True)
     apply, params = randomised(config)
     normals, mask = inputs(config)
-    half = jax.jit(apply)(params, normals, mask)
-    full_apply, _ = randomised(small())
-    full = jax.jit(full_apply)(params, normals, mask)
+    half = apply(params, normals, mask)
+    full = randomised(small())[0](params, normals, mask)
     for a, b in zip(jax.tree.leaves(half), jax.tree.leaves(full), strict=True):
         assert a.dtype == jnp.float32
         assert np.sqrt(np.mean((a - b) ** 2)) < 0.05 * np.sqrt(np.mean(b**2))

@@ -41,12 +41,9 @@ def config(open_head):
 
 
 @pytest.fixture(scope="module")
-def network(config):
+def network(config, abstract_and_random):
     """Random everywhere: fresh zeros would come back right from an empty file too."""
-    abstract = nnx.eval_shape(lambda: N2FNet(config, rngs=nnx.Rngs(0)))
-    rng = np.random.default_rng(0)
-    shapes = to_dict(abstract)
-    return from_dict(abstract, jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), shapes))
+    return from_dict(*abstract_and_random(lambda: N2FNet(config, rngs=nnx.Rngs(0))))
 
 
 @pytest.fixture(scope="module")

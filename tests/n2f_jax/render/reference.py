@@ -1,0 +1,70 @@
+"""A slow, plain rasteriser: float64 (integers for coverage), one triangle after the other."""
+
+import numpy as np
+
+SUBPIXEL = 256
+
+
+def icosphere(subdivisions: int, radius: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (V, 3) float32 and counter-clockwise faces (F, 3) int32 of a sphere about the origin."""
+    import trimesh
+
+    mesh = trimesh.creation.icosphere(subdivisions=subdivisions, radius=radius)
+    return np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.int32)
+
+
+def snap(vertices_cam, focal, center):
+    """Projected vertices on the sub-pixel grid, int64 (computed in float32, as positions are), and depth."""
+    vertices_cam = np.asarray(vertices_cam, np.float32)
+    z = vertices_cam[:, 2:]
+    with np.errstate(all="ignore"):
+        pixels = np.float32(focal) * vertices_cam[:, :2] / z + np.asarray(center, np.float32)
+        pixels = np.where(np.isfinite(pixels) & (np.abs(pixels) < 32768), pixels, 0.0)
+    # A product by 256 is exact in float32, and so is the sum with 0.5 within the image.
+    return np.floor(pixels.astype(np.float32) * np.float32(SUBPIXEL) + np.float32(0.5)).astype(np.int64)
+
+
+def rasterize_reference(vertices_cam, faces, focal, center, size, near=0.01):
+    """Nearest face (H, W), its inverse depth, and the inverse depth of every face at every pixel (0: not covered).
+
+    Coverage is exact integer arithmetic on snapped vertices with the top-left rule; depth is float64.
+    """
+    height, width = size
+    vertices = np.asarray(vertices_cam, np.float64)
+    snapped = snap(vertices_cam, focal, center)
+    rows, columns = np.mgrid[:height, :width]
+    px, py = columns * SUBPIXEL + SUBPIXEL // 2, rows * SUBPIXEL + SUBPIXEL // 2
+    best = np.zeros(size)
+    second = np.zeros(size)
+    winner = np.full(size, -1)
+    drawn_times = np.zeros(size, int)
+    inverse = []
+    for number, face in enumerate(np.asarray(faces)):
+        corners = vertices[face]
+        if not np.isfinite(corners).all() or (corners[:, 2] < near).any():
+            continue
+        x, y = snapped[face, 0], snapped[face, 1]
+        area = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
+        if area >= 0:  # y is down: counter-clockwise seen from outside is negative
+            continue
+        covered = np.ones(size, bool)
+        weights = []
+        for k in range(3):
+            i, j = k, (k + 1) % 3
+            dx, dy = x[j] - x[i], y[j] - y[i]
+            edge = -(dx * (py - y[i]) - dy * (px - x[i]))
+            # Inside lies to the right of a left edge and below a top edge.
+            top_left = dy > 0 or (dy == 0 and dx < 0)
+            covered &= (edge > 0) | ((edge == 0) & top_left)
+            weights.append(edge)
+        # Edge k is opposite corner k + 2.
+        w = 1.0 / corners[:, 2]
+        depth = (weights[0] * w[2] + weights[1] * w[0] + weights[2] * w[1]) / -area
+        value = np.where(covered, depth, 0.0)
+        inverse.append((number, value))
+        drawn_times += covered
+        nearer = value > best
+        second = np.where(nearer, best, np.maximum(second, value))
+        winner = np.where(nearer, number, winner)
+        best = np.maximum(best, value)
+    return winner, best, dict(inverse), drawn_times

@@ -1,0 +1,214 @@
+"""The rasteriser against a float64 loop over all triangles: the same triangle at every pixel."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from n2f_jax.render import rasterize
+from n2f_jax.render.rasterizer import TIE
+from tests.n2f_jax.render.reference import icosphere, rasterize_reference
+
+# Depths this close (relative) may be resolved either way: the tie rule plus float32 rounding of the plane.
+TIE_BOUND = TIE + 2.0**-20
+
+
+def check(vertices, faces, focal, center, size, **options):
+    """Compares every pixel; returns (fragments, share of pixels decided by a depth tie)."""
+    fragments = rasterize(
+        jnp.asarray(vertices, jnp.float32),
+        jnp.asarray(faces, jnp.int32),
+        jnp.float32(focal),
+        jnp.asarray(center, jnp.float32),
+        size,
+        **options,
+    )
+    face = np.asarray(fragments.face)
+    expected, best, inverse, _ = rasterize_reference(vertices, faces, focal, center, size)
+    np.testing.assert_array_equal(face >= 0, expected >= 0, err_msg="coverage")
+    differs = face != expected
+    for row, column in np.argwhere(differs):
+        ours = inverse[face[row, column]][row, column]
+        assert ours >= best[row, column] * (1 - TIE_BOUND), (row, column, face[row, column])
+    return fragments, differs.mean()
+
+
+def random_soup(rng, count, spread, size):
+    """Random triangles in front of the camera (focal = size), wound to face it or not."""
+    centers = rng.uniform([-0.6, -0.6, 0.8], [0.6, 0.6, 1.6], (count, 3))
+    vertices = (centers[:, None] + rng.normal(0, spread, (count, 3, 3))).reshape(-1, 3)
+    vertices[:, 2] = np.maximum(vertices[:, 2], 0.3)
+    return vertices.astype(np.float32), np.arange(3 * count).reshape(-1, 3)
+
+
+@pytest.mark.parametrize("spread", [0.01, 0.1, 0.5])
+@pytest.mark.parametrize("size", [(64, 64), (37, 83)])
+def test_random_triangles(spread, size):
+    rng = np.random.default_rng(int(1000 * spread) + size[0])
+    vertices, faces = random_soup(rng, 400, spread, size)
+    _, ties = check(vertices, faces, 64.0, (size[1] / 2 + 0.3, size[0] / 2 - 1.7), size)
+    assert ties < 2e-3
+
+
+def test_sphere_at_several_places():
+    points, faces = icosphere(4)
+    for center, scale in (((0.0, 0.0, 3.0), 1.0), ((0.8, -0.5, 2.5), 1.0), ((0.0, 0.0, 1.6), 1.2)):
+        vertices = points * scale + np.float32(center)
+        fragments, ties = check(vertices, faces, 80.0, (40.0, 40.0), (80, 80))
+        assert ties < 2e-3
+        assert int(fragments.overflow) == 0
+
+
+def test_result_does_not_depend_on_the_queue_length():
+    points, faces = icosphere(3)
+    vertices = points + np.float32([0, 0, 2])
+    args = (jnp.asarray(vertices), jnp.asarray(faces), jnp.float32(90.0), jnp.asarray([32.0, 32.0]), (64, 64))
+    expected = rasterize(*args).face
+    for length in (7, 64, 301):
+        np.testing.assert_array_equal(rasterize(*args, queue_length=length).face, expected)
+
+
+def grid(n, step, offset=(0.0, 0.0)):
+    """An n × n grid of squares cut into triangles at depth 1, its corners on multiples of ``step`` pixels (focal 1)."""
+    y, x = np.mgrid[: n + 1, : n + 1]
+    vertices = np.stack([x * step + offset[0], y * step + offset[1], np.ones_like(x)], -1).reshape(-1, 3)
+    index = np.arange((n + 1) ** 2).reshape(n + 1, n + 1)
+    a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
+    faces = np.concatenate([np.stack([a, c, b], -1).reshape(-1, 3), np.stack([b, c, d], -1).reshape(-1, 3)])
+    return vertices.astype(np.float32), faces
+
+
+@pytest.mark.parametrize("step", [0.5, 1.0, 1.5, 2.0, 5.0])
+@pytest.mark.parametrize("offset", [0.0, 0.5])
+def test_shared_edges_and_vertices_draw_each_pixel_once(step, offset):
+    """Corners, edges and diagonals that pass exactly through pixel centres."""
+    n = int(24 / step)
+    vertices, faces = grid(n, step, (offset, offset))
+    size = (30, 30)
+    fragments, _ = check(vertices, faces, 1.0, (0.0, 0.0), size)
+    *_, times = rasterize_reference(vertices, faces, 1.0, (0.0, 0.0), size)
+    assert times.max() == 1
+    # Left and top borders at a centre belong to the sheet, right and bottom ones do not: n·step pixels a
+    # side.
+    assert (np.asarray(fragments.face) >= 0).sum() == round(n * step) ** 2
+
+
+def test_triangles_larger_than_the_image():
+    for scale in (3.0, 9.0, 15.0):
+        vertices = np.float32([[-scale, -scale, 1], [0, scale, 1.5], [scale, -scale, 2.0], [0, 0, 5.0]])
+        faces = np.array([[0, 1, 2], [0, 3, 2], [0, 1, 3]])
+        fragments, _ = check(vertices, faces, 64.0, (32.0, 32.0), (64, 64))
+        assert int(fragments.overflow) == 0
+        assert (np.asarray(fragments.face) >= 0).any()
+
+
+def test_slivers():
+    rng = np.random.default_rng(5)
+    ends = rng.uniform(0, 64, (300, 2, 2))
+    third = ends[:, :1] + rng.normal(0, 0.02, (300, 1, 2))
+    uv = np.concatenate([ends, third], 1).reshape(-1, 2)
+    z = rng.uniform(0.9, 1.1, (len(uv), 1))
+    vertices = np.concatenate([(uv - 32) * z / 64, z], 1).astype(np.float32)
+    faces = np.arange(900).reshape(-1, 3)
+    faces = np.concatenate([faces, faces[:, ::-1]])  # one of the two faces us
+    _, ties = check(vertices, faces, 64.0, (32.0, 32.0), (64, 64))
+    assert ties < 2e-3
+
+
+def test_degenerate_nan_and_hidden_triangles():
+    good = np.float32([[-0.3, -0.3, 1], [0, 0.4, 1], [0.3, -0.3, 1]])
+    nan = good.copy()
+    nan[1, 2] = np.nan
+    infinite = good.copy()
+    infinite[0, 0] = np.inf
+    point = np.repeat(good[:1], 3, 0) - np.float32([0, 0, 0.1])
+    line = np.float32([[-0.5, 0, 0.9], [0, 0, 0.9], [0.5, 0, 0.9]])
+    behind = good * np.float32([1, 1, -0.5])
+    crossing = good.copy()
+    crossing[1, 2] = -0.2
+    backface = good[::-1] - np.float32([0, 0, 0.2])
+    vertices = np.concatenate([nan, infinite, point, line, behind, backface, good, crossing])
+    faces = np.arange(len(vertices)).reshape(-1, 3)
+    fragments, _ = check(vertices, faces, 40.0, (20.0, 20.0), (40, 40))
+    assert set(np.unique(fragments.face)) == {-1, 6}
+    assert int(fragments.overflow) == 1  # the triangle that crosses the near plane, and no other
+    both = rasterize(
+        jnp.asarray(vertices), jnp.asarray(faces), jnp.float32(40), jnp.asarray([20.0, 20.0]), (40, 40),
+        cull_backfaces=False,
+    )  # fmt: skip
+    assert set(np.unique(both.face)) == {-1, 5}
+
+
+def test_empty_views():
+    good = np.float32([[-0.3, -0.3, 1], [0, 0.4, 1], [0.3, -0.3, 1]])
+    outside, _ = check(good + np.float32([5, 0, 0]), [[0, 1, 2]], 40.0, (20.0, 20.0), (40, 40))
+    assert (np.asarray(outside.face) == -1).all()
+    assert int(outside.overflow) == 0
+    none = rasterize(
+        jnp.asarray(good), jnp.zeros((0, 3), jnp.int32), jnp.float32(40), jnp.asarray([20.0, 20.0]), (4, 6)
+    )
+    assert none.face.shape == (4, 6)
+    assert (np.asarray(none.face) == -1).all()
+
+
+def test_what_cannot_be_drawn_is_counted():
+    huge = np.float32([[-3000, -3000, 1], [0, 3000, 1], [3000, -3000, 1]])
+    fragments = rasterize(
+        jnp.asarray(huge), jnp.asarray([[0, 1, 2]]), jnp.float32(40), jnp.asarray([20.0, 20.0]), (40, 40)
+    )
+    assert int(fragments.overflow) == 1
+    with pytest.raises(ValueError, match="sizes"):
+        rasterize(
+            jnp.asarray(huge),
+            jnp.asarray([[0, 1, 2]]),
+            jnp.float32(40),
+            jnp.asarray([20.0, 20.0]),
+            (4000, 40),
+        )
+
+
+def test_equal_depths_take_the_lower_face():
+    triangle = np.float32([[-0.3, -0.3, 1], [0, 0.4, 1.2], [0.3, -0.3, 0.9]])
+    vertices = np.concatenate([triangle] * 3)
+    fragments, _ = check(vertices, [[6, 7, 8], [3, 4, 5], [0, 1, 2]], 40.0, (20.0, 20.0), (40, 40))
+    assert set(np.unique(fragments.face)) == {-1, 0}
+
+
+def test_more_faces_than_sixteen_bits():
+    """Face numbers beyond 65,535 come through; the reference is the same sphere, last among far ones."""
+    points, faces = icosphere(3)
+    vertices = jnp.asarray(points + np.float32([0, 0, 3]))
+    args = (jnp.float32(40.0), jnp.asarray([20.0, 20.0]), (40, 40))
+    expected = np.asarray(rasterize(vertices, jnp.asarray(faces), *args).face)
+    behind = np.tile(faces, (60, 1))  # the same sphere, 60 times, hidden behind
+    many = np.concatenate([behind + len(points), faces])
+    assert len(many) > 65536 + len(faces)
+    both = jnp.concatenate([vertices, vertices * 1.5])
+    face = np.asarray(rasterize(both, jnp.asarray(many), *args).face)
+    np.testing.assert_array_equal(face, np.where(expected >= 0, expected + len(behind), -1))
+
+
+def test_vmap_equals_single_calls():
+    points, faces = icosphere(3)
+    faces = jnp.asarray(faces)
+    batch = jnp.stack([jnp.asarray(points + np.float32([x, 0, 3])) for x in (-0.5, 0.0, 0.7)])
+    args = (jnp.float32(50.0), jnp.asarray([16.0, 24.0]), (48, 32))
+    together = jax.jit(jax.vmap(lambda v: rasterize(v, faces, *args)))(batch)
+    for i, vertices in enumerate(batch):
+        np.testing.assert_array_equal(together.face[i], rasterize(vertices, faces, *args).face)
+
+
+def test_open_head_in_random_poses(open_head):
+    import flame_jax
+
+    faces = np.asarray(open_head.faces)
+    rng = np.random.default_rng(0)
+    params = flame_jax.FlameParams.neutral(open_head)
+    vertices = np.asarray(jax.jit(flame_jax.decode)(open_head, params)[0])
+    for _ in range(2):
+        angles = jnp.asarray(rng.normal(0, [0.3, 0.5, 0.2]), jnp.float32)
+        rotation = np.asarray(flame_jax.rotations.euler_to_matrix(angles)) @ np.diag([1.0, -1.0, -1.0])
+        posed = (vertices @ rotation.T + [0.01, 0.0, 1.0]).astype(np.float32)
+        fragments, ties = check(posed, faces, 300.0, (32.0, 30.0), (64, 64))
+        assert int(fragments.overflow) == 0
+        assert ties < 5e-3

@@ -1,0 +1,234 @@
+"""What is drawn at visible triangles, its exactness and its gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flame_jax.rotations import axis_angle_to_matrix
+from n2f_jax.geometry import Camera, project_camera_points, to_camera
+from n2f_jax.render import MeshTopology, rasterize, render_head, render_mesh_maps, shade, vertex_normals
+from tests.n2f_jax.render.reference import icosphere
+
+SIZE = (40, 48)
+
+
+def bumpy_sphere(subdivisions=3, seed=0):
+    """A sphere with smooth bumps, so that no two directions look alike; radius about 1."""
+    points, faces = icosphere(subdivisions)
+    rng = np.random.default_rng(seed)
+    waves = rng.normal(0, 2.0, (4, 3))
+    radius = 1 + 0.08 * np.sin(points @ waves.T + rng.uniform(0, 6, 4)).sum(axis=1, keepdims=True)
+    return (points * radius).astype(np.float32), faces
+
+
+def pose(rotation_vector=(0.1, -0.3, 0.2), translation=(0.05, -0.1, 4.0), focal=55.0, center=(24.0, 20.0)):
+    rotation = axis_angle_to_matrix(jnp.asarray(rotation_vector)) @ jnp.diag(jnp.asarray([1.0, -1.0, -1.0]))
+    return Camera(rotation, jnp.asarray(translation), jnp.asarray(focal), jnp.asarray(center))
+
+
+def exact_barycentrics(vertices, faces, face, camera):
+    """Float64 intersection of the pixel's ray with the plane of its triangle, on the pixels that are covered."""
+    v = np.asarray(vertices, np.float64)
+    rows, columns = np.nonzero(face >= 0)
+    c = np.asarray(camera.principal_point, np.float64)
+    focal = float(camera.focal)
+    rays = np.stack([(columns + 0.5 - c[0]) / focal, (rows + 0.5 - c[1]) / focal, np.ones(len(rows))], -1)
+    corners = v[np.asarray(faces)[face[rows, columns]]]
+    # Σ b_i v_i = z · ray and Σ b_i = 1: solve for b and z.
+    system = np.zeros((len(rows), 4, 4))
+    system[:, :3, :3] = corners.transpose(0, 2, 1)
+    system[:, :3, 3] = -rays
+    system[:, 3, :3] = 1
+    solution = np.linalg.solve(system, np.broadcast_to([0.0, 0, 0, 1], (len(rows), 4))[..., None])[..., 0]
+    return rows, columns, solution[:, :3], solution[:, 3]
+
+
+def test_barycentrics_and_depth_are_perspective_correct():
+    """Against float64. Float32 positions in pixels limit barycentrics to 1e-5 per pixel of edge length."""
+    vertices, faces = bumpy_sphere(2)
+    camera = pose()
+    cam_points = to_camera(jnp.asarray(vertices), camera)
+    args = (cam_points, jnp.asarray(faces), camera.focal, camera.principal_point)
+    face = rasterize(*args, SIZE).face
+    _, depth, barycentric = jax.jit(shade)(face, *args)
+    rows, columns, expected, z = exact_barycentrics(cam_points, faces, np.asarray(face), camera)
+    assert len(rows) > 500
+    np.testing.assert_allclose(depth[rows, columns], z, rtol=1e-5)
+    np.testing.assert_allclose(barycentric[rows, columns], expected, atol=5e-5)
+    assert np.median(np.abs(np.asarray(barycentric)[rows, columns] - expected)) < 1e-6
+    empty = np.asarray(face) < 0
+    assert not np.asarray(depth)[empty].any() and not np.asarray(barycentric)[empty].any()
+
+
+def test_interpolates_attributes_of_corners():
+    """A linear function of the vertex comes out as that function of the surface point."""
+    vertices, faces = bumpy_sphere(2)
+    camera = pose()
+    cam_points = to_camera(jnp.asarray(vertices), camera)
+    args = (cam_points, jnp.asarray(faces), camera.focal, camera.principal_point)
+    face = rasterize(*args, SIZE).face
+    attribute = jnp.concatenate([cam_points, 2 + 3 * cam_points[:, :1]], axis=-1)
+    (first, second), depth, _ = shade(face, *args, (attribute[faces], cam_points[faces]))
+    covered = np.asarray(face) >= 0
+    np.testing.assert_allclose(first[..., 2], depth, atol=2e-5)
+    np.testing.assert_allclose(first[..., 3][covered], 2 + 3 * np.asarray(first[..., 0])[covered], atol=5e-5)
+    np.testing.assert_allclose(first[..., :3], second, atol=1e-6)
+    # The surface point projects to the pixel's centre.
+    pixels = project_camera_points(second.reshape(-1, 3), camera).reshape(*SIZE, 2)
+    rows, columns = np.nonzero(covered)
+    np.testing.assert_allclose(pixels[rows, columns], np.stack([columns, rows], -1) + 0.5, atol=1e-3)
+
+
+def test_vertex_normals_of_a_sphere_and_against_a_loop():
+    points, faces = icosphere(3)
+    np.testing.assert_allclose(vertex_normals(jnp.asarray(points), jnp.asarray(faces)), points, atol=0.02)
+    vertices, faces = bumpy_sphere(2)
+    expected = np.zeros(vertices.shape)
+    for a, b, c in faces:
+        n = np.cross(vertices[b].astype(float) - vertices[a], vertices[c].astype(float) - vertices[a])
+        for i in (a, b, c):
+            expected[i] += n
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    batch = jnp.stack([jnp.asarray(vertices), jnp.asarray(vertices) * 2])
+    np.testing.assert_allclose(vertex_normals(batch, jnp.asarray(faces))[1], expected, atol=1e-5)
+
+
+def test_vertex_normals_where_there_is_no_face():
+    vertices = jnp.asarray([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [5, 5, 5]])
+    faces = jnp.asarray([[0, 1, 2], [3, 3, 3]])
+    value, gradient = jax.value_and_grad(lambda v: (vertex_normals(v, faces) ** 2).sum())(vertices)
+    assert float(value) == pytest.approx(3.0)
+    assert jnp.isfinite(gradient).all()
+    np.testing.assert_array_equal(vertex_normals(vertices, faces)[3], 0)
+
+
+# --- gradients
+# -------------------------------------------------------------------------------------------------
+
+
+def float64_maps(vertices_head, rotation, translation, focal, center, faces, uv, face, frame):
+    """Normals, depth, UV at fixed visible triangles, in float64 NumPy: what finite differences are taken of."""
+    cam = vertices_head @ rotation.T + translation
+    camera = Camera(rotation, translation, focal, center)
+    rows, columns, bary, z = exact_barycentrics(cam, faces, face, camera)
+    edges = vertices_head[faces]
+    n = np.cross(edges[:, 1] - edges[:, 0], edges[:, 2] - edges[:, 0])
+    normals = np.zeros_like(vertices_head)
+    for k in range(3):
+        np.add.at(normals, faces[:, k], n)
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    if frame == "camera":
+        normals = normals @ rotation.T
+    corners = faces[face[rows, columns]]
+    drawn = np.einsum("pk,pkc->pc", bary, normals[corners])
+    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+    return np.concatenate([drawn, z[:, None], np.einsum("pk,pkc->pc", bary, uv[corners])], 1)
+
+
+@pytest.mark.parametrize("frame", ["head", "camera"])
+def test_gradients_match_finite_differences(frame):
+    """Directional derivatives of normals, depth and UV with respect to vertices, R, t, f and c, within 1 %."""
+    vertices, faces = bumpy_sphere(2, seed=3)
+    rng = np.random.default_rng(1)
+    uv = rng.uniform(0, 1, (len(vertices), 2)).astype(np.float32)
+    topology = MeshTopology.from_faces(faces, uv=uv)
+    camera = pose()
+    weights = rng.normal(0, 1, (*SIZE, 6))
+    face = np.asarray(
+        rasterize(
+            to_camera(jnp.asarray(vertices), camera),
+            topology.faces,
+            camera.focal,
+            camera.principal_point,
+            SIZE,
+        ).face
+    )
+
+    def loss(vertices, camera):
+        maps = render_head(topology, vertices, camera, SIZE, normal_frame=frame)
+        stacked = jnp.concatenate([maps.normals, maps.depth[..., None], maps.uv], axis=-1)
+        return (stacked * jnp.asarray(weights, jnp.float32)).sum((0, 1))
+
+    # One row of the Jacobian a channel group: normals, depth, UV.
+    groups = (slice(0, 3), slice(3, 4), slice(4, 6))
+    gradients = jax.jit(jax.jacrev(loss, argnums=(0, 1)))(jnp.asarray(vertices), camera)
+    flat = [np.asarray(g, np.float64) for g in jax.tree.leaves(gradients)]
+    start = [np.asarray(x, np.float64) for x in jax.tree.leaves((vertices, camera))]
+    covered = face >= 0
+
+    def reference(leaves):
+        points, rotation, translation, focal, center = leaves
+        maps = float64_maps(points, rotation, translation, focal, center, faces, uv, face, frame)
+        return (maps * weights[covered]).sum(0)
+
+    for leaf in range(len(start)):
+        direction = rng.normal(0, 1, start[leaf].shape)
+        step = 1e-5
+        ends = []
+        for sign in (1, -1):
+            moved = list(start)
+            moved[leaf] = start[leaf] + sign * step * direction
+            ends.append(reference(moved))
+        finite = (ends[0] - ends[1]) / (2 * step)
+        ours = (flat[leaf] * direction).reshape(6, -1).sum(1)
+        scale = np.abs(flat[leaf] * direction).reshape(6, -1).sum(1)
+        for group in groups:
+            error = np.linalg.norm(ours[group] - finite[group])
+            assert error <= 0.01 * np.linalg.norm(finite[group]) + 1e-5 * np.linalg.norm(scale[group]), (
+                leaf, group, ours[group], finite[group],
+            )  # fmt: skip
+
+
+def test_forward_mode_equals_reverse_mode():
+    vertices, faces = bumpy_sphere(2)
+    topology = MeshTopology.from_faces(faces)
+    camera = pose()
+    tangent = jnp.asarray(np.random.default_rng(0).normal(0, 1, vertices.shape), jnp.float32)
+
+    def loss(vertices):
+        maps = render_head(topology, vertices, camera, SIZE, antialias=True)
+        return (maps.normals[..., 0] * maps.depth).sum() + (maps.mask**2).sum()
+
+    vertices = jnp.asarray(vertices)
+    _, forward = jax.jit(lambda v: jax.jvp(loss, (v,), (tangent,)))(vertices)
+    reverse = (jax.jit(jax.grad(jax.checkpoint(loss)))(vertices) * tangent).sum()
+    np.testing.assert_allclose(forward, reverse, rtol=1e-3)
+
+
+def test_no_nan_gradients_where_pixels_are_empty_or_vertices_are_not_finite():
+    vertices, faces = bumpy_sphere(2)
+    topology = MeshTopology.from_faces(faces)
+
+    def loss(vertices, camera):
+        maps = render_head(topology, vertices, camera, SIZE, antialias=True)
+        return maps.normals.sum() + maps.depth.sum() + (maps.mask**2).sum() + maps.uv.sum()
+
+    gradient = jax.jit(jax.grad(loss, argnums=(0, 1)))
+    nowhere = pose(translation=(0.0, 0.0, -5.0))
+    for camera in (pose(), pose(translation=(50.0, 0.0, 4.0)), nowhere):
+        leaves = jax.tree.leaves(gradient(jnp.asarray(vertices), camera))
+        assert all(np.isfinite(x).all() for x in leaves)
+    assert all((np.asarray(x) == 0).all() for x in leaves)
+
+
+def test_a_nan_vertex_spoils_no_other_pixel():
+    vertices, faces = bumpy_sphere(2)
+    camera = pose()
+    cam_points = to_camera(jnp.asarray(vertices), camera)
+    normals = jnp.asarray(vertices)
+    topology = MeshTopology.from_faces(faces)
+    draw = jax.jit(
+        lambda v: render_mesh_maps(v, normals, topology, camera.focal, camera.principal_point, SIZE)
+    )
+    victim = int(np.argmin(np.asarray(cam_points)[:, 2]))
+    maps = draw(cam_points.at[victim, 0].set(jnp.nan))
+    clean = draw(cam_points)
+    assert np.isfinite(maps.normals).all() and np.isfinite(maps.depth).all()
+    # Exactly the pixels of its own triangles are gone (nothing lies behind them).
+    face = rasterize(cam_points, topology.faces, camera.focal, camera.principal_point, SIZE).face
+    touched = (np.asarray(faces) == victim).any(axis=1)[np.asarray(face)] & (np.asarray(face) >= 0)
+    assert touched.any()
+    np.testing.assert_array_equal(np.asarray(clean.mask - maps.mask) > 0, touched)
+    gradient = jax.jit(jax.grad(lambda v: (draw(v).depth ** 2).sum()))(cam_points.at[victim, 0].set(jnp.nan))
+    assert np.isfinite(gradient).all()

@@ -1,0 +1,236 @@
+"""The loop as a whole: it learns, it freezes, it survives being killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from n2f_jax.models.parameters import flatten, to_dict
+from n2f_jax.models.pretrained import from_pretrained
+from n2f_jax.training import setup
+from n2f_jax.training.loop import EXIT_RESUME_ME, NotFiniteError, train
+from n2f_jax.training.metric_log import read_json_lines
+from n2f_jax.training.optimizers import build_optimizer
+from n2f_jax.training.step import Objective, initial_state, make_train_step
+
+from .conftest import SMALL_RUN
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+def _weights(folder):
+    tree = to_dict(from_pretrained(folder).network)
+    return {path: np.asarray(leaf) for path, leaf in flatten(tree).items()}
+
+
+def _assert_same(a, b):
+    assert a.keys() == b.keys()
+    for path in a:
+        assert a[path].tobytes() == b[path].tobytes(), path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, small_run):
+    """Stage 1 and, from its result, stage 2, run to their ends without a break."""
+    root = tmp_path_factory.mktemp("runs")
+    for stage in (1, 2):
+        changes = {"init_from": str(root / "stage1" / "best"), "save_dtype": "float32"} if stage == 2 else {}
+        assert train(small_run(stage, changes), root / f"stage{stage}") == 0
+    return root
+
+
+def test_a_run_leaves_what_it_says(finished):
+    run = finished / "stage1"
+    lines = read_json_lines(run / "metrics.jsonl")
+    assert [line["step"] for line in lines if line["split"] == "train"] == list(range(1, 13))
+    validation = [line for line in lines if line["split"] == "validation"]
+    assert [line["step"] for line in validation] == [4, 8, 12]
+    assert {"loss", "face_mm", "nose_mm", "face_ratio", "landmarks_percent", "rotation_degrees"} <= set(
+        validation[0]
+    )
+    assert all(np.isfinite(value) for line in lines for key, value in line.items() if key != "split")
+    assert list((run / "tensorboard").glob("events.out.tfevents.*"))
+    resolved = json.loads((run / "config.json").read_text())
+    assert resolved["batch_size"] == SMALL_RUN["batch_size"]
+    assert resolved["optimizer"]["rates"]["flame"] == 1e-3
+    # The network that is written is that of the best validation.
+    notes = from_pretrained(run / "best").notes
+    best = min(validation, key=lambda line: line["face_mm"])
+    assert (notes["best_step"], notes["best_face_mm"]) == (best["step"], pytest.approx(best["face_mm"]))
+
+
+def test_stage_2_moves_the_camera_module_and_not_a_bit_else(finished):
+    before, after = _weights(finished / "stage1" / "best"), _weights(finished / "stage2" / "best")
+    frozen = [path for path in before if not path.startswith("camera/")]
+    _assert_same({path: before[path] for path in frozen}, {path: after[path] for path in frozen})
+    assert any((before[path] != after[path]).any() for path in before if path.startswith("camera/"))
+
+
+def test_stage_1_leaves_the_camera_module_alone(finished, initialised):
+    _, params, _ = initialised
+    start = {path: np.asarray(leaf) for path, leaf in flatten(params).items()}
+    after = _weights(finished / "stage1" / "best")
+    camera = [path for path in start if path.startswith("camera/")]
+    _assert_same({path: start[path] for path in camera}, {path: after[path] for path in camera})
+    assert all((start[p] != after[p]).any() for p in start if p.startswith("flame/output"))
+
+
+def test_the_loss_falls(initialised, toy_head):
+    """Sixty steps on the toy head take stage 1's loss well below that of the mean head."""
+    config, params, groups = initialised
+    config.batch_size = 16
+    optimizer, _ = build_optimizer(config.optimizer, groups, 80)
+    objective = Objective(
+        setup.model_config(config.model),
+        setup.sampler_config(config.data),
+        setup.loss_config(config),
+        config.batch_size,
+    )
+    assets = setup.build_assets(config, toy_head)
+    step = make_train_step(objective, optimizer, groups, seed=0)
+    state = initial_state(params, optimizer, groups)
+    seen = []
+    for _ in range(60):
+        state, metrics = step(state, assets)
+        seen.append(float(metrics["loss"]))
+    assert np.mean(seen[-10:]) < 0.8 * np.mean(seen[:5])
+
+
+def test_resuming_in_the_middle_gives_the_same_numbers(finished, small_run, tmp_path):
+    """Stopped by SIGTERM after any step, the run goes on to the same parameters and the same metrics file."""
+    config = small_run(1)
+    real_write = setup.save_resolved
+    assert real_write is setup.save_resolved
+    # Ask for the stop from inside, when five steps have been logged.
+    from n2f_jax.training import loop
+
+    class StopsAtFive(loop.MetricLog):
+        def write(self, step, split, values):
+            super().write(step, split, values)
+            if step == 5 and split == "train":
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    original = loop.MetricLog
+    loop.MetricLog = StopsAtFive
+    try:
+        assert train(config, tmp_path) == EXIT_RESUME_ME
+    finally:
+        loop.MetricLog = original
+    assert not (tmp_path / "best").exists()
+    assert train(config, tmp_path) == 0
+    _assert_same(_weights(tmp_path / "best"), _weights(finished / "stage1" / "best"))
+    assert (tmp_path / "metrics.jsonl").read_text() == (finished / "stage1" / "metrics.jsonl").read_text()
+
+
+def test_a_finished_run_started_again_only_writes_the_network(finished, small_run, tmp_path):
+    before = (finished / "stage1" / "metrics.jsonl").read_text()
+    assert train(small_run(1), finished / "stage1") == 0
+    assert (finished / "stage1" / "metrics.jsonl").read_text() == before
+
+
+def test_another_config_in_the_same_folder_is_refused(finished, small_run):
+    with pytest.raises(setup.SetupError, match=r"optimizer\.rates\.flame: 0\.001 there, 0\.01 now"):
+        train(small_run(1, {"optimizer.rates.flame": 1e-2}), finished / "stage1")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(small_run, tmp_path):
+    """With an absurd learning rate the parameters overflow; the error names the step and the terms."""
+    config = small_run(1, {"optimizer.rates.flame": 1e30, "optimizer.clip_norm": 0.0})
+    with pytest.raises(NotFiniteError, match=r"^step [2-9]: "):
+        train(config, tmp_path)
+
+
+def _overrides(config_path, toy_head_path, **changes):
+    settings = SMALL_RUN | {"head_model": str(toy_head_path)} | changes
+    return [f"--config={config_path}:small", *(f"--config.{key}={value}" for key, value in settings.items())]
+
+
+def _start(workdir, toy_head_path, **changes):
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    return subprocess.Popen(
+        [
+            sys.executable,
+            str(REPOSITORY / "scripts" / "train.py"),
+            *_overrides(REPOSITORY / "configs" / "stage1.py", toy_head_path, **changes),
+            f"--workdir={workdir}",
+        ],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _kill_after(process, workdir, lines):
+    """SIGKILL once the metrics file has so many lines; returns whether the run was still going."""
+    path = Path(workdir) / "metrics.jsonl"
+    while process.poll() is None:
+        if path.is_file() and path.read_text().count("\n") >= lines:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            return True
+        time.sleep(0.005)
+    process.communicate()
+    return False
+
+
+def test_kill_9_then_the_same_command_ends_with_the_same_numbers(finished, toy_head_path, tmp_path):
+    """A real process, killed between two checkpoints, then run to its end."""
+    assert _kill_after(_start(tmp_path, toy_head_path), tmp_path, lines=6)
+    assert not (tmp_path / "best").exists()
+    process = _start(tmp_path, toy_head_path)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors[-3000:]
+    _assert_same(_weights(tmp_path / "best"), _weights(finished / "stage1" / "best"))
+    assert (tmp_path / "metrics.jsonl").read_text() == (finished / "stage1" / "metrics.jsonl").read_text()
+
+
+@pytest.mark.slow
+def test_kill_9_again_and_again(finished, toy_head_path, tmp_path):
+    """Killed at another moment of its life each time, start-up and saving included, for twenty times."""
+    for attempt in range(20):
+        process = _start(tmp_path, toy_head_path)
+        time.sleep(2.0 + 0.9 * attempt)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    process = _start(tmp_path, toy_head_path)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors[-3000:]
+    _assert_same(_weights(tmp_path / "best"), _weights(finished / "stage1" / "best"))
+    assert (tmp_path / "metrics.jsonl").read_text() == (finished / "stage1" / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=configs/stage1.py"], "--config.backbone_weights=PATH"),
+        (["--config=configs/stage1.py:small", "--config.optimizer.ratse.flame=1"], "ratse"),
+        (["--config=configs/stage1.py:smal"], "paper and small, not 'smal'"),
+        (["--config=configs/stage2.py:small"], "--config.init_from=<stage 1's workdir>/best"),
+        (["--config=configs/stage2.py:small", "--config.init_from=/nowhere"], "no folder /nowhere"),
+    ],
+)
+def test_what_cannot_start_says_why(arguments, message, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "scripts/train.py", *arguments, f"--workdir={tmp_path / 'run'}"],
+        cwd=REPOSITORY,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert message in done.stdout + done.stderr
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_devices_are_the_two_virtual_ones():
+    """The runs above are compared bit by bit with subprocesses: both must see the same devices."""
+    assert jax.device_count() == 2
