@@ -26,6 +26,7 @@ $(STAMPS)/demo: $(STAMPS)/venv setup.py
 $(STAMPS)/test: $(STAMPS)/demo
 	$(BIN)/python -m pip install $(PIP_ARGS) --quiet -e ".[test]"
 	@$(MAKE) --no-print-directory check-opencv
+	$(BIN)/python scripts/fetch_assets.py --test-photos
 	@touch $@
 
 # opencv-python links the system's libGL, which a bare server lacks; the headless build is the same module without windows.

@@ -12,12 +12,12 @@ def compact(flags: Bool[Array, " n"], size: int) -> tuple[Int[Array, " size"], I
     """Positions of the set flags, in order.
 
     Returns:
-        ``(size,)`` positions, ``n`` in unused places, and how many flags are set (it may exceed ``size``: then the
+        ``(size,)`` positions, ``n`` in unused places, and how many flags are set (beyond ``size`` the
         last ones are missing).
     """
     n = flags.shape[0]
-    # Ranks within blocks by a product with a triangle of ones (exact: sums up to 128), then over block totals: XLA's
-    # own prefix sum takes ten times as long on CPUs.
+    # Ranks within blocks by a product with a triangle of ones (exact: sums up to 128), then over block totals;
+    # XLA's own prefix sum takes ten times as long on CPUs.
     blocks = -(-n // _BLOCK)
     padded = jnp.pad(flags, (0, blocks * _BLOCK - n)).reshape(blocks, _BLOCK)
     rank = (padded.astype(jnp.float32) @ jnp.triu(jnp.ones((_BLOCK, _BLOCK)))).astype(jnp.int32)

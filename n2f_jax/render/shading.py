@@ -78,7 +78,7 @@ def shade(
         faces: triangles.
         focal: pixels.
         principal_point: pixels.
-        attributes: a value for every corner of every triangle (``attribute[faces]`` for vertex attributes), or
+        attributes: a value for each corner of each triangle (``attribute[faces]`` for vertex attributes), or
             several such arrays.
         drawn: pixels to draw; all covered ones by default.
 

@@ -14,7 +14,7 @@ def random_camera(rng, batch=()):
     )
     return Camera(
         rotation=frontal_rotation(rotation),
-        translation=jnp.asarray(rng.normal(0, 0.05, (*batch, 3)) + [0, 0, 1], jnp.float32),
+        translation=jnp.asarray(rng.normal(0, 0.05, (*batch, 3)) + np.array([0, 0, 1]), jnp.float32),
         focal=jnp.asarray(rng.uniform(200, 400, batch), jnp.float32),
         principal_point=jnp.asarray(rng.uniform(100, 140, (*batch, 2)), jnp.float32),
     )

@@ -57,7 +57,7 @@ def centers(height, width):
     ids=["copy", "enlarge", "shrink", "shrink-odd"],
 )
 def test_the_cropped_image_lies_where_to_crop_says(x0y0, side, size):
-    """The crop of an analytic pattern is the pattern at the crop's pixel centres; half a pixel off would be 0.02."""
+    """The crop of an analytic pattern is the pattern at the centres of the crop's pixels."""
     image = pattern(*centers(180, 200)).astype(np.float32)
     crop = Crop(jnp.asarray(x0y0), jnp.asarray(side))
     result = crop_image(image, crop, size)

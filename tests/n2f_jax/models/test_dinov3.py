@@ -33,7 +33,7 @@ def test_token_shapes_of_every_variant(name):
     config = dinov3_config(name, depth=2)
     apply, params = functional(abstract(config))
     tokens = jax.eval_shape(apply, params, jax.ShapeDtypeStruct((2, 96, 160, 3), jnp.float32))
-    assert tokens.shape == (2, 5 + 6 * 10, config.width)
+    assert tokens.shape == (2, 5 + (96 // config.patch_size) * (160 // config.patch_size), config.width)
     assert tokens.dtype == jnp.float32
 
 

@@ -22,11 +22,12 @@ from n2f_jax.models.n2fnet import (
 )
 from n2f_jax.models.parameters import flatten, functional
 
-SIZES = {"width": 32, "depth": 1, "num_heads": 2, "mlp_width": 48, "num_shape": 7, "num_expression": 5}
+SIZES = {"width": 32, "depth": 1, "num_heads": 2, "mlp_width": 48, "patch_size": 16}
+HEADS = {"num_shape": 7, "num_expression": 5, "head_num_heads": 4, "pooling": "mean", "input_size": 48}
 
 
 def small(**changes) -> N2FNetConfig:
-    return n2fnet_config("tiny", **(SIZES | {"head_num_heads": 4, "input_size": 48} | changes))
+    return n2fnet_config("tiny", **(SIZES | HEADS | changes))
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ def config(open_head):
         depth=1,
         num_heads=2,
         mlp_width=64,
+        patch_size=16,
         input_size=32,
         head_num_heads=2,
         camera_mean=(0.5, 0.4, -1.5),

@@ -116,19 +116,20 @@ def test_everything_is_made_for_every_face(load, open_head, tmp_path):
     assert overlay.shape == (240, 320, 3)
     # The mesh is where the parameters say, in the original image.
     drawn = overlay[..., 0] - overlay[..., 2] < 100
+    elsewhere = drawn.copy()
     for face in entry.faces:
         head = load_parameters(out / face["files"]["npz"])
         pixels = (head["vertices"] @ head["rotation"].T + head["translation"]) @ head["intrinsics"].T
         u, v = np.floor(pixels[:, :2] / pixels[:, 2:]).astype(int).T
         inside = (u >= 0) & (u < 320) & (v >= 0) & (v < 240)
         assert drawn[v[inside], u[inside]].mean() > 0.9
-        drawn[v[inside].min() : v[inside].max() + 1, u[inside].min() : u[inside].max() + 1] = False
-    assert drawn.mean() < 0.002  # and nowhere else
+        elsewhere[v[inside].min() : v[inside].max() + 1, u[inside].min() : u[inside].max() + 1] = False
+    assert elsewhere.mean() < 0.002
     assert (out / "sheet.png").exists()
 
 
 def test_resuming_and_overwriting(load, photos, tmp_path):
-    out, some = tmp_path / "out", sorted(photos.glob("*.png"))[:3]  # empty_room, good, gray
+    out, some = tmp_path / "out", [photos / f"{name}.png" for name in ("empty_room", "good", "gray")]
     quiet_run(some, out, load())
     stamp = (out / "good.npz").stat().st_mtime_ns
 

@@ -15,7 +15,8 @@ def _ellipsoid(rows=13, columns=20):
     around = np.arange(columns) * (2 * np.pi / columns)
     theta, phi = np.meshgrid(polar, around, indexing="ij")
     points = np.stack(
-        [0.075 * np.sin(theta) * np.sin(phi), 0.11 * np.cos(theta), 0.09 * np.sin(theta) * np.cos(phi)], axis=-1
+        [0.075 * np.sin(theta) * np.sin(phi), 0.11 * np.cos(theta), 0.09 * np.sin(theta) * np.cos(phi)],
+        axis=-1,
     )
     index = np.arange(rows * columns).reshape(rows, columns)
     right = np.roll(index, -1, axis=1)
@@ -49,7 +50,9 @@ def toy_head_arrays():
     third = np.full((68, 3), 1 / 3)
     return {
         "v_template": vertices.astype(np.float32),
-        "shapedirs": np.concatenate([directions(NUM_SHAPE, 0.004), directions(NUM_EXPRESSION, 0.002)], axis=-1),
+        "shapedirs": np.concatenate(
+            [directions(NUM_SHAPE, 0.004), directions(NUM_EXPRESSION, 0.002)], axis=-1
+        ),
         "num_shape": np.asarray(NUM_SHAPE),
         "J_regressor": regressor,
         "kintree_table": np.array([[2**32 - 1, 0, 1, 1, 1], [0, 1, 2, 3, 4]]),

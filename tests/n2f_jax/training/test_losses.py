@@ -16,7 +16,12 @@ def _pair(batch=2, shape=4, expression=3):
     rng = np.random.default_rng(0)
     draw = lambda *size: jnp.asarray(rng.normal(size=size), jnp.float32)  # noqa: E731
     output = N2FOutput(
-        draw(batch, shape), draw(batch, expression), draw(batch, 6), draw(batch, 2), draw(batch, 6), draw(batch, 3)
+        draw(batch, shape),
+        draw(batch, expression),
+        draw(batch, 6),
+        draw(batch, 2),
+        draw(batch, 6),
+        draw(batch, 3),
     )
     target = FlameParams(
         shape=draw(batch, shape),
@@ -31,9 +36,9 @@ def _pair(batch=2, shape=4, expression=3):
 
 def test_parameter_loss_is_the_papers_sum():
     output, target = _pair()
-    total, terms = jax.jit(
-        lambda o, t: losses.parameter_loss(o, t, losses.ParameterLossConfig())
-    )(output, target)
+    total, terms = jax.jit(lambda o, t: losses.parameter_loss(o, t, losses.ParameterLossConfig()))(
+        output, target
+    )
     square = lambda a, b: float(np.mean((np.asarray(a, np.float64) - np.asarray(b, np.float64)) ** 2))  # noqa: E731
     expected = {
         "beta": square(output.shape, target.shape),
