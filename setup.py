@@ -18,7 +18,7 @@ CORE = [
     "optax>=0.2.5",
     "orbax-checkpoint>=0.11.20",
     "pillow>=11",
-    "safetensors>=0.5",
+    "safetensors>=0.8",
     "scipy>=1.13",
     "tensorboardX>=2.6",
     "tqdm>=4.66",
@@ -27,6 +27,7 @@ CORE = [
 FACE_MESH = ["ai-edge-litert>=2.0"]
 DEMO = [*FACE_MESH, "matplotlib>=3.9", "scikit-image>=0.24"]
 TEST = [*DEMO, "beartype>=0.19", "pytest>=8", "ruff>=0.9"]
+TORCH = ["torch>=2.6", "transformers>=5.0"]
 
 setup(
     name="n2f-jax",
@@ -42,5 +43,5 @@ setup(
         "n2f_jax": ["frontends/assets/*", "models/assets/*", "models/assets/*/*"],
     },
     install_requires=CORE,
-    extras_require={"face-mesh": FACE_MESH, "demo": DEMO, "test": TEST},
+    extras_require={"face-mesh": FACE_MESH, "demo": DEMO, "test": TEST, "torch": TORCH},
 )

@@ -156,9 +156,12 @@ class Summary:
         if len(entries) > MAX_ROWS:
             entries = [entry for entry in entries if entry.status != "done"]
         rows = [head, *(_table_row(entry) for entry in entries)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-        lines.insert(1, "-" * max(map(len, lines)))
+        # What went wrong is a sentence and runs over the other columns.
+        full = [row for row in rows if len(row) == len(head)]
+        widths = [max(len(row[i]) for row in full) for i in range(len(head))]
+        widths[0] = max(len(row[0]) for row in rows)
+        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=False)).rstrip() for row in rows]
+        lines.insert(1, "-" * len("  ".join(" " * width for width in widths)))
         resumed = sum(entry.resumed for entry in self.entries)
         totals = [f"{self.count('done')} done" + (f" ({resumed} of them before)" if resumed else "")]
         for status in ("no face", "failed", "not reached"):
@@ -504,7 +507,7 @@ def _describe_error(error: BaseException) -> str:
 
 def _table_row(entry: Entry) -> tuple[str, ...]:
     if entry.status != "done":
-        return (_shorten(entry.source), f"{entry.status}: {_shorten(entry.message, 90)}", *[""] * 5)
+        return _shorten(entry.source), f"{entry.status}: {entry.message}"
     face = entry.faces[0]
     gap = face["landmark_gap_percent"]
     return (

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 from tqdm import tqdm
 
@@ -20,6 +21,7 @@ from n2f_jax.training import setup
 from n2f_jax.training.checkpoints import Checkpoints
 from n2f_jax.training.metric_log import MetricLog
 from n2f_jax.training.optimizers import assign_groups, build_optimizer, group_table
+from n2f_jax.training.replay import Replay
 from n2f_jax.training.step import (
     Objective,
     best_params,
@@ -27,6 +29,7 @@ from n2f_jax.training.step import (
     make_train_step,
     make_validation,
     record_best,
+    step_key,
 )
 
 # EX_TEMPFAIL of sysexits.h: stopped by a signal with everything saved; start the same command again to go on.
@@ -92,11 +95,17 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
     print(group_table(groups, params, config.optimizer.rates), flush=True)
 
     objective = Objective(network, sampler, setup.loss_config(config), config.batch_size)
-    train_step = make_train_step(objective, optimizer, groups, config.seed)
+    replay = Replay(
+        objective.batch,
+        batch_size=config.batch_size,
+        echo=config.replay.echo,
+        capacity=config.replay.capacity,
+    )
+    train_step = make_train_step(objective, optimizer, groups, config.seed, replay)
     validate = make_validation(
         objective, config.validation.num_heads, config.validation.batch_size, config.validation.seed
     )
-    state = initial_state(params, optimizer, groups)
+    state = initial_state(params, optimizer, groups, replay.empty(assets))
     del params
     checkpoints = Checkpoints(
         workdir / CHECKPOINTS, save_every=config.checkpoint.every, keep=config.checkpoint.keep
@@ -106,6 +115,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
     if restored is not None:
         start, state = restored
         print(f"goes on from step {start} of {steps}", flush=True)
+    elif replay.active:
+        state["replay"] = replay.fill(jax.random.key(config.seed), assets)
     log = MetricLog(workdir, start)
     stop = _StopRequest()
     try:
@@ -116,7 +127,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
                 bar.update()
                 if step % config.log_every == 0 or step == steps:
                     values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-                    _stop_if_not_finite(state, values, objective, assets, config.seed)
+                    _stop_if_not_finite(state, objective, replay, assets, config.seed)
                     log.write(step, "train", values)
                     now = time.perf_counter()
                     rate = (step - tick_step) * config.batch_size / (now - ticks)
@@ -147,13 +158,14 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
     return 0
 
 
-def _stop_if_not_finite(state, values, objective, assets, seed) -> None:
+def _stop_if_not_finite(state, objective, replay, assets, seed) -> None:
     """Raises if a step since the last look was not finite; nothing has been updated since that step."""
     stopped_at = int(state["stopped_at"])
     if stopped_at < 0:
         return
-    # The parameters are still those that met that step's batch: compute it again, to say what went wrong.
-    batch = objective.batch(jax.random.fold_in(jax.random.key(seed), stopped_at), assets)
+    # Parameters and buffer are still those that met that step: compute it again, to say what went wrong.
+    step = jnp.asarray(stopped_at, jnp.int32)
+    batch, _ = replay.next(state.get("replay", {}), step, step_key(seed, step), assets)
     output = objective.forward(state["params"], batch["normals"], batch["mask"])
     loss, terms = objective.loss(output, batch, assets)
     found = {"loss": float(loss)} | {name: float(value) for name, value in terms.items()}

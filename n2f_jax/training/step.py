@@ -26,6 +26,7 @@ from n2f_jax.training.losses import (
     render_loss,
 )
 from n2f_jax.training.optimizers import Flat, apply_gradients, merge_frozen, split_frozen
+from n2f_jax.training.replay import Buffer, Replay
 
 State = dict[str, Any]
 
@@ -96,11 +97,17 @@ class Objective:
         )
 
 
-def initial_state(params: Tree, optimizer: optax.GradientTransformation, groups: dict[str, str]) -> State:
+def initial_state(
+    params: Tree,
+    optimizer: optax.GradientTransformation,
+    groups: dict[str, str],
+    buffer: Buffer | None = None,
+) -> State:
     """The training state: a dict whose every entry is saved and resumed.
 
     ``best`` holds the trained leaves of the best validation so far; ``stopped_at`` is the first step whose loss
-    or gradient was not finite, or −1: nothing is updated from then on.
+    or gradient was not finite, or −1: nothing is updated from then on. ``replay``, there with a ``buffer`` only,
+    holds the samples that are met again.
     """
     trained, frozen = split_frozen(params, groups)
     copy = lambda tree: jax.tree.map(jnp.array, tree)  # noqa: E731  (the state is donated: no shared buffers)
@@ -115,7 +122,12 @@ def initial_state(params: Tree, optimizer: optax.GradientTransformation, groups:
             "trained": copy(trained),
         },
         "stopped_at": jnp.asarray(-1, jnp.int32),
-    }
+    } | ({"replay": buffer} if buffer else {})
+
+
+def step_key(seed: int, step: int | Array) -> PRNGKeyArray:
+    """Key of a training step; the same after a restart."""
+    return jax.random.fold_in(jax.random.key(seed), step)
 
 
 def make_train_step(
@@ -123,12 +135,14 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     groups: dict[str, str],
     seed: int,
+    replay: Replay | None = None,
 ) -> Callable[[State, Assets], tuple[State, Terms]]:
-    """``step(state, assets) -> (state, metrics)``, jitted, the state donated."""
+    """``step(state, assets) -> (state, metrics)``, jitted, the state donated; fresh batches without ``replay``."""
+    source = replay or Replay(objective.batch, batch_size=objective.batch_size, echo=1, capacity=0)
 
     def step(state: State, assets: Assets) -> tuple[State, Terms]:
-        key = jax.random.fold_in(jax.random.key(seed), state["step"])
-        batch = objective.batch(key, assets)
+        before = state.get("replay", {})
+        batch, buffer = source.next(before, state["step"], step_key(seed, state["step"]), assets)
         trained, frozen = split_frozen(state["params"], groups)
 
         def loss_of(trained: Flat) -> tuple[Float[Array, ""], Terms]:
@@ -146,7 +160,7 @@ def make_train_step(
             "opt_state": jax.tree.map(keep, opt_state, state["opt_state"]),
             "best": state["best"],
             "stopped_at": jnp.where(sound | (state["stopped_at"] >= 0), state["stopped_at"], state["step"]),
-        }
+        } | ({"replay": jax.tree.map(keep, buffer, before)} if buffer else {})
         return new_state, {"loss": loss, **terms, "gradient_norm": norm}
 
     return jax.jit(step, donate_argnums=0)

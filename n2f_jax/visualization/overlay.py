@@ -19,8 +19,8 @@ from n2f_jax.render import rasterize, shade, vertex_normals
 WINDOWS = (1024, 2032)
 CLAY = (206, 210, 216)  # sRGB
 # Lights in a frame with x right, y up, z towards the viewer: direction, strength.
-_LIGHTS = (((-0.45, 0.50, 0.74), 0.78), ((0.75, 0.10, 0.65), 0.28), ((0.0, -0.4, 0.9), 0.10))
-_AMBIENT = 0.18
+_LIGHTS = (((-0.45, 0.50, 0.74), 0.76), ((0.75, 0.10, 0.65), 0.28), ((0.0, -0.4, 0.9), 0.10))
+_AMBIENT = 0.15
 _GLOSS, _GLOSS_POWER = 0.10, 28.0
 
 

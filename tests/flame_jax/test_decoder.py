@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from random_model import random_arrays
 from scipy.spatial.transform import Rotation
 
 import flame_jax
 from flame_jax.loading import head_model_from_arrays
 from flame_jax.rotations import matrix_to_rotation_6d
+
+from .random_model import random_arrays
 
 ARRAYS = random_arrays()
 BATCH = 3

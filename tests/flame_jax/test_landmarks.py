@@ -2,11 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from random_model import random_arrays
 
 import flame_jax
 from flame_jax.loading import head_model_from_arrays
 from flame_jax.rotations import euler_to_matrix
+
+from .random_model import random_arrays
 
 ARRAYS = random_arrays()
 

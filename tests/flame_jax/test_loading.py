@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from random_model import random_arrays
 
 import flame_jax
+
+from .random_model import random_arrays
 
 ROOT = Path(__file__).parents[2]
 

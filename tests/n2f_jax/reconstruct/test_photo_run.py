@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
-from conftest import FakeFrontend
 from PIL import Image
 
 from n2f_jax import photo_run
 from n2f_jax.export import load_parameters
 from n2f_jax.photo_run import Entry, OutputError, RunOptions, Summary, find_photos, output_names, run
+
+from .conftest import FakeFrontend
 
 FAST = RunOptions(formats=("npz",), picture=False)
 

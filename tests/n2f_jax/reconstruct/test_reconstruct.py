@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 import pytest
-from conftest import BATCH, CROP_SCALE, SIZE, FakeFrontend, place_head
 
 import n2f_jax.reconstruct
 from n2f_jax.export import load_parameters
@@ -13,6 +12,8 @@ from n2f_jax.geometry import project
 from n2f_jax.head import project_points
 from n2f_jax.models.pretrained import HeadModelMismatch
 from n2f_jax.reconstruct import Reconstructor, resolve_focal
+
+from .conftest import BATCH, CROP_SCALE, SIZE, FakeFrontend, place_head
 
 SIZES = [(480, 640), (900, 500), (300, 300), (2000, 3000)]
 POSES = [((0, 0, 0), (0, 0, 0.7)), ((10, 25, -8), (0.1, 0.05, 1.2)), ((-5, -20, 3), (-0.05, 0, 0.5))]

@@ -16,6 +16,7 @@ TABLE = (("a/special", "fast"), ("a/.*", "slow"), ("b/.*", "frozen"))
 def _settings(**changes):
     return ml_collections.ConfigDict(
         {
+            "name": "adam",
             "rates": {"fast": 1e-2, "slow": 1e-3},
             "b1": 0.9,
             "b2": 0.999,
