@@ -75,8 +75,8 @@ def ellipse_hole(key: PRNGKeyArray, mask: Float[Array, "H W"]) -> Float[Array, "
     centre = jax.random.uniform(centre_key, (2,))
     axes = jax.random.uniform(axes_key, (2,), minval=0.04, maxval=0.22)
     angle = jax.random.uniform(angle_key, (), maxval=jnp.pi)
-    y = ((jnp.arange(height) + 0.5) / height - centre[0])[:, None]
-    x = ((jnp.arange(width) + 0.5) / width - centre[1])[None, :]
+    y = ((jnp.arange(height, dtype=jnp.float32) + 0.5) / height - centre[0])[:, None]
+    x = ((jnp.arange(width, dtype=jnp.float32) + 0.5) / width - centre[1])[None, :]
     along = (x * jnp.cos(angle) + y * jnp.sin(angle)) / axes[0]
     across = (y * jnp.cos(angle) - x * jnp.sin(angle)) / axes[1]
     return jnp.where(along * along + across * across < 1.0, 0.0, mask)
@@ -102,7 +102,7 @@ def degrade_maps(
     max_radius = round(mask_erosion * mask.shape[0])
     if max_radius > 0:
         radius = jax.random.uniform(erosion_key, (), maxval=max_radius + 1.0)
-        mask = erode(mask, jnp.floor(radius), max_radius)
+        mask = erode(mask, jnp.floor(radius).astype(jnp.int32), max_radius)
     if occluder_share > 0.0:
         hole = jax.random.bernoulli(share_key, occluder_share)
         mask = jnp.where(hole, ellipse_hole(hole_key, mask), mask)

