@@ -36,7 +36,6 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
     config.loss = as_config_dict(ParameterLossConfig())
 
     config.batch_size = 16
-    config.replay = ml_collections.ConfigDict({"echo": 1, "capacity": 0})  # a fresh batch every step
     config.total_steps = 200_000  # of both stages
     # The split is open in the paper. Regressing 408 numbers from scratch needs most of it; nine numbers of a camera
     # on a frozen backbone settle soon.

@@ -35,7 +35,6 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
     config.loss = as_config_dict(RenderLossConfig())
 
     config.batch_size = 16
-    config.replay = ml_collections.ConfigDict({"echo": 1, "capacity": 0})  # a fresh batch every step
     config.total_steps = 200_000  # of both stages
     config.stage_share = 0.25
 

@@ -23,8 +23,9 @@ from PIL import Image
 from tqdm import tqdm
 
 import n2f_jax
+from n2f_jax.atomic_files import atomic_path
 from n2f_jax.data.images import IMAGE_SUFFIXES, ImageError, read_image
-from n2f_jax.export import atomic_path, region_colors, write_glb, write_obj, write_ply
+from n2f_jax.export import region_colors, write_glb, write_obj, write_ply
 from n2f_jax.head import Head
 from n2f_jax.reconstruct import Reconstructor, resolve_focal
 

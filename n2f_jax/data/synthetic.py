@@ -231,10 +231,6 @@ def make_batch(
     camera = crop_camera(camera_orig, crop, size)
     landmarks_2d = to_crop(landmarks_orig, crop, size)
 
-    def full_maps(verts: Float[Array, "V 3"], cam: Camera) -> tuple[Array, Array]:
-        maps = render_head(topology, verts, cam, size, normal_frame=config.normal_frame)
-        return maps.normals, maps.mask
-
     def front_end_maps(
         verts: Float[Array, "V 3"], cam: Camera, noise_key: PRNGKeyArray
     ) -> tuple[Array, Array]:
@@ -247,7 +243,15 @@ def make_batch(
     first = lambda tree: jax.tree.map(lambda x: x[:num_coarse], tree)  # noqa: E731
     rest = lambda tree: jax.tree.map(lambda x: x[num_coarse:], tree)  # noqa: E731
     full_from = 0 if targets else num_coarse
-    full_normals, full_mask = jax.vmap(full_maps)(*jax.tree.map(lambda x: x[full_from:], (vertices, camera)))
+    # Not under vmap: handed the batch, the renderer draws one head after the other where that is faster.
+    full = render_head(
+        topology,
+        vertices[full_from:],
+        jax.tree.map(lambda x: x[full_from:], camera),
+        size,
+        config.normal_frame,
+    )
+    full_normals, full_mask = full.normals, full.mask
     if num_coarse:
         coarse_normals, coarse_mask = jax.vmap(front_end_maps)(
             first(vertices), first(camera), first(degrade_keys)

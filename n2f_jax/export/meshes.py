@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from flame_jax import JOINT_NAMES, HeadModel
-from n2f_jax.export.atomic import atomic_path
+from n2f_jax.atomic_files import atomic_path
 
 FORMATS = ("obj", "glb", "ply")
 SKIN = (221, 178, 153)  # sRGB

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from n2f_jax.export.atomic import atomic_path
+from n2f_jax.atomic_files import atomic_path
 
 # Every key of the file: (shape, meaning). V vertices, F triangles, S shape and E expression directions, P
 # mesh points of the front end (0 where it has none). Lengths in metres, angles in radians, pixels of the

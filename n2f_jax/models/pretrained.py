@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.flax import save as save_tensors
 
 from flame_jax.model import HeadModel
-from n2f_jax.export.atomic import atomic_path
+from n2f_jax.atomic_files import atomic_path
 from n2f_jax.models.dinov3 import DinoV3Config
 from n2f_jax.models.n2fnet import N2FNet, N2FNetConfig
 from n2f_jax.models.parameters import flatten, from_dict, map_with_path, to_dict

@@ -21,7 +21,6 @@ from n2f_jax.training import setup
 from n2f_jax.training.checkpoints import Checkpoints
 from n2f_jax.training.metric_log import MetricLog
 from n2f_jax.training.optimizers import assign_groups, build_optimizer, group_table
-from n2f_jax.training.replay import Replay
 from n2f_jax.training.step import (
     Objective,
     best_params,
@@ -95,17 +94,11 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
     print(group_table(groups, params, config.optimizer.rates), flush=True)
 
     objective = Objective(network, sampler, setup.loss_config(config), config.batch_size)
-    replay = Replay(
-        objective.batch,
-        batch_size=config.batch_size,
-        echo=config.replay.echo,
-        capacity=config.replay.capacity,
-    )
-    train_step = make_train_step(objective, optimizer, groups, config.seed, replay)
+    train_step = make_train_step(objective, optimizer, groups, config.seed)
     validate = make_validation(
         objective, config.validation.num_heads, config.validation.batch_size, config.validation.seed
     )
-    state = initial_state(params, optimizer, groups, replay.empty(assets))
+    state = initial_state(params, optimizer, groups)
     del params
     checkpoints = Checkpoints(
         workdir / CHECKPOINTS, save_every=config.checkpoint.every, keep=config.checkpoint.keep
@@ -115,8 +108,6 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
     if restored is not None:
         start, state = restored
         print(f"goes on from step {start} of {steps}", flush=True)
-    elif replay.active:
-        state["replay"] = replay.fill(jax.random.key(config.seed), assets)
     log = MetricLog(workdir, start)
     stop = _StopRequest()
     try:
@@ -127,7 +118,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
                 bar.update()
                 if step % config.log_every == 0 or step == steps:
                     values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-                    _stop_if_not_finite(state, objective, replay, assets, config.seed)
+                    _stop_if_not_finite(state, objective, assets, config.seed)
                     log.write(step, "train", values)
                     now = time.perf_counter()
                     rate = (step - tick_step) * config.batch_size / (now - ticks)
@@ -158,14 +149,14 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
     return 0
 
 
-def _stop_if_not_finite(state, objective, replay, assets, seed) -> None:
+def _stop_if_not_finite(state, objective, assets, seed) -> None:
     """Raises if a step since the last look was not finite; nothing has been updated since that step."""
     stopped_at = int(state["stopped_at"])
     if stopped_at < 0:
         return
-    # Parameters and buffer are still those that met that step: compute it again, to say what went wrong.
+    # Parameters are still those that met that step: compute it again, to say what went wrong.
     step = jnp.asarray(stopped_at, jnp.int32)
-    batch, _ = replay.next(state.get("replay", {}), step, step_key(seed, step), assets)
+    batch = objective.batch(step_key(seed, step), assets)
     output = objective.forward(state["params"], batch["normals"], batch["mask"])
     loss, terms = objective.loss(output, batch, assets)
     found = {"loss": float(loss)} | {name: float(value) for name, value in terms.items()}

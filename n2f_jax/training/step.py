@@ -26,7 +26,6 @@ from n2f_jax.training.losses import (
     render_loss,
 )
 from n2f_jax.training.optimizers import Flat, apply_gradients, merge_frozen, split_frozen
-from n2f_jax.training.replay import Buffer, Replay
 
 State = dict[str, Any]
 
@@ -81,11 +80,9 @@ class Objective:
         truth = batch["camera"]
         camera = camera_from_output(output, truth.focal, truth.principal_point, size)
         landmarks = project(flame_jax.landmarks68(assets.model, vertices), camera)
-        maps = jax.vmap(
-            lambda verts, cam: render_head(
-                assets.topology, verts, cam, size, normal_frame=self.sampler.normal_frame, antialias=True
-            )
-        )(vertices, camera)
+        maps = render_head(
+            assets.topology, vertices, camera, size, normal_frame=self.sampler.normal_frame, antialias=True
+        )
         return render_loss(
             maps.normals,
             maps.mask,
@@ -101,13 +98,11 @@ def initial_state(
     params: Tree,
     optimizer: optax.GradientTransformation,
     groups: dict[str, str],
-    buffer: Buffer | None = None,
 ) -> State:
     """The training state: a dict whose every entry is saved and resumed.
 
     ``best`` holds the trained leaves of the best validation so far; ``stopped_at`` is the first step whose loss
-    or gradient was not finite, or −1: nothing is updated from then on. ``replay``, there with a ``buffer`` only,
-    holds the samples that are met again.
+    or gradient was not finite, or −1: nothing is updated from then on.
     """
     trained, frozen = split_frozen(params, groups)
     copy = lambda tree: jax.tree.map(jnp.array, tree)  # noqa: E731  (the state is donated: no shared buffers)
@@ -122,7 +117,7 @@ def initial_state(
             "trained": copy(trained),
         },
         "stopped_at": jnp.asarray(-1, jnp.int32),
-    } | ({"replay": buffer} if buffer else {})
+    }
 
 
 def step_key(seed: int, step: int | Array) -> PRNGKeyArray:
@@ -135,14 +130,11 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     groups: dict[str, str],
     seed: int,
-    replay: Replay | None = None,
 ) -> Callable[[State, Assets], tuple[State, Terms]]:
-    """``step(state, assets) -> (state, metrics)``, jitted, the state donated; fresh batches without ``replay``."""
-    source = replay or Replay(objective.batch, batch_size=objective.batch_size, echo=1, capacity=0)
+    """``step(state, assets) -> (state, metrics)``, jitted, the state donated; a fresh batch every step."""
 
     def step(state: State, assets: Assets) -> tuple[State, Terms]:
-        before = state.get("replay", {})
-        batch, buffer = source.next(before, state["step"], step_key(seed, state["step"]), assets)
+        batch = objective.batch(step_key(seed, state["step"]), assets)
         trained, frozen = split_frozen(state["params"], groups)
 
         def loss_of(trained: Flat) -> tuple[Float[Array, ""], Terms]:
@@ -160,7 +152,7 @@ def make_train_step(
             "opt_state": jax.tree.map(keep, opt_state, state["opt_state"]),
             "best": state["best"],
             "stopped_at": jnp.where(sound | (state["stopped_at"] >= 0), state["stopped_at"], state["step"]),
-        } | ({"replay": jax.tree.map(keep, buffer, before)} if buffer else {})
+        }
         return new_state, {"loss": loss, **terms, "gradient_norm": norm}
 
     return jax.jit(step, donate_argnums=0)

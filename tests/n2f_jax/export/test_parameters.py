@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from n2f_jax.export import KEYS, atomic_path, load_parameters, save_parameters
+from n2f_jax.atomic_files import atomic_path
+from n2f_jax.export import KEYS, load_parameters, save_parameters
 
 SIZES = {"V": 7, "F": 4, "S": 3, "E": 2, "P": 0}
 
