@@ -6,7 +6,7 @@ SIGGRAPH Asia 2017, eqs. 1–5. All functions are pure and take any leading batc
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import jax.numpy as jnp
 
@@ -82,17 +82,21 @@ def skin(
 
 
 def decode(
-    model: HeadModel, params: FlameParams, root_rotation: Float[Array, "... 3 3"] | None = None
+    model: HeadModel,
+    params: FlameParams,
+    root_rotation: Float[Array, "... 3 3"] | None = None,
+    *,
+    eyelids: Literal["after", "before"] = "after",
 ) -> tuple[Float[Array, "... V 3"], Float[Array, "... 5 3"]]:
     """Vertices and joints of a head in the head frame.
-
-    The eyelid displacement is added after skinning, as Pixel3DMM does.
 
     Args:
         model: the head model.
         params: parameters with any leading batch axes, the same on every field.
         root_rotation: rotation about the root joint; identity if None. A photograph's head pose belongs in
             the camera, about the head's origin; this one is for animation files that pose the root.
+        eyelids: the lids' displacement is added ``'after'`` skinning, as Pixel3DMM does, or ``'before'``, so that
+            it turns with neck and root. The two are the same where those are at rest.
 
     Returns:
         ``(..., V, 3)`` vertices and ``(..., 5, 3)`` posed joints (``JOINT_NAMES``), metres.
@@ -109,9 +113,14 @@ def decode(
     shaped = shape_offsets + jnp.broadcast_to(model.v_template, shape_offsets.shape)
     joints = jnp.einsum("jv,...vc->...jc", model.J_regressor, shaped)
     posed = shaped + blendshapes(model.exprdirs, params.expression)
-    posed = posed + pose_correctives(model.posedirs, rotations)
+    if model.has_pose_correctives:
+        posed = posed + pose_correctives(model.posedirs, rotations)
 
+    lids = jnp.einsum("...e,evc->...vc", params.eyelids, model.eyelids)
+    if eyelids == "before":
+        posed = posed + lids
+    elif eyelids != "after":
+        raise ValueError(f"eyelids are added 'after' or 'before' skinning, not {eyelids!r}")
     world_rotations, posed_joints = joint_transforms(rotations, joints, model.parents)
     vertices = skin(posed, model.weights, world_rotations, joints, posed_joints)
-    lids = jnp.einsum("...e,evc->...vc", params.eyelids, model.eyelids)
-    return vertices + lids, posed_joints
+    return (vertices + lids if eyelids == "after" else vertices), posed_joints

@@ -1,22 +1,33 @@
-"""Head-model files to ``HeadModel``: ``.npz`` archives holding FLAME's arrays under FLAME's names."""
+"""Head-model files to ``HeadModel``: FLAME's own files, and archives of FLAME's arrays under FLAME's names."""
 
 from __future__ import annotations
 
-import zipfile
+import dataclasses
+import logging
+import os
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 
+from flame_jax.files.contents import FileError, read
+from flame_jax.files.flame import Companions, companion_arrays, find_companions, find_model, model_arrays
 from flame_jax.model import JOINT_NAMES, HeadModel, LandmarkEmbedding
 
 OPEN_HEAD_PATH = Path(__file__).parent / "assets" / "open_head.npz"
+PATH_VARIABLE = "FLAME_MODEL_PATH"
 FLAME_NUM_SHAPE = 300  # FLAME files hold 300 shape directions, then the expressions, in one array
 REQUIRED = ("v_template", "shapedirs", "J_regressor", "kintree_table", "weights", "f")
+WHERE_TO_GET_FLAME = (
+    "FLAME's files come with a licence from https://flame.is.tue.mpg.de (register, accept, download; "
+    "generic_model.pkl of FLAME 2020 or 2023)"
+)
+
+_log = logging.getLogger(__name__)
 
 
 class HeadModelError(ValueError):
-    """A head-model file that is missing, broken or of another kind."""
+    """A head-model file that is missing, broken or of another kind; the message says what to do."""
 
 
 def load_open_head() -> HeadModel:
@@ -24,30 +35,96 @@ def load_open_head() -> HeadModel:
     return load_head_model(OPEN_HEAD_PATH)
 
 
-def load_head_model(path: str | Path) -> HeadModel:
-    """Reads an ``.npz`` with FLAME's arrays under FLAME's names. Never unpickles.
+def load_head_model(
+    path: str | Path | None = None,
+    *,
+    landmarks: str | Path | None = None,
+    masks: str | Path | None = None,
+    eyelids: str | Path | None = None,
+    uv: str | Path | None = None,
+    num_shape: int | None = None,
+) -> HeadModel:
+    """Reads a head model: any of FLAME's files, or an archive of the same arrays. Runs no code from it.
 
-    Required arrays: ``v_template`` (V,3), ``shapedirs`` (V,3,S+E), ``J_regressor`` (5,V), ``kintree_table``
-    (2,5), ``weights`` (V,5), ``f`` (F,3). Optional: ``posedirs`` (V,3,36), ``num_shape``,
-    ``l_eyelid``/``r_eyelid`` (V,3), ``vt``/``ft``, ``full_lmk_*``, ``dynamic_lmk_*``, ``mask_<region>``,
-    ``name``.
+    Args:
+        path: a ``.pkl`` as FLAME is distributed, an ``.npz`` or ``.safetensors`` of its arrays, or the folder
+            that holds it. None: what the environment variable ``FLAME_MODEL_PATH`` names, else the open head;
+            the log (logger ``flame_jax.loading``) says which.
+        landmarks, masks, uv: companion files (``flame_jax.files.flame`` lists them). None: those that lie beside
+            the model under their usual names.
+        eyelids: the folder of ``l_eyelid.npy`` and ``r_eyelid.npy``; None: beside the model.
+        num_shape: how many of the directions are shape, where a file of unusual size does not say.
 
     Raises:
-        HeadModelError: no such file, not an npz, an array missing, of a wrong shape, or not finite; the
-            message names the file and the array.
+        HeadModelError: a file is missing, broken, not what it should be, or a pickle asks for something else than
+            arrays; the message names the file and says what to do.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise HeadModelError(f"no head model at {path}")
+    source = "given"
+    if path is None:
+        path = os.environ.get(PATH_VARIABLE)
+        source = f"from {PATH_VARIABLE}" if path else "the open head, as no path was given"
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError, AttributeError) as error:
-        raise HeadModelError(f"{path} is not an .npz of plain arrays: {error}") from error
+        arrays, path, found = read_arrays(path or OPEN_HEAD_PATH, landmarks, masks, eyelids, uv, num_shape)
+    except FileError as error:
+        raise HeadModelError(str(error)) from error
     try:
-        return head_model_from_arrays(arrays, default_name=path.stem)
+        model = head_model_from_arrays(arrays, default_name=path.stem)
     except HeadModelError as error:
         raise HeadModelError(f"{path}: {error}") from error
+    beside = f" with {', '.join(found)}" if found else ""
+    _log.info("head model %s: %s%s (%s)", model.name, path, beside, source)
+    return model
+
+
+def read_arrays(
+    path: str | Path,
+    landmarks: str | Path | None = None,
+    masks: str | Path | None = None,
+    eyelids: str | Path | None = None,
+    uv: str | Path | None = None,
+    num_shape: int | None = None,
+) -> tuple[dict[str, np.ndarray], Path, list[str]]:
+    """The arrays of a model and its companions, the model's file, and the companions' names.
+
+    Arguments as in ``load_head_model``. What a model file holds itself goes before a companion found beside it, and
+    behind one that was named.
+
+    Raises:
+        FileError: see ``HeadModelError``.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileError(f"no head model at {path}. {WHERE_TO_GET_FLAME}")
+    folder = path if path.is_dir() else path.parent
+    if path.is_dir():
+        path = find_model(path)
+    named = {"landmarks": landmarks, "masks": masks, "uv": uv}
+    if eyelids is not None:
+        named |= {
+            "left_eyelid": Path(eyelids) / "l_eyelid.npy",
+            "right_eyelid": Path(eyelids) / "r_eyelid.npy",
+        }
+    given = Companions(**{key: Path(value) for key, value in named.items() if value is not None})
+    if landmarks is not None and (contour := find_companions(Path(landmarks).parent).contour):
+        given = dataclasses.replace(given, contour=contour)
+
+    arrays = _model(path, num_shape)
+    # An archive written by this project is complete; beside a model as FLAME ships it lie its companions.
+    beside = find_companions(folder) if path.suffix.lower() == ".pkl" else Companions()
+    beside = dataclasses.replace(beside, **{key: None for key in named if getattr(given, key, None)})
+    return (
+        companion_arrays(beside) | arrays | companion_arrays(given),
+        path,
+        [*beside.found(), *given.found()],
+    )
+
+
+def _model(path: Path, num_shape: int | None) -> dict[str, np.ndarray]:
+    contents = read(path)
+    try:
+        return model_arrays(contents, num_shape)
+    except FileError as error:
+        raise FileError(f"{path} {error}. {WHERE_TO_GET_FLAME}") from error
 
 
 def head_model_from_arrays(arrays: dict[str, np.ndarray], default_name: str) -> HeadModel:
@@ -59,11 +136,13 @@ def head_model_from_arrays(arrays: dict[str, np.ndarray], default_name: str) -> 
     missing = [key for key in REQUIRED if key not in arrays]
     if missing:
         raise HeadModelError(f"missing arrays: {', '.join(missing)}")
-    num_vertices = arrays["v_template"].shape[0]
+    num_vertices = arrays["v_template"].shape[0] if arrays["v_template"].ndim else 0
     num_joints = len(JOINT_NAMES)
 
     def floats(key: str, *shape: int | None) -> jnp.ndarray:
         value = arrays[key]
+        if value.dtype.kind not in "iuf":
+            raise HeadModelError(f"{key} holds {value.dtype} and no numbers")
         if value.ndim != len(shape) or any(
             want not in (None, got) for want, got in zip(shape, value.shape, strict=True)
         ):
@@ -75,23 +154,31 @@ def head_model_from_arrays(arrays: dict[str, np.ndarray], default_name: str) -> 
         return jnp.asarray(value)
 
     def indices(key: str, upper: int) -> jnp.ndarray:
+        if arrays[key].dtype.kind not in "iu":
+            raise HeadModelError(f"{key} holds {arrays[key].dtype} and no indices")
         value = arrays[key].astype(np.int64)
         if value.size and (value.min() < 0 or value.max() >= upper):
             raise HeadModelError(f"{key} holds indices outside 0 … {upper - 1}")
         return jnp.asarray(value.astype(np.int32))
 
-    directions = floats("shapedirs", num_vertices, 3, None)
-    num_shape = int(arrays.get("num_shape", min(FLAME_NUM_SHAPE, directions.shape[-1])))
-    faces = indices("f", num_vertices)
-    if faces.ndim != 2 or faces.shape[1] != 3:
-        raise HeadModelError(f"f has shape {faces.shape}, expected (any, 3)")
+    # First, because it tells models of other families apart, whose other arrays differ too.
     if arrays["kintree_table"].shape != (2, num_joints):
         raise HeadModelError(
             f"kintree_table has shape {arrays['kintree_table'].shape}, expected (2, {num_joints}): "
-            "not a FLAME-format model (SMPL-X and SMPL have more joints)"
+            "not a FLAME-format model (SMPL, SMPL-X and MANO have more joints)"
         )
     parents = tuple(int(p) for p in arrays["kintree_table"][0].astype(np.int64))
     parents = (-1, *parents[1:])  # the file marks the root with 2³²−1
+    if any(not 0 <= parent < joint for joint, parent in enumerate(parents[1:], start=1)):
+        raise HeadModelError(f"kintree_table has parents {parents}; a parent comes before its children")
+    template = floats("v_template", None, 3)
+    directions = floats("shapedirs", num_vertices, 3, None)
+    num_shape = int(arrays.get("num_shape", min(FLAME_NUM_SHAPE, directions.shape[-1])))
+    if not 0 <= num_shape <= directions.shape[-1]:
+        raise HeadModelError(f"num_shape is {num_shape} of {directions.shape[-1]} directions")
+    faces = indices("f", num_vertices)
+    if faces.ndim != 2 or faces.shape[1] != 3:
+        raise HeadModelError(f"f has shape {faces.shape}, expected (any, 3)")
 
     zeros = np.zeros((num_vertices, 3), np.float32)
     lids = [
@@ -105,15 +192,23 @@ def head_model_from_arrays(arrays: dict[str, np.ndarray], default_name: str) -> 
 
     landmarks = None
     if "full_lmk_faces_idx" in arrays and "dynamic_lmk_faces_idx" in arrays:
+        for key, count in (("full_lmk_faces_idx", 68), ("full_lmk_bary_coords", 204)):
+            if arrays[key].size != count:
+                raise HeadModelError(f"{key} has shape {arrays[key].shape}: not 68 landmarks")
+        bins = arrays["dynamic_lmk_faces_idx"].shape[0]
         landmarks = LandmarkEmbedding(
             static_faces=indices("full_lmk_faces_idx", faces.shape[0]).reshape(68),
-            static_barycentric=jnp.asarray(arrays["full_lmk_bary_coords"].astype(np.float32)).reshape(68, 3),
+            static_barycentric=floats(
+                "full_lmk_bary_coords", *[None] * arrays["full_lmk_bary_coords"].ndim
+            ).reshape(68, 3),
             dynamic_faces=indices("dynamic_lmk_faces_idx", faces.shape[0]),
-            dynamic_barycentric=floats("dynamic_lmk_bary_coords", None, 17, 3),
+            dynamic_barycentric=floats("dynamic_lmk_bary_coords", bins, 17, 3),
         )
+        if landmarks.dynamic_faces.shape != (bins, 17):
+            raise HeadModelError(f"dynamic_lmk_faces_idx has shape {landmarks.dynamic_faces.shape}")
     has_uv = "vt" in arrays and "ft" in arrays
     return HeadModel(
-        v_template=floats("v_template", num_vertices, 3),
+        v_template=template,
         shapedirs=directions[..., :num_shape],
         exprdirs=directions[..., num_shape:],
         posedirs=posedirs,
@@ -130,5 +225,6 @@ def head_model_from_arrays(arrays: dict[str, np.ndarray], default_name: str) -> 
             if key.startswith("mask_")
         },
         parents=parents,
+        has_pose_correctives=bool(np.any(np.asarray(posedirs))),
         name=str(arrays.get("name", default_name)),
     )

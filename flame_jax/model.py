@@ -59,6 +59,7 @@ class HeadModel:
         masks: region name → ``(n,)`` int32 vertex indices.
         parents: parent joint of each joint, −1 for the root (static).
         name: what the model calls itself (static).
+        has_pose_correctives: False where ``posedirs`` is zero and decoding leaves it out (static).
     """
 
     v_template: Float[Array, "V 3"]
@@ -75,6 +76,7 @@ class HeadModel:
     masks: dict[str, Int[Array, " n"]]
     parents: tuple[int, ...] = dataclasses.field(metadata={"static": True})
     name: str = dataclasses.field(metadata={"static": True})
+    has_pose_correctives: bool = dataclasses.field(default=True, metadata={"static": True})
 
     @property
     def num_vertices(self) -> int:

@@ -34,7 +34,7 @@ def test_round_trip_of_an_npz(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"weights": None}, "missing arrays: weights"),
+        ({"weights": None}, "holds no weights: not a FLAME model"),
         ({"v_template": np.full((60, 3), np.nan)}, "v_template holds values that are not finite"),
         ({"weights": np.ones((60, 55))}, r"weights has shape \(60, 55\)"),
         ({"kintree_table": np.zeros((2, 55), np.int64)}, "not a FLAME-format model"),

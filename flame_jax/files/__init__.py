@@ -1,0 +1,1 @@
+"""Reading the files that the FLAME community has, without running what is in them."""
