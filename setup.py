@@ -27,7 +27,7 @@ CORE = [
 FACE_MESH = ["ai-edge-litert>=2.0"]
 DEMO = [*FACE_MESH, "matplotlib>=3.9", "scikit-image>=0.24"]
 TEST = [*DEMO, "beartype>=0.19", "chumpy-fork>=0.71", "hypothesis>=6.100", "pytest>=8", "ruff>=0.9"]
-TORCH = ["torch>=2.6", "transformers>=5.0"]
+TORCH = ["smplx>=0.1.28", "torch>=2.6", "transformers>=5.0"]
 
 setup(
     name="n2f-jax",

@@ -109,10 +109,10 @@ def decode(
     rotations = jnp.concatenate([jnp.stack([root_rotation, neck, jaw], axis=-3), eyes], axis=-3)
 
     # The template is added with its own leading axes, so that no implicit rank promotion happens.
-    shape_offsets = blendshapes(model.shapedirs, params.shape)
-    shaped = shape_offsets + jnp.broadcast_to(model.v_template, shape_offsets.shape)
-    joints = jnp.einsum("jv,...vc->...jc", model.J_regressor, shaped)
-    posed = shaped + blendshapes(model.exprdirs, params.expression)
+    offsets = blendshapes(model.shapedirs, params.shape) + blendshapes(model.exprdirs, params.expression)
+    posed = offsets + jnp.broadcast_to(model.v_template, offsets.shape)
+    # From the shape with its expression: FLAME's paper says the shape alone, every implementation does this.
+    joints = jnp.einsum("jv,...vc->...jc", model.J_regressor, posed)
     if model.has_pose_correctives:
         posed = posed + pose_correctives(model.posedirs, rotations)
 

@@ -6,6 +6,7 @@ Pixel3DMM uses; Zhou et al., CVPR 2019, use columns). Gradients are finite every
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import jax
@@ -133,9 +134,24 @@ def euler_to_matrix(angles: Float[Array, "... 3"]) -> Float[Array, "... 3 3"]:
 def matrix_to_euler(matrix: Float[Array, "... 3 3"]) -> Float[Array, "... 3"]:
     """Angles of ``R_x·R_y·R_z``, the y angle in [−π/2, π/2].
 
-    At y = ±π/2 only the sum or difference of x and z is determined; the split found there is arbitrary.
+    At y = ±π/2 only the sum or difference of x and z is determined; z is then 0. Gradients are finite there too, and
+    say nothing of y.
     """
-    y = jnp.arcsin(jnp.clip(matrix[..., 0, 2], -1.0 + 1e-7, 1.0 - 1e-7))
-    x = jnp.arctan2(-matrix[..., 1, 2], matrix[..., 2, 2])
-    z = jnp.arctan2(-matrix[..., 0, 1], matrix[..., 0, 0])
+    m = matrix
+    sine = jnp.clip(m[..., 0, 2], -1.0, 1.0)
+    # cos² y; below this, x and z cannot be told apart in float32.
+    locked = m[..., 1, 2] ** 2 + m[..., 2, 2] ** 2 < 1e-12
+    one, zero = jnp.ones_like(sine), jnp.zeros_like(sine)
+
+    def angle(y: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."]:
+        return jnp.arctan2(jnp.where(locked, zero, y), jnp.where(locked, one, x))
+
+    # From both sine and cosine: arcsin alone loses half of its digits near ±π/2.
+    cosine = jnp.sqrt(jnp.where(locked, one, m[..., 1, 2] ** 2 + m[..., 2, 2] ** 2))
+    y = jnp.where(locked, 0.5 * math.pi * jnp.sign(sine), jnp.arctan2(sine, cosine))
+    turn = jnp.sign(sine) * jnp.arctan2(
+        jnp.where(locked, m[..., 1, 0], zero), jnp.where(locked, m[..., 1, 1], one)
+    )
+    x = jnp.where(locked, turn, angle(-m[..., 1, 2], m[..., 2, 2]))
+    z = jnp.where(locked, zero, angle(-m[..., 0, 1], m[..., 0, 0]))
     return jnp.stack([x, y, z], axis=-1)

@@ -52,8 +52,7 @@ def reference(case, index):
     """One head, vertex by vertex, in float64."""
     a = ARRAYS
     coefficients = np.concatenate([case["shape"][index], case["expression"][index]])
-    only_shape = np.concatenate([case["shape"][index], np.zeros(5)])
-    joints = a["J_regressor"] @ (a["v_template"] + a["shapedirs"] @ only_shape)
+    joints = a["J_regressor"] @ (a["v_template"] + a["shapedirs"] @ coefficients)
     rotations = case["rotations"][index]
     correctives = a["posedirs"] @ (rotations[1:] - np.eye(3)).reshape(36)
     rest = a["v_template"] + a["shapedirs"] @ coefficients + correctives
@@ -123,3 +122,29 @@ def test_fewer_coefficients_drive_the_first_directions(model):
     np.testing.assert_allclose(flame_jax.decode(model, short)[0], flame_jax.decode(model, long)[0], atol=1e-6)
     with pytest.raises(ValueError, match="8 coefficients for 7 directions"):
         flame_jax.decode(model, dataclasses.replace(neutral, shape=jnp.zeros(8)))
+
+
+def test_eyelids_before_skinning_turn_with_the_neck(model, case):
+    """The same displacement, in the frame of the skinned vertex instead of the head's."""
+    params = params_of(case)
+    without, _ = flame_jax.decode(model, dataclasses.replace(params, eyelids=jnp.zeros((BATCH, 2))))
+    after, _ = flame_jax.decode(model, params)
+    before, _ = flame_jax.decode(model, params, eyelids="before")
+    at_rest = dataclasses.replace(flame_jax.FlameParams.neutral(model, (BATCH,)), eyelids=params.eyelids)
+    np.testing.assert_allclose(
+        flame_jax.decode(model, at_rest)[0], flame_jax.decode(model, at_rest, eyelids="before")[0], atol=1e-6
+    )
+    lids = np.einsum("be,evc->bvc", params.eyelids, model.eyelids)
+    np.testing.assert_allclose(after - without, lids, atol=1e-6)
+    assert np.abs(before - after).max() > 1e-3
+    blend = np.einsum("vj,bjrc->bvrc", ARRAYS["weights"], _world_rotations(case))
+    np.testing.assert_allclose(before - without, np.einsum("bvrc,bvc->bvr", blend, lids), atol=2e-6)
+    with pytest.raises(ValueError, match="'after' or 'before'"):
+        flame_jax.decode(model, params, eyelids="never")
+
+
+def _world_rotations(case):
+    """Root at rest here, as ``decode`` has it without a root rotation."""
+    neck, jaw, left, right = (case["rotations"][:, j] for j in range(1, 5))
+    root = np.broadcast_to(np.eye(3), neck.shape)
+    return np.stack([root, neck, neck @ jaw, neck @ left, neck @ right], axis=1)

@@ -70,3 +70,43 @@ def test_gradients_at_zero_are_the_generators():
         np.testing.assert_allclose(jacobian[..., axis], expected, atol=1e-5)
     back = jax.jacfwd(lambda v: rot.matrix_to_axis_angle(rot.axis_angle_to_matrix(v)))(jnp.zeros(3))
     np.testing.assert_allclose(back, np.eye(3), atol=1e-5)
+
+
+FORMS = {
+    "6d": (rot.matrix_to_rotation_6d, rot.rotation_6d_to_matrix),
+    "axis angle": (rot.matrix_to_axis_angle, rot.axis_angle_to_matrix),
+    "euler": (rot.matrix_to_euler, rot.euler_to_matrix),
+    "quaternion": (rot.matrix_to_quaternion, rot.quaternion_to_matrix),
+}
+# Nothing, half turns about the axes and about a skew one, and the Euler angles' locks.
+SPECIAL = np.concatenate(
+    [
+        np.eye(3)[None],
+        Rotation.from_rotvec(np.pi * np.eye(3)).as_matrix(),
+        Rotation.from_rotvec([[np.pi * 0.6, 0, np.pi * 0.8]]).as_matrix(),
+        Rotation.from_euler("XYZ", [[0.3, np.pi / 2, -0.8], [1.0, -np.pi / 2, 0.4]]).as_matrix(),
+    ]
+).astype(np.float32)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_round_trips_of_random_and_special_rotations(random_rotations, form):
+    there, back = FORMS[form]
+    matrices = np.concatenate([random_rotations.as_matrix().astype(np.float32), SPECIAL])
+    again = jax.jit(lambda m: back(there(m)))(matrices)
+    np.testing.assert_allclose(again, matrices, atol=3e-6)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_gradients_are_finite_at_special_rotations(form):
+    there, back = FORMS[form]
+    weight = jnp.asarray(np.random.default_rng(0).normal(size=(3, 3)), jnp.float32)
+
+    def both(matrix):
+        parameters = there(matrix)
+        return jnp.sum(parameters), jnp.sum(back(parameters) * weight)
+
+    gradients = jax.jit(jax.vmap(jax.jacrev(both)))(SPECIAL)
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradients))
+    at_zero = jax.jacrev(back)(there(jnp.eye(3)))
+    assert np.isfinite(at_zero).all()
