@@ -75,7 +75,7 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
         config.save_dtype = "bfloat16"  # what ships
         # The camera is what the landmarks say; mask and normals also answer for errors of the frozen shape.
         config.loss.lambda_lmk = 1000.0
-        config.total_steps = 1700
+        config.total_steps = 2000
         config.optimizer.name = "muon"
         config.optimizer.rates.camera = 1e-3
         config.optimizer.b2 = 0.99

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -82,11 +83,10 @@ def test_stage_1_leaves_the_camera_module_alone(finished, initialised):
     assert all((start[p] != after[p]).any() for p in start if p.startswith("flame/output"))
 
 
-def test_the_loss_falls(initialised, toy_head):
-    """Sixty steps on the toy head take stage 1's loss below that of the mean head."""
+def test_a_batch_can_be_fitted(initialised, toy_head):
+    """The same batch again and again: its loss all but vanishes, which a wrong gradient or update would not do."""
     config, params, groups = initialised
-    config.batch_size = 16
-    optimizer, _ = build_optimizer(config.optimizer, groups, 80)
+    optimizer, _ = build_optimizer(config.optimizer, groups, 200)
     objective = Objective(
         setup.model_config(config.model),
         setup.sampler_config(config.data),
@@ -97,10 +97,11 @@ def test_the_loss_falls(initialised, toy_head):
     step = make_train_step(objective, optimizer, groups, seed=0)
     state = initial_state(params, optimizer, groups)
     seen = []
-    for _ in range(60):
-        state, metrics = step(state, assets)
+    for _ in range(150):
+        # The step's number is what the batch is drawn by; the optimiser counts for itself.
+        state, metrics = step(state | {"step": jnp.zeros((), jnp.int32)}, assets)
         seen.append(float(metrics["loss"]))
-    assert np.mean(seen[-20:]) < 0.95 * np.mean(seen[:10])
+    assert seen[-1] < 0.1 * seen[0]
 
 
 def test_resuming_in_the_middle_gives_the_same_numbers(finished, small_run, tmp_path):
