@@ -16,6 +16,8 @@ from flame_jax import FlameParams, HeadModel
 from flame_jax.rotations import axis_angle_to_matrix, matrix_to_rotation_6d
 from n2f_jax.open_head.preview import View, shade_grey
 
+_decoder = jax.jit(flame_jax.decode)
+
 CELL = 300
 FRONT = View((0.0, -0.02, 0.0), 0.34, CELL)
 SIDE = dataclasses.replace(FRONT, yaw=math.pi / 2)
@@ -60,7 +62,7 @@ def head_model_sheet(model: HeadModel) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def _decode(model: HeadModel, params: FlameParams) -> Float[np.ndarray, "V 3"]:
-    return np.asarray(flame_jax.decode(model, params)[0], np.float64)
+    return np.asarray(_decoder(model, params)[0], np.float64)
 
 
 def _shade(model: HeadModel, vertices: Float[np.ndarray, "V 3"], view: View) -> UInt8[np.ndarray, "S S 3"]:
@@ -85,7 +87,7 @@ def _axes(picture: UInt8[np.ndarray, "S S 3"], view: View) -> UInt8[np.ndarray, 
     ends = _project(np.concatenate([np.zeros((1, 3)), 0.12 * np.eye(3)]), view)
     for name, colour, end in zip("xyz", AXES, ends[1:], strict=True):
         if np.linalg.norm(end - ends[0]) > 5:
-            start, tip = (tuple(int(round(c)) for c in point) for point in (ends[0], end))
+            start, tip = (tuple(round(c) for c in point) for point in (ends[0], end))
             cv2.arrowedLine(picture, start, tip, colour, 3, cv2.LINE_AA, tipLength=0.12)
             cv2.putText(
                 picture, name, (tip[0] + 6, tip[1] - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.7, colour, 2, cv2.LINE_AA
@@ -102,7 +104,14 @@ def _landmarks(model: HeadModel, vertices: Float[np.ndarray, "V 3"]) -> UInt8[np
             cv2.circle(picture, (u, v), 2, AXES[0], -1, cv2.LINE_AA)
             if index % 3 == 0:
                 cv2.putText(
-                    picture, str(index), (u + 2, v - 2), cv2.FONT_HERSHEY_SIMPLEX, 0.3, AXES[2], 1, cv2.LINE_AA
+                    picture,
+                    str(index),
+                    (u + 2, v - 2),
+                    cv2.FONT_HERSHEY_SIMPLEX,
+                    0.3,
+                    AXES[2],
+                    1,
+                    cv2.LINE_AA,
                 )
     return picture
 
