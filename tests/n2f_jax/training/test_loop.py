@@ -60,7 +60,7 @@ def test_a_run_leaves_what_it_says(finished):
     assert list((run / "tensorboard").glob("events.out.tfevents.*"))
     resolved = json.loads((run / "config.json").read_text())
     assert resolved["batch_size"] == SMALL_RUN["batch_size"]
-    assert resolved["optimizer"]["rates"]["flame"] == 1e-3
+    assert resolved["optimizer"]["rates"]["flame"] == 1.5e-3
     # The network that is written is that of the best validation.
     notes = from_pretrained(run / "best").notes
     best = min(validation, key=lambda line: line["face_mm"])
@@ -137,7 +137,7 @@ def test_a_finished_run_started_again_only_writes_the_network(finished, small_ru
 
 
 def test_another_config_in_the_same_folder_is_refused(finished, small_run):
-    with pytest.raises(setup.SetupError, match=r"optimizer\.rates\.flame: 0\.001 there, 0\.01 now"):
+    with pytest.raises(setup.SetupError, match=r"optimizer\.rates\.flame: 0\.0015 there, 0\.01 now"):
         train(small_run(1, {"optimizer.rates.flame": 1e-2}), finished / "stage1")
 
 
