@@ -89,3 +89,25 @@ def test_the_archive_holds_no_pickles():
                 np.lib.format.read_magic(member)
                 header = np.lib.format.read_array_header_1_0(member)
             assert not header[2].hasobject, name
+
+
+def test_decoding_with_the_model_closed_over_reads_no_stray_memory():
+    """XLA's CPU compiler (jaxlib 0.10.2) reads beyond constants of one repeated value in fused products.
+
+    The open head's pose correctives are all zero: as a constant of the program they gave wrong vertices whenever
+    the memory after them was not zero. They are left out instead; here glibc fills memory, so that it shows.
+    """
+    program = """
+import jax, numpy as np, flame_jax
+model = flame_jax.load_open_head()
+keys = jax.random.split(jax.random.key(0), 3)
+params = flame_jax.FlameParams.neutral(model, (64,))
+params = flame_jax.FlameParams(**{**vars(params), "shape": jax.random.normal(keys[0], (64, 300)),
+    "jaw": params.jaw + 0.2 * jax.random.normal(keys[1], (64, 6))})
+as_argument = jax.jit(flame_jax.decode)(model, params)[0]
+closed_over = jax.jit(lambda p: flame_jax.decode(model, p)[0])(params)
+np.testing.assert_allclose(closed_over, as_argument, atol=1e-6)
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    environment |= {"PYTHONPATH": str(ROOT), "MALLOC_PERTURB_": "180"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment, cwd="/")
