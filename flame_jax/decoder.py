@@ -31,7 +31,9 @@ def blendshapes(
         raise ValueError(f"{count} coefficients for {directions.shape[-1]} directions")
     num_vertices = directions.shape[0]
     flat = directions[..., :count].reshape(num_vertices * 3, count)
-    return jnp.matmul(coefficients, flat.T).reshape(*coefficients.shape[:-1], num_vertices, 3)
+    # The directions first: with the coefficients first XLA's CPU compiler copies all of them transposed, forward or
+    # backward, which takes four times as long at one head.
+    return jnp.einsum("vk,...k->...v", flat, coefficients).reshape(*coefficients.shape[:-1], num_vertices, 3)
 
 
 def pose_correctives(

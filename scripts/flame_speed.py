@@ -185,7 +185,6 @@ def compare(batches: list[int], seconds: float) -> None:
         process = context.Process(target=_serve, args=(side, theirs), daemon=True)
         process.start()
         workers[side] = (process, ours)
-    products, bandwidth = machine_limits()
     print(
         f"this machine: {products / 1e9:.0f} G multiply-adds/s (2048² product), {bandwidth / 1e9:.1f} GB/s (copy)"
     )
@@ -204,8 +203,8 @@ def compare(batches: list[int], seconds: float) -> None:
                     times[side] += part
             ours, theirs = (1e3 * float(np.median(times[side])) for side in SIDES)
             multiply_adds, moved = cost(batch)
-            # The gradient does the products twice more and reads the directions again.
-            factor = 1 if what == "forward" else 3
+            # The gradient does the products once more, with the directions transposed, and reads them again.
+            factor = 1 if what == "forward" else 2
             bound = 1e3 * factor * max(multiply_adds / products, moved / bandwidth)
             print(
                 f"{batch:>6} {what:<9} {ours:>13.2f} {theirs:>10.2f} {theirs / ours:>14.2f}  {bound:>9.2f}",
