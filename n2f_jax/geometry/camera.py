@@ -50,10 +50,12 @@ def to_camera(points: Float[Array, "... N 3"], camera: Camera) -> Float[Array, "
     """Points of the head frame in the camera frame, ``R·x + t``; batch axes broadcast."""
     batch = jnp.broadcast_shapes(points.shape[:-2], camera.rotation.shape[:-2])
     points = jnp.broadcast_to(points, (*batch, *points.shape[-2:]))
-    rotation = jnp.broadcast_to(camera.rotation, (*batch, 3, 3))
-    translation = jnp.broadcast_to(camera.translation[..., None, :], points.shape)
-    rotated = jnp.einsum("...ni,...ji->...nj", points, rotation, precision=jax.lax.Precision.HIGHEST)
-    return rotated + translation
+    moved = jnp.broadcast_to(camera.translation[..., None, :], points.shape)
+    # Column by column: in full precision everywhere, and on CPUs faster than a product with a 3 × 3 matrix.
+    for axis in range(3):
+        column = jnp.broadcast_to(camera.rotation[..., None, :, axis], points.shape)
+        moved = moved + jnp.broadcast_to(points[..., axis : axis + 1], points.shape) * column
+    return moved
 
 
 def project_camera_points(points_cam: Float[Array, "... N 3"], camera: Camera) -> Float[Array, "... N 2"]:

@@ -10,8 +10,9 @@ from jaxtyping import Array, Float, Int
 
 from n2f_jax.geometry.camera import Camera, to_camera
 from n2f_jax.render.antialias import antialias_mask
+from n2f_jax.render.columns import tie
 from n2f_jax.render.rasterizer import rasterize
-from n2f_jax.render.shading import normalize, shade, tie, vertex_normals
+from n2f_jax.render.shading import shade, shade_directions, vertex_normals
 from n2f_jax.render.topology import MeshTopology
 
 
@@ -137,12 +138,12 @@ def render_mesh_maps(
         )
     fragments = rasterize(vertices_cam, topology.faces, focal, principal_point, size, near=near)
     drawn = (fragments.face >= 0) & topology.region[jnp.maximum(fragments.face, 0)]
-    attributes = (normals[tie(topology.faces, normals)], topology.corner_uv)
-    (normal_map, uv), depth, _ = shade(
-        fragments.face, vertices_cam, topology.faces, focal, principal_point, attributes, drawn
-    )
+    corner_normals = normals.at[tie(topology.faces, normals)].get(mode="promise_in_bounds")
+    geometry = (fragments.face, vertices_cam, topology.faces, focal, principal_point)
+    normal_map = shade_directions(*geometry, corner_normals, drawn)
+    uv, depth, _ = shade(*geometry, topology.corner_uv, drawn)
     mask, overflow = drawn.astype(jnp.float32), fragments.overflow
     if antialias:
         mask, missed = antialias_mask(fragments.face, vertices_cam, topology, focal, principal_point)
         overflow = overflow + missed
-    return FaceMaps(normals=normalize(normal_map), mask=mask, uv=uv, depth=depth, overflow=overflow)
+    return FaceMaps(normals=normal_map, mask=mask, uv=uv, depth=depth, overflow=overflow)

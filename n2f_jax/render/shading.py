@@ -8,15 +8,19 @@ screen-space area over the depth of its vertex, hence perspective-correct withou
 behind the camera too. a_i is affine in the pixel, and so is the numerator Σ a_i · attribute_i of every
 interpolated attribute. So each face gets three coefficients a channel, relative to a pixel near it (which
 keeps float32 well-conditioned), each pixel gathers the row of its face, and the work per pixel is two
-multiplications a channel and one division. Arrays are split into components, one contiguous vector each,
-which is what compilers vectorise, forward and backward.
+multiplications a channel and one division; unit vectors need not even that, since the divisor cancels. Arrays are
+split into components, one contiguous vector each, which is what compilers vectorise, forward and backward.
 """
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+
+from n2f_jax.render.columns import columns_of, float_bits, tie
 
 # A homogeneous area (pixels² · depth²) below this makes no barycentrics; the attribute is zero there.
 _MIN_AREA = 1e-12
@@ -89,67 +93,109 @@ def shade(
     several = isinstance(attributes, tuple)
     corners = jnp.broadcast_to(jnp.eye(3), (faces.shape[0], 3, 3))
     attributes = (*(attributes if several else (attributes,)), corners)
-    size = face.shape
-    drawn = (face >= 0 if drawn is None else drawn & (face >= 0)).reshape(-1)
-    # Empty pixels look at face 0, whose numbers they do not use: `select` keeps them out of values and
-    # gradients.
-    index = jnp.where(drawn, face.reshape(-1), 0)
+    areas = _affine_areas(vertices_cam, faces, focal, principal_point, face.shape)
+    drawn = face >= 0 if drawn is None else drawn & (face >= 0)
+    total = [sum(area[n] for area in areas.corners) for n in range(3)]
 
-    area, z, reference = _affine_areas(vertices_cam, faces, focal, principal_point, size)
-    total = [sum(a[n] for a in area) for n in range(3)]
-    z_numerator = sum(a[0] * z_i for a, z_i in zip(area, z, strict=True))  # its slopes vanish
-    geometry = _gather_split([*total, z_numerator, *reference], index)
-    total_pixel, z_pixel = geometry[:3], geometry[3]
-    u, v = (x.reshape(-1) for x in pixel_centers(size))
-    du, dv = u - jax.lax.stop_gradient(geometry[4]), v - jax.lax.stop_gradient(geometry[5])
-    denominator = total_pixel[0] + total_pixel[1] * du + total_pixel[2] * dv
-    usable = drawn & (jnp.abs(denominator) > _MIN_AREA)
-    inverse = 1.0 / jnp.where(usable, denominator, 1.0)
+    def image_of(numerators):
+        """Numerators over the total area, where it is not zero."""
+        values = _evaluate([*numerators, total], areas.reference, face)
+        denominator = values[:, -1]
+        usable = drawn.reshape(-1) & (jnp.abs(denominator) > _MIN_AREA)
+        inverse = jnp.where(usable, 1.0 / jnp.where(usable, denominator, 1.0), 0.0)
+        return (values[:, :-1] * inverse[:, None]).reshape(*face.shape, -1)
 
-    def select(x):
-        return jnp.where(usable, x, 0.0)
-
-    images = []
-    for attribute in attributes:
-        channels = attribute.shape[-1]
-        values = jax.lax.split(attribute.reshape(-1, 3 * channels).T, (1,) * (3 * channels))
-        values = [x[0] for x in values]  # corner-major
-        numerators = [
-            sum(area[i][n] * values[i * channels + c] for i in range(3))
-            for c in range(channels)
-            for n in range(3)
-        ]
-        rows = _gather_split(numerators, index)
-        pixels = [
-            select((rows[3 * c] + rows[3 * c + 1] * du + rows[3 * c + 2] * dv) * inverse)
-            for c in range(channels)
-        ]
-        images.append(jnp.stack(pixels, axis=-1).reshape(*size, channels))
+    images = [image_of(_numerators(areas, attribute)) for attribute in attributes]
+    # The numerator of z, Σ a_i z_i, is the same all over the triangle.
+    z_numerator = sum(area[0] * z for area, z in zip(areas.corners, areas.z, strict=True))
+    still = jnp.zeros_like(z_numerator)
+    depth = image_of([[z_numerator, still, still]])[..., 0]
     barycentric = images.pop()
-    depth = select(z_pixel * inverse).reshape(size)
     return tuple(images) if several else images[0], depth, barycentric
 
 
-def tie(index: Int[Array, "..."], array: Float[Array, "..."]) -> Int[Array, "..."]:
-    """``index`` itself, made to depend on ``array``: under ``vmap`` it then carries the same batch axis.
+def shade_directions(
+    face: Int[Array, "H W"],
+    vertices_cam: Float[Array, "V 3"],
+    faces: Int[Array, "F 3"],
+    focal: Float[Array, ""],
+    principal_point: Float[Array, "2"],
+    directions: Float[Array, "F 3 C"],
+    drawn: Bool[Array, "H W"] | None = None,
+) -> Float[Array, "H W C"]:
+    """Interpolates vectors and gives them unit length: ``normalize(shade(…, directions)[0])`` for a third less.
 
-    A gather with one index for the whole batch would put the batch axis last in memory, several times slower
-    on CPUs.
+    The perspective divisor cancels, so it is never computed. Arguments as in ``shade``; the triangles drawn must
+    face the camera (in a triangle seen from inside the vectors come out negated).
     """
-    bits = jax.lax.bitcast_convert_type(jax.lax.stop_gradient(array).reshape(-1)[0], jnp.int32)
-    return index + jnp.broadcast_to(bits & 0, index.shape)
+    areas = _affine_areas(vertices_cam, faces, focal, principal_point, face.shape)
+    values = _evaluate(_numerators(areas, directions), areas.reference, face)
+    drawn = (face >= 0 if drawn is None else drawn & (face >= 0)).reshape(-1)
+    # Areas of triangles that face the camera are negative (y is down). Their size is that of the triangle in
+    # pixels², far from under- and overflow.
+    squared = jnp.sum(values * values, axis=-1)
+    usable = drawn & (squared > _MIN_AREA * _MIN_AREA)
+    inverse = jnp.where(usable, -jax.lax.rsqrt(jnp.where(usable, squared, 1.0)), 0.0)
+    return (values * inverse[:, None]).reshape(*face.shape, -1)
 
 
-def _gather_split(columns, index):
-    """``[column[index] for column in columns]`` by one gather of rows; its transpose is one scatter."""
-    rows = jnp.stack(columns, axis=-1)[index]
-    return [x[0] for x in jax.lax.split(rows.T, (1,) * len(columns))]
+@dataclasses.dataclass(frozen=True)
+class _Areas:
+    """Each corner's homogeneous area, affine in the pixel.
+
+    Attributes:
+        corners: for each corner value, slope by u, slope by v, about the face's reference pixel: ``(F,)`` each.
+        z: depth of each corner, ``(F,)`` each.
+        reference: ``(F,)`` the reference pixel, packed into the bits of a float (``_pack_pixel``).
+    """
+
+    corners: list[tuple[Float[Array, " F"], ...]]
+    z: list[Float[Array, " F"]]
+    reference: Float[Array, " F"]
+
+
+def _numerators(areas, attribute):
+    """``Σ_i a_i · attribute_i``, channel by channel: value and two slopes."""
+    channels = attribute.shape[-1]
+    values = columns_of(attribute.reshape(-1, 3 * channels))  # corner-major
+    return [
+        [sum(areas.corners[i][n] * values[i * channels + c] for i in range(3)) for n in range(3)]
+        for c in range(channels)
+    ]
+
+
+def _evaluate(planes, reference, face):
+    """Planes over faces (value, slope by u, slope by v) at the pixels of an image of faces: ``(H·W, planes)``.
+
+    By one gather of rows; its transpose is one scatter. Pixels without a face get those of face 0.
+    """
+    count = len(planes)
+    rows = jnp.stack([*(plane[n] for n in range(3) for plane in planes), reference], axis=-1)
+    rows = rows.at[jnp.maximum(face, 0).reshape(-1)].get(mode="promise_in_bounds")
+    column, row = _unpack_pixel(rows[:, -1])
+    du = (jax.lax.broadcasted_iota(jnp.int32, face.shape, 1).reshape(-1) - column).astype(jnp.float32)
+    dv = (jax.lax.broadcasted_iota(jnp.int32, face.shape, 0).reshape(-1) - row).astype(jnp.float32)
+    # Whole rows and not one channel after the other: XLA would compute all channels again for each when it
+    # interleaves them.
+    values, slopes_u, slopes_v = (rows[:, n * count : (n + 1) * count] for n in range(3))
+    return values + slopes_u * du[:, None] + slopes_v * dv[:, None]
+
+
+def _pack_pixel(column, row):
+    """Two numbers below 2¹⁵ in the bits of an ordinary float32, neither subnormal nor NaN, so that they travel with
+    floats."""
+    return jax.lax.bitcast_convert_type((1 << 30) | (row << 15) | column, jnp.float32)
+
+
+def _unpack_pixel(packed):
+    bits = float_bits(jax.lax.stop_gradient(packed))
+    return bits & 0x7FFF, (bits >> 15) & 0x7FFF
 
 
 def _corner_components(vertices, faces):
     """x, y, z of corner 0, then of corners 1 and 2: nine vectors (..., F)."""
-    corners = vertices[tie(faces, vertices)].reshape(-1, 9)
-    return [x[0] for x in jax.lax.split(corners.T, (1,) * 9)]
+    corners = vertices.at[tie(faces, vertices)].get(mode="promise_in_bounds")
+    return columns_of(corners.reshape(-1, 9))
 
 
 def _face_normal_components(vertices, faces):
@@ -160,8 +206,7 @@ def _face_normal_components(vertices, faces):
     return [ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx]
 
 
-def _affine_areas(vertices_cam, faces, focal, principal_point, size):
-    """Each corner's homogeneous area (value, slope u, slope v) about a reference pixel, z, and that pixel."""
+def _affine_areas(vertices_cam, faces, focal, principal_point, size) -> _Areas:
     # A vertex that is not finite belongs to no visible face; zeros keep NaN out of the gradients of its
     # neighbours.
     finite = jnp.isfinite(vertices_cam).all(axis=-1, keepdims=True)
@@ -178,12 +223,13 @@ def _affine_areas(vertices_cam, faces, focal, principal_point, size):
     for n, extent in ((0, size[1]), (1, size[0])):
         mean = (c[n] + c[3 + n] + c[6 + n]) / 3.0
         place = jax.lax.stop_gradient(f * mean * inverse + center[n])
-        reference.append(jnp.floor(jnp.clip(place, 0.0, float(extent))) + 0.5)
-    x = [f * c[3 * i] - (reference[0] - center[0]) * z[i] for i in range(3)]
-    y = [f * c[3 * i + 1] - (reference[1] - center[1]) * z[i] for i in range(3)]
+        reference.append(jnp.clip(place, 0.0, float(extent)).astype(jnp.int32))
+    place = [number.astype(jnp.float32) + 0.5 for number in reference]
+    x = [f * c[3 * i] - (place[0] - center[0]) * z[i] for i in range(3)]
+    y = [f * c[3 * i + 1] - (place[1] - center[1]) * z[i] for i in range(3)]
     # (p − δ z_j) × (q − δ z_k) = p × q + δ × (z_k p − z_j q)
-    area = [
+    corners = [
         (x[j] * y[k] - y[j] * x[k], z[k] * y[j] - z[j] * y[k], z[j] * x[k] - z[k] * x[j])
         for j, k in ((1, 2), (2, 0), (0, 1))
     ]
-    return area, z, reference
+    return _Areas(corners, z, _pack_pixel(*reference))

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from n2f_jax.render import rasterize
-from n2f_jax.render.rasterizer import TIE
-from tests.n2f_jax.render.reference import icosphere, rasterize_reference
+from n2f_jax.render.rasterizer import DEPTH_TIE
+from n2f_jax.render.snapping import snap_faces
+from n2f_jax.render.tiles import tile_counts
+from tests.n2f_jax.render.reference import has_projection, icosphere, rasterize_reference
 
 # Depths this close (relative) may be resolved either way: the tie rule plus float32 rounding of the plane.
-TIE_BOUND = TIE + 2.0**-20
+TIE_BOUND = DEPTH_TIE + 2.0**-20
 BLOCK = 2560
 
 
@@ -102,13 +104,59 @@ def test_shared_edges_and_vertices_draw_each_pixel_once(step, offset):
     assert (np.asarray(fragments.face) >= 0).sum() == round(n * step) ** 2
 
 
-def test_triangles_larger_than_the_image():
-    for scale in (3.0, 9.0, 15.0):
-        vertices = np.float32([[-scale, -scale, 1], [0, scale, 1.5], [scale, -scale, 2.0], [0, 0, 5.0]])
-        faces = np.array([[0, 1, 2], [0, 3, 2], [0, 1, 3]])
-        fragments, _ = check(vertices, faces, 64.0, (32.0, 32.0), (64, 64))
-        assert int(fragments.overflow) == 0
-        assert (np.asarray(fragments.face) >= 0).any()
+@pytest.mark.parametrize("scale", [3.0, 15.0, 100.0, 230.0])
+def test_triangles_larger_than_the_image(scale):
+    """Up to 14,720 pixels wide, whose edge functions no 32-bit integer holds."""
+    vertices = np.float32([[-scale, -scale, 1], [0, scale, 1.5], [scale, -scale, 2.0], [0, 0, 5.0]])
+    faces = np.array([[0, 1, 2], [0, 3, 2], [0, 1, 3]])
+    fragments, _ = check(vertices, faces, 64.0, (32.0, 32.0), (64, 64))
+    assert int(fragments.overflow) == 0
+    assert (np.asarray(fragments.face) >= 0).any()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (5, 9), (40, 7), (8, 16), (9, 17)])
+def test_any_size(size):
+    points, faces = icosphere(2)
+    vertices = points + np.float32([0, 0, 2.2])
+    check(vertices, faces, 0.8 * max(size), (size[1] / 2, size[0] / 2), size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(2100, 3000), (4096, 1024)])
+def test_large_images(size):
+    points, faces = icosphere(2)
+    vertices = points + np.float32([0, 0, 2.2])
+    fragments, _ = check(vertices, faces, 0.8 * max(size), (size[1] / 2, size[0] / 2), size)
+    assert int(fragments.overflow) == 0
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_both_ways_to_resolve_depth(packed):
+    rng = np.random.default_rng(11)
+    vertices, faces = random_soup(rng, 400, 0.1, (64, 64))
+    _, ties = check(vertices, faces, 64.0, (32.0, 32.0), (64, 64), packed_key=packed)
+    assert ties < 2e-3
+
+
+def test_a_great_depth_range_takes_two_passes():
+    """Two sheets 0.1 mm apart, ten metres off, behind a triangle right before the camera.
+
+    One packed key for all depths would not tell the sheets apart; a scene that needs it gets two passes.
+    """
+    near = np.float32([[-0.001, -0.001, 0.02], [0, 0.001, 0.02], [0.001, -0.001, 0.02]])
+    sheet = np.float32([[-4, -4, 10], [0, 4, 10], [4, -4, 10]])
+    vertices = np.concatenate([near, sheet, sheet - np.float32([0, 0, 1e-3])])
+    faces = np.arange(9).reshape(-1, 3)
+    args = (
+        jnp.asarray(vertices),
+        jnp.asarray(np.concatenate([faces] + [faces[:2]] * 8000)),
+        jnp.float32(60.0),
+    )
+    center, size = jnp.asarray([32.0, 32.0]), (64, 64)
+    chosen = np.asarray(rasterize(*args, center, size).face)
+    packed = np.asarray(rasterize(*args, center, size, packed_key=True).face)
+    assert set(np.unique(chosen)) == {-1, 0, 2}
+    assert (packed == 1).any()  # what two passes are for
 
 
 def test_slivers():
@@ -138,14 +186,66 @@ def test_degenerate_nan_and_hidden_triangles():
     backface = good[::-1] - np.float32([0, 0, 0.2])
     vertices = np.concatenate([nan, infinite, point, line, behind, backface, good, crossing])
     faces = np.arange(len(vertices)).reshape(-1, 3)
-    fragments, _ = check(vertices, faces, 40.0, (20.0, 20.0), (64, 64))
+    fragments, _ = check(vertices[:-3], faces[:-1], 40.0, (20.0, 20.0), (64, 64))
     assert set(np.unique(fragments.face)) == {-1, 6}
-    assert int(fragments.overflow) == 1  # the triangle that crosses the near plane, and no other
+    fragments, _ = check(vertices, faces, 40.0, (20.0, 20.0), (64, 64))
+    assert set(np.unique(fragments.face)) == {-1, 7}  # what crosses the near plane hides the other
     both = rasterize(
-        jnp.asarray(vertices), jnp.asarray(faces), jnp.float32(40), jnp.asarray([20.0, 20.0]), (64, 64),
+        jnp.asarray(vertices[:-3]),
+        jnp.asarray(faces[:-1]),
+        jnp.float32(40),
+        jnp.asarray([20.0, 20.0]),
+        (64, 64),
         cull_backfaces=False,
-    )  # fmt: skip
+    )
     assert set(np.unique(both.face)) == {-1, 5}
+
+
+def crossing_scene(seed):
+    """Triangles of which most have corners behind the camera, nearer than the near plane, or far outside."""
+    rng = np.random.default_rng(seed)
+    vertices = rng.normal(0, 1, (60, 3, 3)).astype(np.float32)
+    vertices[..., 2] += rng.uniform(-0.5, 1.5, (60, 1))
+    return vertices.reshape(-1, 3), np.arange(180).reshape(-1, 3)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_triangles_that_cross_the_near_plane(seed):
+    """Each pixel as by ray and plane in float64, but for centres within rounding of an edge."""
+    vertices, faces = crossing_scene(seed)
+    focal, center, size = 40.0, (30.0, 26.0), (52, 61)
+    drawn = [has_projection(vertices[face].astype(float), focal, center, 0.01) for face in faces]
+    in_front = (vertices[faces][..., 2] >= 0.01).any(axis=1)
+    assert (in_front & ~np.array(drawn)).sum() > 10
+    fragments = rasterize(
+        jnp.asarray(vertices), jnp.asarray(faces), jnp.float32(focal), jnp.asarray(center), size
+    )
+    expected, best, inverse, _ = rasterize_reference(vertices, faces, focal, center, size)
+    face = np.asarray(fragments.face)
+    assert int(fragments.overflow) == 0
+    assert (face >= 0).mean() > 0.5
+    ties = 0
+    for row, column in np.argwhere(face != expected):
+        depth = inverse[face[row, column]][row, column] if face[row, column] >= 0 else 0.0
+        ties += depth >= best[row, column] * (1 - TIE_BOUND)
+    assert (face != expected).sum() - ties <= 2  # of 3,172
+
+
+def test_neighbours_that_cross_the_near_plane_share_no_pixel():
+    """A floor under the camera, in strips that begin behind it: drawn as one sheet, whatever the strips."""
+    n = 9
+    x = np.linspace(-3, 3, n + 1)
+    vertices = np.float32([[x_, 0.5, z] for x_ in x for z in (-1.0, 6.0)])
+    faces = np.concatenate(
+        [[[2 * i, 2 * i + 1, 2 * i + 2], [2 * i + 1, 2 * i + 3, 2 * i + 2]] for i in range(n)]
+    )
+    faces = faces[:, ::-1]
+    args = (jnp.float32(30.0), jnp.asarray([32.0, 12.0]), (48, 64))
+    strips = np.asarray(rasterize(jnp.asarray(vertices), jnp.asarray(faces), *args).face) >= 0
+    sheet = np.float32([[-3, 0.5, -1], [3, 0.5, -1], [-3, 0.5, 6], [3, 0.5, 6]])
+    whole = rasterize(jnp.asarray(sheet), jnp.asarray([[0, 1, 2], [1, 3, 2]]), *args).face
+    assert strips.mean() > 0.3
+    np.testing.assert_array_equal(strips, np.asarray(whole) >= 0)
 
 
 def test_empty_views():
@@ -160,20 +260,37 @@ def test_empty_views():
     assert (np.asarray(none.face) == -1).all()
 
 
-def test_what_cannot_be_drawn_is_counted():
+def test_what_is_far_off_the_grid_is_drawn_all_the_same():
+    """A corner 120,000 pixels away."""
     huge = np.float32([[-3000, -3000, 1], [0, 3000, 1], [3000, -3000, 1]])
-    fragments = rasterize(
-        jnp.asarray(huge), jnp.asarray([[0, 1, 2]]), jnp.float32(40), jnp.asarray([20.0, 20.0]), (40, 40)
-    )
-    assert int(fragments.overflow) == 1
+    fragments, _ = check(huge, [[0, 1, 2]], 40.0, (20.0, 20.0), (40, 40))
+    assert int(fragments.overflow) == 0
+    assert (np.asarray(fragments.face) == 0).all()
     with pytest.raises(ValueError, match="sizes"):
         rasterize(
             jnp.asarray(huge),
             jnp.asarray([[0, 1, 2]]),
             jnp.float32(40),
             jnp.asarray([20.0, 20.0]),
-            (4000, 40),
+            (20000, 40),
         )
+
+
+def test_more_tiles_than_are_counted_on_are_reported():
+    """9,000 triangles that each fill an image of 16,384 × 16,384 pixels would be more than 2³⁰ tiles."""
+    full = np.float32([[-80, -80, 1], [0, 80, 1], [80, -80, 1]])
+    snapped = snap_faces(
+        jnp.asarray(full),
+        jnp.zeros((9000, 3), jnp.int32) + jnp.asarray([[0, 1, 2]]),
+        jnp.float32(100.0),
+        jnp.asarray([8000.0, 8000.0]),
+        0.01,
+    )
+    count, crosses, left_out = tile_counts(snapped, (16384, 16384), True)
+    assert not crosses.any()
+    assert int(left_out) == 9000 - int((count > 0).sum())
+    assert 0 < int(left_out) < 9000
+    assert np.asarray(count, np.int64).sum() <= 1 << 30
 
 
 def test_equal_depths_take_the_lower_face():

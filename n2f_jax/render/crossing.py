@@ -1,0 +1,78 @@
+"""Triangles without a finite projection: they cross the near plane or reach far beyond the image.
+
+They are few or none, so each is drawn over the whole image, from homogeneous coordinates (Olano and Greer,
+"Triangle scan conversion using 2D homogeneous coordinates", 1997): with p_i = (f·x + c_u·z, f·y + c_v·z, z), corner
+i's share at pixel (u, v) is proportional to (p_j × p_k)·(u, v, 1), whatever the signs of the depths. In float32, not
+snapped: beside its neighbours such a triangle is exact to rounding.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+def draw_crossing(
+    face: Int[Array, "H W"],
+    crosses: Bool[Array, " F"],
+    vertices_cam: Float[Array, "V 3"],
+    faces: Int[Array, "F 3"],
+    focal: Float[Array, ""],
+    principal_point: Float[Array, "2"],
+    near: float,
+    cull_backfaces: bool,
+) -> Int[Array, "H W"]:
+    """The image of visible triangles with those marked in ``crosses`` drawn into it."""
+    size = face.shape
+    u = jax.lax.broadcasted_iota(jnp.float32, size, 1) + 0.5
+    v = jax.lax.broadcasted_iota(jnp.float32, size, 0) + 0.5
+    homogeneous = jnp.concatenate(
+        [
+            focal * vertices_cam[:, :2] + jnp.broadcast_to(principal_point, (vertices_cam.shape[0], 2))
+            * vertices_cam[:, 2:],
+            vertices_cam[:, 2:],
+        ],
+        axis=-1,
+    )  # fmt: skip
+
+    def shares(number):
+        """Each corner's share (not normalised, the same sign inside) and the inverse depth, of one face or of one
+        a pixel."""
+        corner = faces[number]
+        p = homogeneous[corner]
+        total, parts = 0.0, []
+        for j, k in ((1, 2), (2, 0), (0, 1)):
+            # Always from the vertex of the lower number, so that neighbours see exactly the same edge.
+            forward = corner[..., j] < corner[..., k]
+            low = jnp.where(forward[..., None], p[..., j, :], p[..., k, :])
+            high = jnp.where(forward[..., None], p[..., k, :], p[..., j, :])
+            normal = jnp.cross(low, high)
+            part = normal[..., 0] * u + normal[..., 1] * v + normal[..., 2]
+            part = jnp.where(forward, part, -part)
+            total = total + part
+            parts.append((part, forward))
+        # p_0 · (p_1 × p_2): negative where the triangle faces the camera (y is down).
+        volume = jnp.sum(p[..., 0, :] * jnp.cross(p[..., 1, :], p[..., 2, :]), axis=-1)
+        return parts, volume, total / jnp.where(volume == 0.0, 1.0, volume)
+
+    def draw(state):
+        remaining, face, best = state
+        number = jnp.argmax(remaining).astype(jnp.int32)
+        parts, volume, inverse_depth = shares(number)
+        inside = (volume < 0.0) if cull_backfaces else (volume != 0.0)
+        inside = inside & (inverse_depth > 0.0) & (inverse_depth * near <= 1.0)
+        for part, forward in parts:
+            inside = inside & ((part * jnp.sign(volume) > 0.0) | ((part == 0.0) & forward))
+        wins = inside & (inverse_depth > best)
+        return (
+            remaining.at[number].set(False),
+            jnp.where(wins, number, face),
+            jnp.where(wins, inverse_depth, best),
+        )
+
+    def draw_all(face):
+        best = jnp.where(face >= 0, shares(jnp.maximum(face, 0))[2], 0.0)
+        return jax.lax.while_loop(lambda state: state[0].any(), draw, (crosses, face, best))[1]
+
+    return jax.lax.cond(crosses.any(), draw_all, lambda face: face, face)
