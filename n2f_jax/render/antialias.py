@@ -22,6 +22,8 @@ from n2f_jax.render.topology import MeshTopology
 
 # Triangles crossed between two pixel centres, at most. Near a silhouette a pixel's width spans several.
 _MAX_STEPS = 24
+# Pairs of pixels worked on at once.
+_CHUNK = 256
 
 
 def antialias_mask(
@@ -66,23 +68,36 @@ def antialias_mask(
     inside = jnp.where(first_inside, first, second)
     outside = jnp.where(first_inside, second, first)
 
-    start = jnp.concatenate([inside, outside])
-    stop = jnp.concatenate([outside, inside])
     pixels = _project(vertices_cam, focal, principal_point)
-    walk_face = jnp.where(jnp.concatenate([used, used]), flat_face[start], -1)
-    edge, depth = _walk(
-        walk_face,
-        _center(start, width),
-        _center(stop, width),
-        jax.lax.stop_gradient(pixels),
-        jax.lax.stop_gradient(vertices_cam[:, 2]),
-        topology,
+    table, links = _walking_tables(
+        jax.lax.stop_gradient(pixels), jax.lax.stop_gradient(vertices_cam[:, 2]), topology
     )
-    # Of the edge that ends the inner surface and the one that ends the outer surface, the nearer hides the
-    # other.
-    use_inner = depth[:max_pairs] <= depth[max_pairs:]
-    edge = jnp.where(use_inner[:, None], edge[:max_pairs], edge[max_pairs:])
-    hit = used & (jnp.minimum(depth[:max_pairs], depth[max_pairs:]) < jnp.inf)
+
+    def walk_some(state):
+        begin, edge, hit = state
+        begin = jnp.minimum(begin, max_pairs - chunk)
+        here, there, in_use = (jax.lax.dynamic_slice(x, (begin,), (chunk,)) for x in (inside, outside, used))
+        start, stop = jnp.concatenate([here, there]), jnp.concatenate([there, here])
+        walk_face = jnp.where(jnp.concatenate([in_use, in_use]), flat_face[start], -1)
+        ends, depth = _walk(walk_face, _center(start, width), _center(stop, width), table, links)
+        # Of the edge that ends the inner surface and the one that ends the outer surface, the nearer hides the
+        # other.
+        inner, outer = depth[:chunk], depth[chunk:]
+        ends = jnp.where((inner <= outer)[:, None], ends[:chunk], ends[chunk:])
+        found_end = in_use & (jnp.minimum(inner, outer) < jnp.inf)
+        return (
+            begin + chunk,
+            jax.lax.dynamic_update_slice(edge, ends, (begin, 0)),
+            jax.lax.dynamic_update_slice(hit, found_end, (begin,)),
+        )
+
+    # Some at a time: as many as there are, few of the budget.
+    chunk = min(_CHUNK, max_pairs)
+    _, edge, hit = jax.lax.while_loop(
+        lambda state: state[0] < jnp.minimum(found, max_pairs),
+        walk_some,
+        (jnp.zeros((), jnp.int32), jnp.zeros((max_pairs, 2), jnp.int32), jnp.zeros(max_pairs, bool)),
+    )
     ends = pixels[jnp.where(hit[:, None], edge, 0)]  # (pairs, 2 ends, uv)
 
     # Along the pair's axis and across it.
@@ -120,13 +135,9 @@ def _center(index, width):
     return jnp.stack([index - row * width, row], axis=-1).astype(jnp.float32) + 0.5
 
 
-def _walk(face, start, stop, pixels, depth, topology):
-    """Follows each line from ``start`` over the mesh until the surface that is seen there ends.
-
-    Returns:
-        ``(n, 2)`` vertices of the edge where it ends and the depth there, inf if it does not end before
-        ``stop``.
-    """
+def _walking_tables(pixels, depth, topology):
+    """Of every face: its corners' pixels and depths; and across each edge the next face, whether the surface ends
+    there, and the edge's first vertex."""
     corners = pixels[topology.faces]
     a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
     front = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0]) < 0.0
@@ -139,7 +150,16 @@ def _walk(face, start, stop, pixels, depth, topology):
     )
     table = jnp.concatenate([corners.reshape(-1, 6), depth[topology.faces]], axis=-1)
     links = jnp.concatenate([neighbor, ends.astype(jnp.int32), topology.faces], axis=-1)
-    table, links = jax.lax.optimization_barrier((table, links))
+    return jax.lax.optimization_barrier((table, links))
+
+
+def _walk(face, start, stop, table, links):
+    """Follows each line from ``start`` over the mesh until the surface that is seen there ends.
+
+    Returns:
+        ``(n, 2)`` vertices of the edge where it ends and the depth there, inf if it does not end before
+        ``stop``.
+    """
     count = face.shape[0]
 
     def step(state):

@@ -25,3 +25,20 @@ def tie(index: Int[Array, "..."], array: Float[Array, "..."]) -> Int[Array, "...
     """
     bits = float_bits(jax.lax.stop_gradient(array).reshape(-1)[0])
     return index + jnp.broadcast_to(bits & 0, index.shape)
+
+
+def take_rows(array: Float[Array, "N C"], index: Int[Array, " n"]) -> Float[Array, "n D"]:
+    """Rows of an array, padded with zeros to D, the next multiple of four; no index may be out of bounds.
+
+    The backward pass adds rows up where they came from: XLA's CPU compiler does that in vector registers for a
+    multiple of four numbers, and takes three times as long for three.
+    """
+    padded = jnp.pad(array, ((0, 0), (0, -array.shape[-1] % 4)))
+    return padded.at[index].get(mode="promise_in_bounds")
+
+
+def add_rows(rows: Float[Array, "n C"], index: Int[Array, " n"], count: int) -> Float[Array, "count C"]:
+    """Sums of the rows that share an index: ``zeros(count, C)[index] += rows``, see ``take_rows``."""
+    padded = jnp.pad(rows, ((0, 0), (0, -rows.shape[-1] % 4)))
+    total = jnp.zeros((count, padded.shape[-1]), rows.dtype)
+    return total.at[index].add(padded, mode="promise_in_bounds")[:, : rows.shape[-1]]

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from n2f_jax.geometry.camera import Camera, to_camera
 from n2f_jax.render.antialias import antialias_mask
-from n2f_jax.render.columns import tie
+from n2f_jax.render.columns import take_rows, tie
 from n2f_jax.render.rasterizer import rasterize
 from n2f_jax.render.shading import shade, shade_directions, vertex_normals
 from n2f_jax.render.topology import MeshTopology
@@ -138,7 +138,8 @@ def render_mesh_maps(
         )
     fragments = rasterize(vertices_cam, topology.faces, focal, principal_point, size, near=near)
     drawn = (fragments.face >= 0) & topology.region[jnp.maximum(fragments.face, 0)]
-    corner_normals = normals.at[tie(topology.faces, normals)].get(mode="promise_in_bounds")
+    corner_normals = take_rows(normals, tie(topology.faces, normals).reshape(-1))
+    corner_normals = corner_normals[:, :3].reshape(-1, 3, 3)
     geometry = (fragments.face, vertices_cam, topology.faces, focal, principal_point)
     normal_map = shade_directions(*geometry, corner_normals, drawn)
     uv, depth, _ = shade(*geometry, topology.corner_uv, drawn)

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from n2f_jax.render.columns import columns_of, float_bits, tie
+from n2f_jax.render.columns import add_rows, columns_of, float_bits, take_rows, tie
 
 # A homogeneous area (pixels² · depth²) below this makes no barycentrics; the attribute is zero there.
 _MIN_AREA = 1e-12
@@ -41,8 +41,7 @@ def vertex_normals(vertices: Float[Array, "... V 3"], faces: Int[Array, "F 3"]) 
     normals = face_normals(vertices, faces)
     # One update a corner, in one scatter.
     updates = jnp.broadcast_to(normals[:, None, :], (faces.shape[0], 3, 3)).reshape(-1, 3)
-    total = jnp.zeros_like(vertices).at[tie(faces, vertices).reshape(-1)].add(updates)
-    return normalize(total)
+    return normalize(add_rows(updates, tie(faces, vertices).reshape(-1), vertices.shape[0]))
 
 
 def normalize(x: Float[Array, "... C"]) -> Float[Array, "... C"]:
@@ -194,8 +193,8 @@ def _unpack_pixel(packed):
 
 def _corner_components(vertices, faces):
     """x, y, z of corner 0, then of corners 1 and 2: nine vectors (..., F)."""
-    corners = vertices.at[tie(faces, vertices)].get(mode="promise_in_bounds")
-    return columns_of(corners.reshape(-1, 9))
+    columns = columns_of(take_rows(vertices, tie(faces, vertices).reshape(-1)).reshape(-1, 12))
+    return [column for k, column in enumerate(columns) if k % 4 < 3]
 
 
 def _face_normal_components(vertices, faces):

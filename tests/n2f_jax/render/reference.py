@@ -27,8 +27,8 @@ def snap(vertices_cam, focal, center):
 def rasterize_reference(vertices_cam, faces, focal, center, size, near=0.01):
     """Nearest face (H, W), its inverse depth, that of every face at every pixel (0: not covered), times drawn.
 
-    Coverage is exact integer arithmetic on snapped vertices with the top-left rule; depth is float64. Triangles without a
-    projection on the grid are drawn from homogeneous coordinates.
+    Coverage is exact integer arithmetic on snapped vertices with the top-left rule; depth is float64. Triangles without
+    a projection on the grid are drawn from homogeneous coordinates.
     """
     height, width = size
     vertices = np.asarray(vertices_cam, np.float64)
