@@ -23,8 +23,8 @@ from n2f_jax.evaluation.metrics import vertex_to_surface
 from n2f_jax.evaluation.scan_alignment import AlignmentError, Refinement, procrustes, refine
 
 CROP_FACTOR = 1.4
-# In metres: no point would move further. Distances are settled to 1e-4 mm then, their mean to 1e-5.
-TOLERANCE = 5e-7
+# In metres: a further step would move no point by a thousandth of a millimetre.
+TOLERANCE = 1e-6
 # A face that lies this far from its scan was not aligned (a head model's mean face is 2 mm from anyone's).
 MAX_RMS = 0.02
 

@@ -266,7 +266,7 @@ def write_heat_maps(
                 Image.fromarray(np.concatenate([picture, bar])).save(temporary)
             write_ply(folder / f"{task.stem}.ply", result.mesh.vertices, result.mesh.faces, colours)
             tiles.append(np.concatenate([picture, bar]))
-            captions.append(f"{method}: {task.sample.name}  {value:.2f} mm")
+            captions.append(f"{value:.2f} mm  {method}: {task.sample.name}")
     if tiles:
         paths.append(out / "worst.png")
         with atomic_path(paths[-1]) as temporary:

@@ -92,7 +92,7 @@ class Refinement:
 
 
 # The minimum is approached on few points, and only its neighbourhood searched on all of them.
-_LEVELS = (500, 4000)
+_LEVELS = (500, 3000)
 
 
 def refine(
@@ -123,15 +123,14 @@ def refine(
     points = np.asarray(points, np.float64)
     if len(points) < 10:
         raise AlignmentError(f"{len(points)} scan points do not determine an alignment")
-    # Along a curve that fills space: neighbours visit the same boxes of the tree, which halves the time of a query.
+    # Along a curve that fills space: neighbours visit the same boxes of the tree, which halves the time of a query, and
+    # every n-th point is an even sample of the surface, however the scanner stored it.
     along = _morton_order(points)
     points = points[along]
-    # Parts are drawn at random, since scanners store vertices in stripes.
-    shuffled = np.random.default_rng(0).permutation(len(points))
     steps = 0
     for level in (*(level for level in _LEVELS if 2 * level < len(points)), len(points)):
         last = level == len(points)
-        part = points if last else points[np.sort(shuffled[:level])]
+        part = points if last else points[:: len(points) // level]
         stop = tolerance if last else max(tolerance, _COARSE_STOP * np.ptp(points, axis=0).max())
         start, closest, cost, count, converged = _minimise(surface, part, start, scaling, stop, max_steps)
         steps += count
@@ -156,31 +155,40 @@ def _morton_order(points: np.ndarray) -> np.ndarray:
     return np.argsort(cell @ np.array([1, 2, 4]), kind="stable")
 
 
+# Gauss–Newton takes the surface for flat about its closest points. Faces curve away from there, so every step falls
+# short, by a sixth or so; steps are longer by what the one before fell short.
+_RELAXATION = 1.2
+
+
 def _minimise(surface, points, similarity, scaling, tolerance, max_steps):
     centre = points.mean(axis=0)
     radius = np.sqrt(((points - centre) ** 2).sum(axis=1).max())
     closest = surface.closest(similarity.inverse(points))
     cost = similarity.scale**2 * float(closest.distance @ closest.distance)
-    damping, steps, converged = 0.0, 0, False
+    damping, steps, converged, relaxation, last = 0.0, 0, False, _RELAXATION, None
     while steps < max_steps and not converged:
         normal, gradient = _normal_equations(surface, points, centre, radius, similarity, closest, scaling)
         while steps < max_steps:
             damped = normal + damping * np.diag(np.diag(normal))
             step = -np.linalg.lstsq(damped, gradient, rcond=None)[0]
+            if last is not None and damping == 0.0:
+                # What the last step left of the way, seen along it.
+                left = float(step @ last) / float(last @ last)
+                relaxation = float(np.clip(relaxation / max(1.0 - left, 1e-3), 1.0, 1.5))
             # Upper bound of any point's movement: the parameters are scaled to lengths.
             moved = np.linalg.norm(step[:3]) + np.linalg.norm(step[3:6]) + np.abs(step[6:]).sum()
             if moved < tolerance:
                 converged = True
                 break
-            trial = _moved(similarity, step, centre, radius)
+            trial = _moved(similarity, relaxation * step, centre, radius)
             trial_closest = surface.closest(trial.inverse(points))
             trial_cost = trial.scale**2 * float(trial_closest.distance @ trial_closest.distance)
             steps += 1
             if trial_cost <= cost:
                 similarity, closest, cost = trial, trial_closest, trial_cost
-                damping = damping / 10.0 if damping > 1e-6 else 0.0
+                damping, last = (damping / 10.0 if damping > 1e-6 else 0.0), step
                 break
-            damping = max(10.0 * damping, 1e-3)
+            damping, relaxation, last = max(10.0 * damping, 1e-3), 1.0, None
     return similarity, closest, cost, steps, converged
 
 
