@@ -12,7 +12,7 @@ import dataclasses
 import numpy as np
 
 from n2f_jax.evaluation.closest_points import Surface
-from n2f_jax.evaluation.meshes import MeshError, TriangleMesh
+from n2f_jax.evaluation.meshes import MeshError, TriangleMesh, clean
 from n2f_jax.evaluation.metrics import angles_between
 
 MAP_SIZE = 256
@@ -91,7 +91,11 @@ def cylinder_map(mesh: TriangleMesh) -> CylinderMap:
 
 
 def map_surface(radius: np.ndarray) -> TriangleMesh:
-    """The surface of a radius map: quads between pixels that are there and less than 15 mm apart."""
+    """The surface of a radius map: quads between pixels less than 15 mm apart.
+
+    As in FaceScape's code a pixel where nothing is counts as radius 0, so around the crown, less than 15 mm from the
+    axis, the surface is joined to the axis. Triangles without area are left out.
+    """
     size = MAP_SIZE
     angle = np.arange(size) * (2.0 * np.pi / (size - 1))
     height = np.linspace(HALF_HEIGHT_MM, -HALF_HEIGHT_MM, size)
@@ -104,7 +108,7 @@ def map_surface(radius: np.ndarray) -> TriangleMesh:
         axis=-1,
     ).reshape(-1, 3)
     here, right, below, across = radius[:-1, :-1], radius[:-1, 1:], radius[1:, :-1], radius[1:, 1:]
-    joined = (here > 0) & (right > 0) & (below > 0) & (across > 0)
+    joined = here > 0
     for neighbour in (right, below, across):
         joined &= np.abs(here - neighbour) < MAX_STEP_MM
     index = (np.arange(size - 1)[:, None] * size + np.arange(size - 1))[joined]
@@ -114,8 +118,9 @@ def map_surface(radius: np.ndarray) -> TriangleMesh:
             np.stack([index + size + 1, index + size, index + 1], axis=-1),
         ]
     )
-    used, faces = np.unique(faces, return_inverse=True)
-    return TriangleMesh(vertices[used], faces.reshape(-1, 3))
+    if len(faces) == 0:
+        return TriangleMesh(np.zeros((0, 3)), faces)
+    return clean(TriangleMesh(vertices, faces))[0]
 
 
 def depth_shift(truth: TriangleMesh, prediction: TriangleMesh, perspective: bool) -> tuple[float, float]:

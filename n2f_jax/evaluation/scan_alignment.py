@@ -63,10 +63,13 @@ def procrustes(source: np.ndarray, target: np.ndarray, scaling: bool) -> Similar
             raise AlignmentError(f"{name} landmarks lie on one line or in one point")
     u, singular, vt = np.linalg.svd(wanted.T @ centred)
     sign = np.sign(np.linalg.det(u @ vt))
-    # Landmarks in a plane fit a reflection as well as a rotation; elsewhere a clearly better mirror image is an error.
-    if sign < 0 and singular[2] > 0.05 * singular[0]:
-        raise AlignmentError("landmarks fit only mirrored: left and right are swapped, or an axis is")
     flip = np.array([1.0, 1.0, sign])
+    if sign < 0:
+        # Landmarks in a plane fit a mirror image as well as a rotation; a face's base of the nose is out of the plane.
+        spread, own = (wanted**2).sum(), (centred**2).sum()
+        turned, mirrored = (spread - (singular * signs).sum() ** 2 / own for signs in (flip, np.ones(3)))
+        if turned > max(0.01 * spread, 4.0 * mirrored):
+            raise AlignmentError("landmarks fit only mirrored: left and right are swapped, or an axis is")
     rotation = (u * flip) @ vt
     scale = float((singular * flip).sum() / (centred**2).sum()) if scaling else 1.0
     return Similarity(scale, rotation, target_mean - scale * rotation @ source_mean)
