@@ -59,7 +59,6 @@ def find_prediction(folder: Path, sample: str, suffixes: tuple[str, ...]) -> Pat
     For the sample ``a/b/c``: ``a/b/c.SUFFIX``, ``a/b/c/c.SUFFIX``, ``a/b/c/mesh_coarse.SUFFIX`` …; and, so that a flat
     folder of results will do, ``a_b_c.SUFFIX`` and ``a_b_c/…``.
     """
-    stem = Path(sample).name
     for base in (folder / sample, folder / sample.replace("/", "_")):
         for suffix in suffixes:
             direct = base.with_name(base.name + suffix)
@@ -67,7 +66,7 @@ def find_prediction(folder: Path, sample: str, suffixes: tuple[str, ...]) -> Pat
                 return direct
         for pattern in _MESH_IN_FOLDER:
             for suffix in suffixes:
-                inside = base / (pattern.format(name=stem) + suffix)
+                inside = base / (pattern.format(name=base.name) + suffix)
                 if inside.is_file():
                     return inside
     return None

@@ -8,12 +8,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+from scipy.interpolate import RBFInterpolator
 from scipy.spatial import cKDTree
 
 from n2f_jax.evaluation.closest_points import Surface
 from n2f_jax.evaluation.landmarks3d import SEVEN_OF_68
 from n2f_jax.evaluation.meshes import TriangleMesh
-from n2f_jax.evaluation.scan_alignment import Similarity, procrustes, refine
+from n2f_jax.evaluation.scan_alignment import procrustes, refine
 
 REGIONS = ("face", "eyes", "nose", "mouth", "ears")
 # Seen through openings only: no scanner reaches them, so no ground truth is measured there.
@@ -85,9 +86,10 @@ def load_template(head_model: str | None = None) -> Template:
 def transfer_regions(
     scan: TriangleMesh, landmarks: np.ndarray, crop: np.ndarray, template: Template
 ) -> dict[str, np.ndarray]:
-    """Regions of a scan of any topology: those of the template's nearest vertex, both heads aligned with scale.
+    """Regions of a scan of any topology: those of the template's nearest vertex, the template laid over the scan.
 
-    The template is laid over the scan by landmarks and refined on ``crop``; a scan vertex further than 2 cm from
+    It is aligned with scale by landmarks, refined on ``crop``, and bent so that its landmarks meet the scan's (their
+    displacements interpolated linearly with distance, ``RBFInterpolator``); a scan vertex further than 2 cm from
     every visible template vertex is in no region. Reconstructions play no part, so all methods are measured on the
     same vertices.
 
@@ -104,12 +106,10 @@ def transfer_regions(
         raise RegionError(f"head model {template.name!r} has no landmarks or no face region")
     start = procrustes(template.landmarks, landmarks, scaling=True)
     fitted = refine(Surface(template.mesh), scan.vertices[crop], start, True, tolerance=1e-5).similarity
-    return nearest_regions(scan, fitted, template)
-
-
-def nearest_regions(scan: TriangleMesh, fitted: Similarity, template: Template) -> dict[str, np.ndarray]:
-    """Regions by the nearest visible vertex of the template under ``fitted`` (template → scan)."""
+    corresponding = fitted.apply(template.landmarks)
+    bend = RBFInterpolator(corresponding, landmarks - corresponding, kernel="linear", degree=0)
     visible = fitted.apply(template.mesh.vertices[template.visible])
+    visible += bend(visible)
     distance, nearest = cKDTree(visible).query(scan.vertices, distance_upper_bound=MAX_TRANSFER)
     found = np.isfinite(distance)
     vertex = template.visible[np.where(found, nearest, 0)]

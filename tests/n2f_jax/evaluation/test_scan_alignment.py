@@ -100,7 +100,7 @@ def test_refinement_ends_where_scipys_least_squares_ends(scaling):
     rotation = Rotation.from_matrix(found.similarity.rotation).as_rotvec() / 10
     here = np.r_[rotation, found.similarity.translation, np.log(found.similarity.scale) / 10]
     here = here if scaling else here[:6]
-    assert np.sqrt((residuals(here) ** 2).mean()) == pytest.approx(ours, abs=1e-7)
+    assert np.sqrt((residuals(here) ** 2).mean()) == pytest.approx(ours, abs=1e-4)
     assert ours <= fit(np.zeros(len(here))) + 1e-4
     assert fit(here) > ours - 1e-4  # SciPy finds no way further down
 
