@@ -31,7 +31,7 @@ class Settings:
     Attributes:
         protocol: of ``PROTOCOLS``.
         truth_unit: of the scans: ``m``, ``cm``, ``mm``, ``pupil`` or ``auto``.
-        prediction_unit: of the predictions: ``m``, ``cm``, ``mm`` or ``auto``.
+        prediction_unit: of the predictions: ``m``, ``cm``, ``mm``, or ``auto``: only where the format says it (``.npz``).
         head_model: a head-model file, for FLAME coefficients, regions and landmarks of its topology; None: open head.
         regions: file of vertex indices by region, for ground truth of a fixed topology.
         landmark_vertices: ``(7,)`` the predictions' landmarks, for a fixed topology.
@@ -121,9 +121,16 @@ def _prediction_unit(answer: Prediction, settings, name, scaling, notes) -> floa
     unit = answer.unit or settings.prediction_unit
     if answer.unit and settings.prediction_unit not in (AUTO, answer.unit):
         raise UnitError(f"{name}: this format is in {answer.unit}, not in {settings.prediction_unit}")
+    if unit == AUTO:
+        raise _unit_unknown(name)
     unit, factor = resolve_unit(unit, outer_eye_distance(answer.landmarks), name)
     notes["prediction_unit"] = unit
     return factor
+
+
+def _unit_unknown(name: str) -> UnitError:
+    # Not guessed from the eyes: meshes in pixels or of arbitrary scale may well look like millimetres.
+    return UnitError(f"{name}: a mesh file does not say its unit: name it (m, cm, mm) for this protocol")
 
 
 def _viewpoint(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -191,12 +198,11 @@ def _measure_facescape(sample, path, truth: Truth, answer: Prediction, settings,
     if answer.camera is not None:
         vertices = vertices @ answer.camera[0].T + answer.camera[1]
     unit = answer.unit or settings.prediction_unit
-    if unit == AUTO and answer.landmarks is not None:
-        unit, factor = resolve_unit(unit, outer_eye_distance(answer.landmarks), str(path))
-    elif unit in METRES_PER:
-        factor = METRES_PER[unit]
-    else:
-        raise UnitError(f"{path}: its unit cannot be told without landmarks: name it (m, cm, mm)")
+    if unit not in METRES_PER:
+        raise _unit_unknown(str(path))
+    factor = METRES_PER[unit]
+    if answer.landmarks is not None:
+        resolve_unit(unit, outer_eye_distance(answer.landmarks), str(path))
     centre, rotation, source = head_frame(truth, camera)
     notes |= {"prediction_unit": unit, "head_frame": source, "truth_camera": sample.camera is not None}
     in_camera = truth.mesh.vertices @ camera.rotation.T + camera.translation
