@@ -75,7 +75,7 @@ def read_mesh(path: str | Path) -> TriangleMesh:
         if suffix == ".obj":
             vertices, faces = _read_obj(path.read_bytes())
         elif suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 vertices, faces = archive["vertices"], archive["faces"]
         else:
             vertices, faces = _read_with_trimesh(path, suffix)

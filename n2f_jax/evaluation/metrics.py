@@ -75,6 +75,7 @@ class VertexErrors:
         normal_rad: ``(V,)`` angle between the normals.
         reverse_mm: ``(P,)`` distance of every reconstruction vertex from the nearest ground-truth vertex.
         reverse_nearest: ``(P,)`` which ground-truth vertex that is.
+        reverse_counts: ``(P,)`` whether that vertex of the reconstruction is measured: hidden ones are not.
     """
 
     vertex_mm: np.ndarray
@@ -82,15 +83,21 @@ class VertexErrors:
     normal_rad: np.ndarray
     reverse_mm: np.ndarray
     reverse_nearest: np.ndarray
+    reverse_counts: np.ndarray
 
 
-def compare(truth: TriangleMesh, surface: Surface) -> VertexErrors:
+def compare(truth: TriangleMesh, surface: Surface, visible: np.ndarray | None = None) -> VertexErrors:
     """All distances and angles between two aligned meshes in one frame, in metres.
 
     Args:
         truth: the ground truth, its vertices as they are to be measured.
         surface: the reconstruction.
+        visible: indices of its vertices that a scanner could see (no mouth cavity, no eye sockets); None: all.
     """
+    counts = np.ones(len(surface.mesh.vertices), bool)
+    if visible is not None:
+        counts[:] = False
+        counts[visible] = True
     closest = surface.closest(truth.vertices)
     normals = vertex_normals(truth) if len(truth.faces) else np.zeros_like(truth.vertices)
     reverse, nearest = cKDTree(truth.vertices).query(surface.mesh.vertices)
@@ -100,6 +107,7 @@ def compare(truth: TriangleMesh, surface: Surface) -> VertexErrors:
         normal_rad=normal_angles(normals, surface, closest),
         reverse_mm=MILLIMETRES * reverse,
         reverse_nearest=nearest,
+        reverse_counts=counts,
     )
 
 
@@ -116,7 +124,7 @@ def region_figures(errors: VertexErrors, region: np.ndarray) -> dict[str, float]
     """
     inside = np.zeros(len(errors.vertex_mm), bool)
     inside[region] = True
-    back = errors.reverse_mm[inside[errors.reverse_nearest]]
+    back = errors.reverse_mm[inside[errors.reverse_nearest] & errors.reverse_counts]
     angle = errors.normal_rad[region]
     angle = angle[np.isfinite(angle)]
     forward = _mean(errors.vertex_mm[region])

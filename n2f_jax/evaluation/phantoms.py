@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -105,10 +106,27 @@ def write_picked_points(path: Path, points: np.ndarray) -> None:
     path.write_text("\n".join([*head, *rows, "</PickedPoints>"]) + "\n", encoding="ascii")
 
 
+# Methods that a made-up dataset can have predictions of, and how much of the truth's coefficients each knows.
+METHODS = {"exact": 1.0, "near": 0.7, "mean": 0.0}
+
+
 def write_now_dataset(
-    root: Path, num_scans: int, images: int, num_vertices: int = 50_000, seed: int = 0
+    root: Path,
+    num_scans: int,
+    images: int,
+    num_vertices: int = 50_000,
+    seed: int = 0,
+    methods: Sequence[str] = ("near", "mean"),
 ) -> dict[str, Path]:
-    """A folder like NoW's, and predictions: ``near`` (0.7 of the truth's coefficients) and ``mean`` (the mean head).
+    """A folder like NoW's, and predictions: heads with a share of the truth's coefficients.
+
+    Args:
+        root: made if needed.
+        num_scans: subjects.
+        images: of each subject; predictions of one method and subject are all the same.
+        num_vertices: of each scan.
+        seed: of shapes and noise.
+        methods: of ``METHODS``.
 
     Returns:
         Predictions' folder by method.
@@ -117,13 +135,12 @@ def write_now_dataset(
 
     rng = np.random.default_rng(seed)
     lines = []
-    methods = {"near": root / "predictions" / "near", "mean": root / "predictions" / "mean"}
-    mean = make_phantom(rng, 0, 0.0, np.zeros(1))
+    folders = {method: root / "predictions" / method for method in methods}
     for number in range(num_scans):
         subject = f"subject{number:03d}"
         coefficients = rng.normal(0.0, 0.8, 300)
         phantom = make_phantom(rng, num_vertices, coefficients=coefficients)
-        near = make_phantom(rng, 0, 0.0, 0.7 * coefficients)
+        answers = {m: make_phantom(rng, 0, 0.0, METHODS[m] * coefficients) for m in methods}
         for folder in ("scans", "scans_lmks_onlypp"):
             (root / folder / subject).mkdir(parents=True, exist_ok=True)
         write_scan(root / "scans" / subject / "scan.obj", phantom.scan)
@@ -132,14 +149,14 @@ def write_now_dataset(
         for image in range(images):
             challenge = ("multiview_neutral", "multiview_expressions", "selfie")[image % 3]
             lines.append(f"{subject}/{challenge}/IMG_{image:04d}.jpg")
-            for method, head in (("near", near), ("mean", mean)):
-                folder = methods[method] / subject / challenge
+            for method, answer in answers.items():
+                folder = folders[method] / subject / challenge
                 folder.mkdir(parents=True, exist_ok=True)
                 np.savez(
                     folder / f"IMG_{image:04d}.npz",
-                    vertices=head.head.vertices.astype(np.float32),
-                    faces=head.head.faces.astype(np.int32),
-                    landmarks_3d=head.landmarks.astype(np.float32),
+                    vertices=answer.head.vertices.astype(np.float32),
+                    faces=answer.head.faces.astype(np.int32),
+                    landmarks_3d=answer.landmarks.astype(np.float32),
                 )
     (root / "imagepathsvalidation.txt").write_text("\n".join(lines) + "\n", encoding="ascii")
-    return methods
+    return folders

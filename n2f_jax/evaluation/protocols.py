@@ -16,6 +16,7 @@ from n2f_jax.evaluation.layouts import Sample
 from n2f_jax.evaluation.meshes import MeshError, TriangleMesh
 from n2f_jax.evaluation.metrics import MILLIMETRES, compare, region_figures
 from n2f_jax.evaluation.predictions import Prediction, PredictionError, read_landmarks_2d, read_prediction
+from n2f_jax.evaluation.regions import load_template
 from n2f_jax.evaluation.truths import Truth, head_frame, read_camera, read_truth, truth_regions
 from n2f_jax.evaluation.units import AUTO, METRES_PER, UnitError, resolve_unit
 
@@ -31,7 +32,7 @@ class Settings:
     Attributes:
         protocol: of ``PROTOCOLS``.
         truth_unit: of the scans: ``m``, ``cm``, ``mm``, ``pupil`` or ``auto``.
-        prediction_unit: of the predictions: ``m``, ``cm``, ``mm``, or ``auto``: only where the format says it (``.npz``).
+        prediction_unit: of the predictions: ``m``, ``cm``, ``mm``, or ``auto``: what the format says (``.npz``: m).
         head_model: a head-model file, for FLAME coefficients, regions and landmarks of its topology; None: open head.
         regions: file of vertex indices by region, for ground truth of a fixed topology.
         landmark_vertices: ``(7,)`` the predictions' landmarks, for a fixed topology.
@@ -172,7 +173,9 @@ def _measure_paper(truth: Truth, mesh, landmarks, settings, notes) -> Measuremen
     refinement = now.align(Surface(mesh), landmarks, truth.mesh.vertices[crop], truth.landmarks, False)
     notes |= _alignment_notes(refinement, len(crop))
     aligned = TriangleMesh(refinement.similarity.apply(mesh.vertices), mesh.faces)
-    errors = compare(truth.mesh, Surface(aligned))
+    template = load_template(settings.head_model)
+    visible = template.visible if template.is_topology_of(mesh) else None
+    errors = compare(truth.mesh, Surface(aligned), visible)
     figures = {}
     for name, region in regions.items():
         figures |= {f"{name}/{key}": value for key, value in region_figures(errors, region).items()}
@@ -180,7 +183,8 @@ def _measure_paper(truth: Truth, mesh, landmarks, settings, notes) -> Measuremen
     # As in the paper's figure 5: on the reconstruction, where the ground truth has something to compare with.
     face = np.zeros(len(truth.mesh.vertices), bool)
     face[regions["face"]] = True
-    on_mesh = np.where(face[errors.reverse_nearest], errors.reverse_mm, np.nan)
+    shown = face[errors.reverse_nearest] & errors.reverse_counts
+    on_mesh = np.where(shown, errors.reverse_mm, np.nan)
     return Measurement(
         figures=figures,
         errors_mm=errors.vertex_mm[regions["face"]].astype(np.float32),
