@@ -108,9 +108,9 @@ def evaluate(
     summary = report.summarize(tasks, records) | {"layout": layout, "ground_truth": str(ground_truth)}
     files = report.write_files(out, tasks, records, summary)
     lines = [report.format_table(summary)]
-    units = sorted({r["notes"]["truth_unit"] for r in records if r["status"] == MEASURED and r["notes"]})
-    answers = sorted(
-        {r["notes"]["prediction_unit"] for r in records if r["status"] == MEASURED and r["notes"]}
+    notes = [record["notes"] for record in records if record["status"] == MEASURED]
+    units, answers = (
+        sorted({note[key] for note in notes if key in note}) for key in ("truth_unit", "prediction_unit")
     )
     if units:
         lines.append(f"units: ground truth {', '.join(units)}; predictions {', '.join(answers)}")

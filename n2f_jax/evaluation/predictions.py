@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import glob
 import zipfile
 from pathlib import Path
 
@@ -233,6 +234,11 @@ def read_landmarks_2d(path: str | Path) -> np.ndarray:
     if points.shape != (68, 2) or not np.isfinite(points).all():
         raise PredictionError(f"{path}: {points.shape} is not 68 finite points")
     return points
+
+
+def all_faces(path: Path) -> list[Path]:
+    """The prediction and, where ``scripts/reconstruct.py --faces all`` found more, ``NAME_face2.npz`` and so on."""
+    return [path, *sorted(path.parent.glob(f"{glob.escape(path.stem)}_face[0-9]*{path.suffix}"))]
 
 
 LANDMARK_2D_SUFFIXES = (".npz", ".pts", ".ljson", ".npy", ".txt")

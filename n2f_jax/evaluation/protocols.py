@@ -15,10 +15,17 @@ from n2f_jax.evaluation.landmarks3d import outer_eye_distance
 from n2f_jax.evaluation.layouts import Sample
 from n2f_jax.evaluation.meshes import MeshError, TriangleMesh
 from n2f_jax.evaluation.metrics import MILLIMETRES, compare, region_figures
-from n2f_jax.evaluation.predictions import Prediction, PredictionError, read_landmarks_2d, read_prediction
+from n2f_jax.evaluation.predictions import (
+    Prediction,
+    PredictionError,
+    all_faces,
+    read_landmarks_2d,
+    read_prediction,
+)
 from n2f_jax.evaluation.regions import load_template
 from n2f_jax.evaluation.truths import Truth, head_frame, read_camera, read_truth, truth_regions
 from n2f_jax.evaluation.units import AUTO, METRES_PER, UnitError, resolve_unit
+from n2f_jax.frontends.face_detector import box_overlap
 
 PROTOCOLS = ("paper", "now", "now-metric", "facescape", "300w")
 # Where the scale is not estimated, a wrong unit would be an error of 90 per cent and more.
@@ -222,12 +229,18 @@ def _measure_facescape(sample, path, truth: Truth, answer: Prediction, settings,
 
 def _measure_300w(sample: Sample, prediction: Path) -> Measurement:
     annotation = read_landmarks(sample.truth)
-    points = read_landmarks_2d(prediction)
+    faces = [read_landmarks_2d(path) for path in all_faces(prediction)]
+    # A photograph may show more people than the one who is annotated.
+    boxes = [np.concatenate([p.min(axis=0), p.max(axis=0)]) for p in (annotation, *faces)]
+    chosen = int(np.argmax([box_overlap(box, boxes[0]) for box in boxes[1:]]))
+    points = faces[chosen]
     error = normalized_mean_error(points, annotation)
     eyes = np.linalg.norm(annotation[36] - annotation[45])
     each = 100.0 * np.linalg.norm(points - annotation, axis=1) / eyes
     return Measurement(
-        {"nme_percent": error["all"], "nme_inner_percent": error["inner"]}, each.astype(np.float32), {}
+        {"nme_percent": error["all"], "nme_inner_percent": error["inner"]},
+        each.astype(np.float32),
+        {"face": chosen + 1, "faces": len(faces)},
     )
 
 

@@ -29,6 +29,7 @@ from n2f_jax.evaluation.layouts import Sample
 from n2f_jax.evaluation.predictions import (
     LANDMARK_2D_SUFFIXES,
     PREDICTION_SUFFIXES,
+    all_faces,
     find_prediction,
     landmark_file,
 )
@@ -85,8 +86,9 @@ def make_tasks(
     for method, folder in predictions.items():
         for sample in samples:
             found = find_prediction(folder, sample.name, suffixes)
-            beside = landmark_file(found) if found and settings.protocol != "300w" else None
-            files = (sample.truth, sample.landmarks, sample.camera, found, beside)
+            files = [sample.truth, sample.landmarks, sample.camera, found]
+            if found is not None:
+                files += all_faces(found)[1:] if settings.protocol == "300w" else [landmark_file(found)]
             extra = [settings.regions, settings.head_model]
             stamps = [_stamp(path) for path in (*files, *(Path(path) for path in extra if path))]
             content = json.dumps([MEASUREMENT, dataclasses.asdict(settings), stamps], sort_keys=True)

@@ -224,7 +224,9 @@ def test_facescape_and_300w(tmp_path):
     points[36], points[45] = (20, 50), (70, 50)
     lines = "\n".join(f"{u + 0.5} {v + 0.5}" for u, v in points)
     (tmp_path / "marks/a.pts").write_text("version: 1\nn_points: 68\n{\n" + lines + "\n}\n")
-    np.savez(tmp_path / "points/a.npz", landmarks_2d=points + np.array([3.0, 4.0]))
+    # The annotated person is the second that was found.
+    np.savez(tmp_path / "points/a.npz", landmarks_2d=2 * points + 300)
+    np.savez(tmp_path / "points/a_face2.npz", landmarks_2d=points + np.array([3.0, 4.0]))
     result = call({"x": tmp_path / "points"}, tmp_path / "marks", tmp_path / "o2", protocol="300w")
     assert result.summary["methods"]["x"]["figures"]["nme_percent"] == pytest.approx(10.0)
 
