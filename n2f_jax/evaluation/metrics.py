@@ -86,25 +86,39 @@ class VertexErrors:
     reverse_counts: np.ndarray
 
 
-def compare(truth: TriangleMesh, surface: Surface, visible: np.ndarray | None = None) -> VertexErrors:
+def compare(
+    truth: TriangleMesh,
+    surface: Surface,
+    visible: np.ndarray | None = None,
+    measured: np.ndarray | None = None,
+) -> VertexErrors:
     """All distances and angles between two aligned meshes in one frame, in metres.
 
     Args:
         truth: the ground truth, its vertices as they are to be measured.
         surface: the reconstruction.
         visible: indices of its vertices that a scanner could see (no mouth cavity, no eye sockets); None: all.
+        measured: indices of the ground truth's vertices to measure at, the others' errors are NaN; None: all.
     """
+    measured = np.arange(len(truth.vertices)) if measured is None else measured
+    points = truth.vertices[measured]
     counts = np.ones(len(surface.mesh.vertices), bool)
     if visible is not None:
         counts[:] = False
         counts[visible] = True
-    closest = surface.closest(truth.vertices)
+    closest = surface.closest_of_any_order(points)
     normals = vertex_normals(truth) if len(truth.faces) else np.zeros_like(truth.vertices)
     reverse, nearest = cKDTree(truth.vertices).query(surface.mesh.vertices)
+
+    def everywhere(values: np.ndarray) -> np.ndarray:
+        whole = np.full(len(truth.vertices), np.nan)
+        whole[measured] = values
+        return whole
+
     return VertexErrors(
-        vertex_mm=vertex_to_vertex(truth.vertices, surface.mesh.vertices),
-        surface_mm=vertex_to_surface(closest),
-        normal_rad=normal_angles(normals, surface, closest),
+        vertex_mm=everywhere(vertex_to_vertex(points, surface.mesh.vertices)),
+        surface_mm=everywhere(vertex_to_surface(closest)),
+        normal_rad=everywhere(normal_angles(normals[measured], surface, closest)),
         reverse_mm=MILLIMETRES * reverse,
         reverse_nearest=nearest,
         reverse_counts=counts,

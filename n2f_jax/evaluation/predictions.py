@@ -20,11 +20,13 @@ from n2f_jax.evaluation.landmarks3d import (
 from n2f_jax.evaluation.meshes import MESH_SUFFIXES, MeshError, TriangleMesh, clean, read_mesh
 from n2f_jax.evaluation.regions import load_template
 
+# DECA's and EMOCA's "pose": the head's axis-angle, then the jaw's.
+HEAD_AND_JAW = ("pose", "posecode")
 # Names of the same FLAME coefficients in the files of FLAME trackers and regressors.
 FLAME_KEYS = {
     "shape": ("shape", "shape_params", "shapecode", "betas"),
     "expression": ("expression", "expr", "exp", "expression_params", "expcode"),
-    "jaw_pose": ("jaw_pose", "jaw", "jaw_params"),
+    "jaw_pose": ("jaw_pose", "jaw", "jaw_params", *HEAD_AND_JAW),
     "eyelids": ("eyelids", "eyelid", "eyelid_params"),
 }
 # Where methods put the mesh of image NAME: NAME.obj, NAME/NAME.obj (DECA's demo), NAME/mesh_coarse.obj (EMOCA).
@@ -147,6 +149,8 @@ def _decode(path: Path, values: dict[str, np.ndarray], head_model: str | None) -
         for key in FLAME_KEYS[name]:
             if key in values:
                 found = np.asarray(values[key], np.float32).reshape(-1)
+                if key in HEAD_AND_JAW:
+                    found = found[3:]
                 if len(found) > most:
                     raise MeshError(f"{path}: {key} holds {len(found)} numbers, the head model takes {most}")
                 return jnp.asarray(found)

@@ -182,7 +182,8 @@ def _measure_paper(truth: Truth, mesh, landmarks, settings, notes) -> Measuremen
     aligned = TriangleMesh(refinement.similarity.apply(mesh.vertices), mesh.faces)
     template = load_template(settings.head_model)
     visible = template.visible if template.is_topology_of(mesh) else None
-    errors = compare(truth.mesh, Surface(aligned), visible)
+    measured = np.unique(np.concatenate(list(regions.values())))
+    errors = compare(truth.mesh, Surface(aligned), visible, measured)
     figures = {}
     for name, region in regions.items():
         figures |= {f"{name}/{key}": value for key, value in region_figures(errors, region).items()}

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.interpolate import RBFInterpolator
 from scipy.spatial import cKDTree
 
-from n2f_jax.evaluation.closest_points import Surface
+from n2f_jax.evaluation.closest_points import Surface, morton_order
 from n2f_jax.evaluation.landmarks3d import SEVEN_OF_68
 from n2f_jax.evaluation.meshes import TriangleMesh
 from n2f_jax.evaluation.scan_alignment import procrustes, refine
@@ -21,6 +21,8 @@ REGIONS = ("face", "eyes", "nose", "mouth", "ears")
 HIDDEN = ("eye_sockets", "mouth_cavity", "teeth", "tongue", "eyeballs")
 # Beyond this a scan vertex is hair, neck or clothes, whatever template vertex is nearest.
 MAX_TRANSFER = 0.02
+# The template is another person's head: more points would not fit it better.
+_FIT_POINTS = 3000
 
 
 class RegionError(ValueError):
@@ -105,7 +107,9 @@ def transfer_regions(
     if template.landmarks is None or "face" not in template.regions:
         raise RegionError(f"head model {template.name!r} has no landmarks or no face region")
     start = procrustes(template.landmarks, landmarks, scaling=True)
-    fitted = refine(Surface(template.mesh), scan.vertices[crop], start, True, tolerance=1e-5).similarity
+    points = scan.vertices[crop]
+    points = points[morton_order(points)][:: max(1, len(points) // _FIT_POINTS)]
+    fitted = refine(Surface(template.mesh), points, start, True, tolerance=1e-5).similarity
     corresponding = fitted.apply(template.landmarks)
     bend = RBFInterpolator(corresponding, landmarks - corresponding, kernel="linear", degree=0)
     visible = fitted.apply(template.mesh.vertices[template.visible])

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from n2f_jax.evaluation.closest_points import Closest, Surface
+from n2f_jax.evaluation.closest_points import Closest, Surface, morton_order
 
 
 class AlignmentError(ValueError):
@@ -128,7 +128,7 @@ def refine(
         raise AlignmentError(f"{len(points)} scan points do not determine an alignment")
     # Along a curve that fills space: neighbours visit the same boxes of the tree, which halves the time of a query, and
     # every n-th point is an even sample of the surface, however the scanner stored it.
-    along = _morton_order(points)
+    along = morton_order(points)
     points = points[along]
     steps = 0
     for level in (*(level for level in _LEVELS if 2 * level < len(points)), len(points)):
@@ -139,23 +139,12 @@ def refine(
         steps += count
     if not np.isfinite(cost):
         raise AlignmentError("the alignment did not stay finite")
-    back = np.empty_like(along)
-    back[along] = np.arange(len(along))
-    closest = Closest(closest.distance[back], closest.face[back], closest.point[back])
+    closest = closest.reordered(along)
     return Refinement(start, closest, float(np.sqrt(cost / len(points))), steps, converged)
 
 
 # Of the scan's size: the minimum over a part of the points is no closer to that over all of them.
 _COARSE_STOP = 1e-5
-
-
-def _morton_order(points: np.ndarray) -> np.ndarray:
-    """Indices that walk through ``(N, 3)`` points along a Z-order curve of 1,024 steps a side."""
-    low, size = points.min(axis=0), np.ptp(points, axis=0).max()
-    cell = ((points - low) * (1023.0 / max(size, 1e-300))).astype(np.int64)
-    for shift, mask in ((16, 0x030000FF), (8, 0x0300F00F), (4, 0x030C30C3), (2, 0x09249249)):
-        cell = (cell | (cell << shift)) & mask
-    return np.argsort(cell @ np.array([1, 2, 4]), kind="stable")
 
 
 # Gauss–Newton takes the surface for flat about its closest points. Faces curve away from there, so every step falls

@@ -128,6 +128,8 @@ def test_flame_coefficients_are_decoded_under_every_name(tmp_path, open_head):
         assert answer.unit == "m" and answer.landmarks.shape == (7, 3)
     np.savez(tmp_path / "a.npz", shape=shape, jaw_pose=[0.2, 0, 0])
     opened = read_prediction(tmp_path / "a.npz").mesh.vertices
+    np.savez(tmp_path / "a.npz", shape=shape, pose=[[0.5, 0.1, 0, 0.2, 0, 0]])  # DECA's: head and jaw
+    np.testing.assert_array_equal(read_prediction(tmp_path / "a.npz").mesh.vertices, opened)
     chins = [
         np.asarray(flame_jax.landmarks68(open_head, np.asarray(v, np.float32)))[8, 1]
         for v in (opened, expected)

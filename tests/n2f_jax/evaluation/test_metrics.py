@@ -41,6 +41,9 @@ def test_vertex_to_vertex_is_the_smallest_of_all_pairs():
     assert (errors.surface_mm <= errors.vertex_mm + 1e-9).all()
     region = np.arange(40, 90)
     figures = region_figures(errors, region)
+    partly = compare(truth, Surface(answer), measured=region)
+    assert region_figures(partly, region) == figures
+    assert np.isnan(partly.vertex_mm).sum() == len(pairs) - 50
     assert figures["cd_mm"] == pytest.approx(pairs.min(axis=1)[region].mean())
     back = np.isin(pairs.argmin(axis=0), region)
     expected = (pairs.min(axis=1)[region].mean() + pairs.min(axis=0)[back].mean()) / 2
