@@ -205,6 +205,8 @@ def measure(
     Raises:
         MeshError: the meshes do not meet in the image or on the cylinder.
     """
+    if len(truth.faces) == 0:
+        raise MeshError("FaceScape's protocol needs a ground truth with triangles, not a point cloud")
     prediction = align_depth(truth, prediction, perspective)
     maps = [
         cylinder_map(TriangleMesh((mesh.vertices - head_centre) @ head_rotation, mesh.faces))

@@ -106,7 +106,7 @@ def measure_sample(sample: Sample, prediction: Path, settings: Settings) -> Meas
     if answer.landmarks is None:
         raise PredictionError(
             f"{prediction}: no landmarks beside it, and a topology whose landmarks are not known: add NAME.npy or "
-            "NAME.txt (7, 51 or 68 points), or name the topology's landmark vertices"
+            "NAME.txt (7, 51 or 68 points), or name its head model or the topology's landmark vertices"
         )
     scaling = settings.protocol in SCALE_FREE
     factor = _prediction_unit(answer, settings, str(prediction), scaling, notes)

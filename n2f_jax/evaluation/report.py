@@ -256,6 +256,8 @@ def write_heat_maps(
         ranked.sort(key=lambda pair: -pair[0])
         for value, task in ranked[:count]:
             result = measure_sample(task.sample, task.prediction, task.settings)
+            if len(result.mesh.faces) == 0:
+                continue  # a scan that is a point cloud has no surface to draw
             colours = vertex_colours(result.mesh_errors_mm, HEAT_LIMIT_MM)
             picture = draw(result.mesh, colours, result.front, result.up)
             bar = colour_bar(HEAT_LIMIT_MM, picture.shape[1])

@@ -12,8 +12,10 @@ from PIL import Image
 
 from n2f_jax.evaluation import protocols, run
 from n2f_jax.evaluation.evaluator import evaluate, format_samples, named_folders
+from n2f_jax.evaluation.landmarks3d import read_landmarks3d
 from n2f_jax.evaluation.layouts import list_samples
-from n2f_jax.evaluation.phantoms import write_now_dataset
+from n2f_jax.evaluation.meshes import read_mesh
+from n2f_jax.evaluation.phantoms import write_now_dataset, write_picked_points
 
 ROOT = Path(__file__).parents[3]
 FIRST = "subject000/multiview_neutral/IMG_0000"
@@ -109,6 +111,39 @@ def test_a_broken_scan_fails_its_own_samples_only(copy, tmp_path):
     result = call({"near": methods["near"]}, root, tmp_path / "out", protocol="now")
     assert result.exit_code == 2  # nothing is left
     assert "not finite" in result.text and "picked points" in result.text
+
+
+@pytest.mark.parametrize("protocol", ["now", "paper"])
+def test_degenerate_scans_give_the_figures_of_clean_ones(dataset, copy, tmp_path, protocol):
+    """Stray points, repeated and flat triangles, a hole, metres: no figure changes. Without triangles there is no MNE."""
+    root, methods = dataset
+    clean = call({"near": methods["near"]}, root, tmp_path / "clean", protocol=protocol)
+    figures = clean.summary["methods"]["near"]["figures"]
+    root, methods = copy
+    for scan in (root / "scans").rglob("*.obj"):
+        (points,) = (root / "scans_lmks_onlypp" / scan.parent.name).glob("*.pp")
+        mesh = read_mesh(scan)
+        write_picked_points(points, read_landmarks3d(points) / 1000)
+        stray = np.random.default_rng(0).normal(0, 0.05, (200, 3))
+        # One triangle less, at the back of the head, whose corners others use too.
+        back = np.argmin(mesh.vertices[mesh.faces].mean(axis=1)[:, 2])
+        faces = np.concatenate([np.delete(mesh.faces, back, axis=0), mesh.faces[:50], [[0, 0, 1], [3, 4, 4]]])
+        text = [f"v {x:.8f} {y:.8f} {z:.8f}" for x, y, z in np.concatenate([mesh.vertices / 1000, stray])]
+        text += [f"f {a} {b} {c}" for a, b, c in faces + 1]
+        scan.write_text("\n".join(text))
+    spoilt = call({"near": methods["near"]}, root, tmp_path / "spoilt", protocol=protocol)
+    assert spoilt.exit_code == 0 and "ground truth m;" in spoilt.text
+    assert spoilt.summary["methods"]["near"]["figures"] == pytest.approx(figures, abs=2e-4)
+    assert "200 unreferenced, 2 degenerate, 50 duplicate" in (
+        next((tmp_path / "spoilt/near/records").glob("*.json")).read_text()
+    )
+    for scan in (root / "scans").rglob("*.obj"):
+        kept = read_mesh(scan).vertices[:-200]
+        scan.write_text("\n".join(f"v {x:.8f} {y:.8f} {z:.8f}" for x, y, z in kept))
+    cloud = call({"near": methods["near"]}, root, tmp_path / "cloud", protocol=protocol, worst=1)
+    assert cloud.exit_code == 0
+    without = {key: value for key, value in figures.items() if "mne" not in key}
+    assert cloud.summary["methods"]["near"]["figures"] == pytest.approx(without, abs=2e-4)
 
 
 def test_the_same_command_measures_only_what_is_new(copy, tmp_path, monkeypatch):
