@@ -8,6 +8,7 @@ import pytest
 
 import flame_jax
 from n2f_jax.evaluation import layouts
+from n2f_jax.evaluation.evaluator import evaluate
 from n2f_jax.evaluation.landmarks3d import (
     SEVEN_OF_51,
     SEVEN_OF_68,
@@ -364,6 +365,15 @@ def test_multifaces_folders(tmp_path, phantom):
     assert samples[0].image == tmp_path / names[0] / "images/E001_Neutral/400013/000006.png"
     truth = read_truth(samples[0].truth, samples[0].landmarks)
     assert truth.unit == "mm"
+    for sample in samples[:3]:
+        path = tmp_path / "heads" / f"{sample.name}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, vertices=phantom.head.vertices, faces=phantom.head.faces)
+    result = evaluate({"same": tmp_path / "heads"}, tmp_path, tmp_path / "out", worst=0, progress=False)
+    assert result.summary["layout"] == "multiface" and result.exit_code == 1  # one prediction is missing
+    figures = result.summary["methods"]["same"]["figures"]
+    assert figures["samples"] == 3 and figures["face/cd_mm"] < 2e-3 and figures["ears/mne_rad"] < 1e-3
+    assert set(result.summary["methods"]["same"]["groups"]) == set(names[:2])
     assert len(layouts.list_samples(tmp_path, multiface_frames=3)[1]) == 8
 
 

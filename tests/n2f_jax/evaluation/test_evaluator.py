@@ -115,7 +115,7 @@ def test_a_broken_scan_fails_its_own_samples_only(copy, tmp_path):
 
 @pytest.mark.parametrize("protocol", ["now", "paper"])
 def test_degenerate_scans_give_the_figures_of_clean_ones(dataset, copy, tmp_path, protocol):
-    """Stray points, repeated and flat triangles, a hole, metres: no figure changes. Without triangles there is no MNE."""
+    """Stray points, repeated and flat triangles, a hole, metres: no figure changes. A bare point cloud has no MNE."""
     root, methods = dataset
     clean = call({"near": methods["near"]}, root, tmp_path / "clean", protocol=protocol)
     figures = clean.summary["methods"]["near"]["figures"]
