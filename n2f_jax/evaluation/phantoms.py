@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from n2f_jax.evaluation.meshes import TriangleMesh, clean
-from n2f_jax.evaluation.regions import HIDDEN
+from n2f_jax.evaluation.regions import EYEBALLS, HIDDEN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ def make_phantom(
     faces = np.asarray(model.faces, np.int64)
     hidden = np.zeros(model.num_vertices, bool)
     for name in HIDDEN:
-        if name in model.masks and name != "eyeballs":  # a scanner sees eyes
+        if name in model.masks and name not in EYEBALLS:  # a scanner sees eyes
             hidden[np.asarray(model.masks[name])] = True
     head = TriangleMesh(np.asarray(decoded, np.float64), faces)
     skin, _, _ = clean(TriangleMesh(head.vertices, faces[~hidden[faces].any(axis=1)]))

@@ -18,7 +18,8 @@ from n2f_jax.evaluation.scan_alignment import procrustes, refine
 
 REGIONS = ("face", "eyes", "nose", "mouth", "ears")
 # Seen through openings only: no scanner reaches them, so no ground truth is measured there.
-HIDDEN = ("eye_sockets", "mouth_cavity", "teeth", "tongue", "eyeballs")
+EYEBALLS = ("eyeballs", "left_eyeball", "right_eyeball")
+HIDDEN = ("eye_sockets", "mouth_cavity", "teeth", "tongue", *EYEBALLS)
 # Beyond this a scan vertex is hair, neck or clothes, whatever template vertex is nearest.
 MAX_TRANSFER = 0.02
 # The template is another person's head: more points would not fit it better.
