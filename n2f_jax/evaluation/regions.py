@@ -106,7 +106,9 @@ def transfer_regions(
         RegionError: the template has no landmarks or no regions.
     """
     if template.landmarks is None or "face" not in template.regions:
-        raise RegionError(f"head model {template.name!r} has no landmarks or no face region")
+        raise RegionError(
+            f"head model {template.name!r} has no landmarks or no face region (for FLAME: its landmark and mask files)"
+        )
     start = procrustes(template.landmarks, landmarks, scaling=True)
     points = scan.vertices[crop]
     points = points[morton_order(points)][:: max(1, len(points) // _FIT_POINTS)]
