@@ -26,7 +26,18 @@ CORE = [
 ]
 FACE_MESH = ["ai-edge-litert>=2.0"]
 DEMO = [*FACE_MESH, "matplotlib>=3.9", "scikit-image>=0.24"]
-TEST = [*DEMO, "beartype>=0.19", "chumpy-fork>=0.71", "hypothesis>=6.100", "pytest>=8", "ruff>=0.9"]
+# Closest points on meshes and rays; pictures.
+EVALUATION = ["embreex>=2.17.7.post6", "libigl>=2.6", "matplotlib>=3.9"]
+TEST = [
+    *DEMO,
+    *EVALUATION,
+    "beartype>=0.19",
+    "chumpy-fork>=0.71",
+    "hypothesis>=6.100",
+    "pytest>=8",
+    "rtree>=1.3",
+    "ruff>=0.9",
+]
 TORCH = ["smplx>=0.1.28", "torch>=2.6", "transformers>=5.0"]
 
 setup(
@@ -43,5 +54,11 @@ setup(
         "n2f_jax": ["frontends/assets/*", "models/assets/*", "models/assets/*/*"],
     },
     install_requires=CORE,
-    extras_require={"face-mesh": FACE_MESH, "demo": DEMO, "test": TEST, "torch": TORCH},
+    extras_require={
+        "face-mesh": FACE_MESH,
+        "demo": DEMO,
+        "evaluation": EVALUATION,
+        "test": TEST,
+        "torch": TORCH,
+    },
 )
