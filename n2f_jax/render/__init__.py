@@ -3,7 +3,14 @@
 from n2f_jax.render.antialias import antialias_mask
 from n2f_jax.render.head_maps import FaceMaps, render_head, render_mesh_maps
 from n2f_jax.render.rasterizer import Fragments, rasterize
-from n2f_jax.render.shading import face_normals, normalize, pixel_centers, shade, vertex_normals
+from n2f_jax.render.shading import (
+    face_normals,
+    normalize,
+    pixel_centers,
+    shade,
+    shade_directions,
+    vertex_normals,
+)
 from n2f_jax.render.topology import FACE_REGIONS, HeadTopology, MeshTopology, face_neighbors
 
 __all__ = [
@@ -21,5 +28,6 @@ __all__ = [
     "render_head",
     "render_mesh_maps",
     "shade",
+    "shade_directions",
     "vertex_normals",
 ]

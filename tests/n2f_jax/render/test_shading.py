@@ -7,7 +7,16 @@ import pytest
 
 from flame_jax.rotations import axis_angle_to_matrix
 from n2f_jax.geometry import Camera, project_camera_points, to_camera
-from n2f_jax.render import MeshTopology, rasterize, render_head, render_mesh_maps, shade, vertex_normals
+from n2f_jax.render import (
+    MeshTopology,
+    normalize,
+    rasterize,
+    render_head,
+    render_mesh_maps,
+    shade,
+    shade_directions,
+    vertex_normals,
+)
 from tests.n2f_jax.render.reference import icosphere
 
 SIZE = (40, 48)
@@ -198,6 +207,42 @@ def test_forward_mode_equals_reverse_mode():
     _, forward = jax.jit(lambda v: jax.jvp(loss, (v,), (tangent,)))(vertices)
     reverse = (jax.jit(jax.grad(jax.checkpoint(loss)))(vertices) * tangent).sum()
     np.testing.assert_allclose(forward, reverse, rtol=1e-3)
+
+
+def test_transformations_compose():
+    """Gradients under two ``vmap``, a scan and a checkpoint, forward mode under ``vmap``: single calls' numbers."""
+    vertices, faces = bumpy_sphere(2)
+    topology = MeshTopology.from_faces(faces)
+    points = jnp.asarray(vertices)
+    shifts = jnp.asarray([[[0.0, 0.1, 0.0], [0.1, 0.0, 0.2]], [[-0.2, 0.0, 0.0], [0.0, 0.0, -0.3]]])
+
+    def loss(shift):
+        maps = render_head(topology, points + shift[None], pose(), SIZE, antialias=True)
+        return (maps.normals[..., 0] * maps.depth).sum() + (maps.mask**2).sum()
+
+    gradient = jax.jit(jax.grad(loss))
+    single = jnp.stack([jnp.stack([gradient(shift) for shift in row]) for row in shifts])
+    assert float(jnp.abs(single).min(axis=-1).max()) > 1e-3
+    nested = jax.jit(jax.vmap(jax.vmap(jax.grad(jax.checkpoint(loss)))))(shifts)
+    np.testing.assert_allclose(nested, single, rtol=1e-3, atol=1e-3)
+    scanned = jax.jit(lambda x: jax.lax.scan(lambda c, s: (c, jax.grad(loss)(s)), 0, x)[1])(
+        shifts.reshape(4, 3)
+    )
+    np.testing.assert_allclose(scanned.reshape(2, 2, 3), single, rtol=1e-3, atol=1e-3)
+    along = jnp.asarray([0.3, -0.5, 0.8])
+    forward = jax.jit(jax.vmap(lambda x: jax.jvp(loss, (x,), (along,))[1]))(shifts.reshape(4, 3))
+    np.testing.assert_allclose(forward, (single.reshape(4, 3) * along[None]).sum(-1), rtol=2e-3, atol=2e-3)
+
+
+def test_unit_directions_are_normalized_attributes():
+    vertices, faces = bumpy_sphere(2)
+    camera = pose()
+    cam_points = to_camera(jnp.asarray(vertices), camera)
+    args = (cam_points, jnp.asarray(faces), camera.focal, camera.principal_point)
+    face = rasterize(*args, SIZE).face
+    directions = vertex_normals(jnp.asarray(vertices), jnp.asarray(faces))[faces]
+    expected = normalize(shade(face, *args, directions)[0])
+    np.testing.assert_allclose(shade_directions(face, *args, directions), expected, atol=1e-5)
 
 
 def test_no_nan_gradients_where_pixels_are_empty_or_vertices_are_not_finite():
