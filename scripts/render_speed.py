@@ -84,7 +84,7 @@ class Scene:
         from n2f_jax.geometry import Camera, frontal_rotation
         from n2f_jax.render import MeshTopology
 
-        rings = max(4, round((num_faces / 4) ** 0.5))
+        rings = max(4, round((num_faces / 8) ** 0.5))
         mesh = trimesh.creation.uv_sphere(radius=0.1, count=(rings, 2 * rings))
         camera = Camera(
             rotation=frontal_rotation(jnp.eye(3)[None]),

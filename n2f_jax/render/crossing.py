@@ -25,41 +25,15 @@ def draw_crossing(
 ) -> Int[Array, "H W"]:
     """The image of visible triangles with those marked in ``crosses`` drawn into it."""
     size = face.shape
-    u = jax.lax.broadcasted_iota(jnp.float32, size, 1) + 0.5
-    v = jax.lax.broadcasted_iota(jnp.float32, size, 0) + 0.5
-    homogeneous = jnp.concatenate(
-        [
-            focal * vertices_cam[:, :2] + jnp.broadcast_to(principal_point, (vertices_cam.shape[0], 2))
-            * vertices_cam[:, 2:],
-            vertices_cam[:, 2:],
-        ],
-        axis=-1,
-    )  # fmt: skip
-
-    def shares(number):
-        """Each corner's share (not normalised, the same sign inside) and the inverse depth, of one face or of one
-        a pixel."""
-        corner = faces[number]
-        p = homogeneous[corner]
-        total, parts = 0.0, []
-        for j, k in ((1, 2), (2, 0), (0, 1)):
-            # Always from the vertex of the lower number, so that neighbours see exactly the same edge.
-            forward = corner[..., j] < corner[..., k]
-            low = jnp.where(forward[..., None], p[..., j, :], p[..., k, :])
-            high = jnp.where(forward[..., None], p[..., k, :], p[..., j, :])
-            normal = jnp.cross(low, high)
-            part = normal[..., 0] * u + normal[..., 1] * v + normal[..., 2]
-            part = jnp.where(forward, part, -part)
-            total = total + part
-            parts.append((part, forward))
-        # p_0 · (p_1 × p_2): negative where the triangle faces the camera (y is down).
-        volume = jnp.sum(p[..., 0, :] * jnp.cross(p[..., 1, :], p[..., 2, :]), axis=-1)
-        return parts, volume, total / jnp.where(volume == 0.0, 1.0, volume)
+    v, u = (jax.lax.broadcasted_iota(jnp.float32, size, axis) + 0.5 for axis in (0, 1))
+    center = jnp.broadcast_to(principal_point, (vertices_cam.shape[0], 2))
+    depth = vertices_cam[:, 2:]
+    homogeneous = jnp.concatenate([focal * vertices_cam[:, :2] + center * depth, depth], axis=-1)
 
     def draw(state):
         remaining, face, best = state
         number = jnp.argmax(remaining).astype(jnp.int32)
-        parts, volume, inverse_depth = shares(number)
+        parts, volume, inverse_depth = _shares(homogeneous, faces[number], u, v)
         inside = (volume < 0.0) if cull_backfaces else (volume != 0.0)
         inside = inside & (inverse_depth > 0.0) & (inverse_depth * near <= 1.0)
         for part, forward in parts:
@@ -72,7 +46,34 @@ def draw_crossing(
         )
 
     def draw_all(face):
-        best = jnp.where(face >= 0, shares(jnp.maximum(face, 0))[2], 0.0)
+        # Row by row, so that memory is not set aside for what is hardly ever needed.
+        def inverse_depth(row):
+            seen, u, v = row
+            return jnp.where(seen >= 0, _shares(homogeneous, faces[jnp.maximum(seen, 0)], u, v)[2], 0.0)
+
+        best = jax.lax.map(inverse_depth, (face, u, v))
         return jax.lax.while_loop(lambda state: state[0].any(), draw, (crosses, face, best))[1]
 
     return jax.lax.cond(crosses.any(), draw_all, lambda face: face, face)
+
+
+def _shares(homogeneous, corner, u, v):
+    """Each corner's share (not normalised, of one sign inside), the volume that signs them, and the inverse depth.
+
+    At pixels (u, v), of one triangle ``corner`` (3,) or of one a pixel (…, 3).
+    """
+    p = homogeneous[corner]
+    total, parts = 0.0, []
+    for j, k in ((1, 2), (2, 0), (0, 1)):
+        # Always from the vertex of the lower number, so that neighbours see exactly the same edge.
+        forward = corner[..., j] < corner[..., k]
+        low = jnp.where(forward[..., None], p[..., j, :], p[..., k, :])
+        high = jnp.where(forward[..., None], p[..., k, :], p[..., j, :])
+        normal = jnp.cross(low, high)
+        part = normal[..., 0] * u + normal[..., 1] * v + normal[..., 2]
+        part = jnp.where(forward, part, -part)
+        total = total + part
+        parts.append((part, forward))
+    # p_0 · (p_1 × p_2): negative where the triangle faces the camera (y is down).
+    volume = jnp.sum(p[..., 0, :] * jnp.cross(p[..., 1, :], p[..., 2, :]), axis=-1)
+    return parts, volume, total / jnp.where(volume == 0.0, 1.0, volume)

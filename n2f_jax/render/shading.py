@@ -24,6 +24,8 @@ from n2f_jax.render.columns import add_rows, columns_of, float_bits, take_rows, 
 
 # A homogeneous area (pixels² · depth²) below this makes no barycentrics; the attribute is zero there.
 _MIN_AREA = 1e-12
+# Numbers gathered at once, at most (8 MB).
+_MOST_GATHERED = 1 << 21
 
 
 def face_normals(vertices: Float[Array, "... V 3"], faces: Int[Array, "F 3"]) -> Float[Array, "... F 3"]:
@@ -168,16 +170,33 @@ def _evaluate(planes, reference, face):
 
     By one gather of rows; its transpose is one scatter. Pixels without a face get those of face 0.
     """
+    height, width = face.shape
     count = len(planes)
-    rows = jnp.stack([*(plane[n] for n in range(3) for plane in planes), reference], axis=-1)
-    rows = rows.at[jnp.maximum(face, 0).reshape(-1)].get(mode="promise_in_bounds")
-    column, row = _unpack_pixel(rows[:, -1])
-    du = (jax.lax.broadcasted_iota(jnp.int32, face.shape, 1).reshape(-1) - column).astype(jnp.float32)
-    dv = (jax.lax.broadcasted_iota(jnp.int32, face.shape, 0).reshape(-1) - row).astype(jnp.float32)
-    # Whole rows and not one channel after the other: XLA would compute all channels again for each when it
-    # interleaves them.
-    values, slopes_u, slopes_v = (rows[:, n * count : (n + 1) * count] for n in range(3))
-    return values + slopes_u * du[:, None] + slopes_v * dv[:, None]
+    table = jnp.stack([*(plane[n] for n in range(3) for plane in planes), reference], axis=-1)
+
+    def evaluate_rows(face, first_row):
+        rows = table.at[jnp.maximum(face, 0).reshape(-1)].get(mode="promise_in_bounds")
+        column, row = _unpack_pixel(rows[:, -1])
+        u = jax.lax.broadcasted_iota(jnp.int32, face.shape, 1).reshape(-1)
+        v = jax.lax.broadcasted_iota(jnp.int32, face.shape, 0).reshape(-1) + first_row
+        du, dv = (u - column).astype(jnp.float32), (v - row).astype(jnp.float32)
+        # Whole rows and not one channel after the other: XLA would compute all channels again for each when it
+        # interleaves them.
+        values, slopes_u, slopes_v = (rows[:, n * count : (n + 1) * count] for n in range(3))
+        return values + slopes_u * du[:, None] + slopes_v * dv[:, None]
+
+    # A large image in strips, so that the gathered rows stay small: memory taken anew from the system in every
+    # call costs more than the arithmetic.
+    strips = -(-face.size * table.shape[-1] // _MOST_GATHERED)
+    strips = next((n for n in range(strips, height + 1) if height % n == 0), 1)
+    if strips <= 1:
+        return evaluate_rows(face, 0)
+    strip_height = height // strips
+    first_rows = strip_height * jnp.arange(strips, dtype=jnp.int32)
+    parts = jax.lax.map(
+        lambda strip: evaluate_rows(*strip), (face.reshape(strips, strip_height, width), first_rows)
+    )
+    return parts.reshape(height * width, count)
 
 
 def _pack_pixel(column, row):
