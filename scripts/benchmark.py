@@ -2,6 +2,7 @@
 
     python scripts/benchmark.py render [--sizes 128 256] [--batches 1 16] [--rounds 60]
     python scripts/benchmark.py render --plot growth.png
+    python scripts/benchmark.py render --budgets 1000
     python scripts/benchmark.py flame [--batches 1 64 1024] [--seconds 4]
 
 ``render``: the open head, neutral and filling the crop, random small rotations; normals and mask in the head
@@ -30,6 +31,9 @@ def benchmark_render(flags: argparse.Namespace) -> None:
 
     if flags.plot:
         render_speed.growth(flags.plot, flags.rounds)
+    elif flags.budgets:
+        for size in flags.sizes:
+            render_speed.budgets(flags.budgets, size)
     else:
         render_speed.compare(flags.sizes, flags.batches, flags.rounds)
 
@@ -51,6 +55,9 @@ def main() -> int:
     render.add_argument("--rounds", type=int, default=60, help="turns (fewer for a batch)")
     render.add_argument(
         "--plot", type=Path, metavar="PNG", help="measure growth with triangles and pixels instead"
+    )
+    render.add_argument(
+        "--budgets", type=int, metavar="HEADS", help="how full the static budgets are instead"
     )
     render.set_defaults(run=benchmark_render)
     flame = commands.add_parser(

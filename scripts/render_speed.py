@@ -321,6 +321,47 @@ def growth(path: Path, rounds: int) -> None:
     print(f"plot: {path}")
 
 
+def budgets(count: int, size: int) -> None:
+    """Prints how full the renderer's budgets are on heads from the paper's sampler, cropped as in training."""
+    import jax
+    import jax.numpy as jnp
+    from tqdm import tqdm
+
+    from n2f_jax.fitting.pose_recovery import PoseTrials
+    from n2f_jax.geometry.camera import to_camera
+    from n2f_jax.render import render_head
+    from n2f_jax.render.antialias import default_max_pairs
+    from n2f_jax.render.rasterizer import default_queue_length
+    from n2f_jax.render.snapping import snap_faces
+    from n2f_jax.render.tiles import tile_counts
+
+    trials = PoseTrials(size, degrees=0.0, metres=0.0, seed=0)
+
+    @jax.jit
+    def used(topology, vertices, camera):
+        snapped = snap_faces(
+            to_camera(vertices, camera), topology.faces, camera.focal, camera.principal_point, 0.01
+        )
+        tiles, crossing, _ = tile_counts(snapped, (size, size), True)
+        mask = render_head(topology, vertices, camera, size).mask > 0.5
+        pairs = (mask[1:] != mask[:-1]).sum() + (mask[:, 1:] != mask[:, :-1]).sum()
+        return jnp.stack([tiles.sum(), pairs, crossing.sum()])
+
+    counts = []
+    for index in tqdm(range(count), unit="head"):
+        vertices, camera, _ = trials.scene(index)
+        counts.append(np.asarray(used(trials.topology, vertices, camera)))
+    tiles, pairs, crossing = np.array(counts).T
+    print(f"{count} heads at {size}²; triangles that cross the near plane: {crossing.sum()}")
+    queue = default_queue_length(trials.topology.faces.shape[0], (size, size))
+    for name, values, budget in (
+        ("tiles, of the queue's", tiles, queue),
+        ("border pairs, of at most", pairs, default_max_pairs((size, size))),
+    ):
+        row = "  ".join(f"{q:g} %: {np.percentile(values, q):.0f}" for q in (0, 5, 50, 95, 99, 100))
+        print(f"{name:<25} {budget}:  {row};  over it: {(values > budget).sum()}")
+
+
 def plot(path: Path, by_faces: dict[int, dict[str, float]], by_size: dict[int, dict[str, float]]) -> None:
     """Two panels, milliseconds a frame over triangles and over the image's side."""
     import matplotlib

@@ -52,7 +52,7 @@ def antialias_mask(
         views.
     """
     height, width = face.shape
-    max_pairs = 12 * max(height, width) if max_pairs is None else max_pairs
+    max_pairs = default_max_pairs((height, width)) if max_pairs is None else max_pairs
     mask = (face >= 0) & topology.region[jnp.maximum(face, 0)]
     across = jnp.pad(mask[:, 1:] != mask[:, :-1], ((0, 0), (0, 1)))
     down = jnp.pad(mask[1:] != mask[:-1], ((0, 1), (0, 0)))
@@ -122,6 +122,11 @@ def antialias_mask(
     target = jnp.where(hit, jnp.where(change < 0.0, inside, outside), area)
     soft = mask.astype(jnp.float32).reshape(-1).at[target].add(change, mode="drop")
     return soft.reshape(height, width), jnp.maximum(found - max_pairs, 0)
+
+
+def default_max_pairs(size: tuple[int, int]) -> int:
+    """Pairs at the mask's border that are smoothed: several times as many as a head's face region has."""
+    return 12 * max(size)
 
 
 def _project(vertices_cam, focal, principal_point):
