@@ -324,6 +324,22 @@ def test_vmap_equals_single_calls():
         np.testing.assert_array_equal(together.face[i], rasterize(vertices, faces, *args).face)
 
 
+def test_the_way_for_accelerators_gives_the_same(monkeypatch):
+    """All tiles at once, two passes, a batch at once: what runs where there is no CPU, run here."""
+    points, faces = icosphere(3)
+    faces = jnp.asarray(faces)
+    crossing = jnp.asarray(points + np.float32([0, 0, 0.5]))
+    batch = jnp.stack([*(jnp.asarray(points + np.float32([x, 0, 3])) for x in (-0.5, 0.7)), crossing])
+    args = (faces, jnp.float32(50.0), jnp.asarray([16.0, 24.0]), (48, 32))
+    expected = [rasterize(vertices, *args).face for vertices in batch]
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    together = jax.jit(jax.vmap(lambda v: rasterize(v, *args)))(batch)
+    assert (np.asarray(together.overflow) == 0).all()
+    for face, wanted in zip(together.face, expected, strict=True):
+        assert (np.asarray(face) != np.asarray(wanted)).mean() < 2e-3  # depth ties
+        np.testing.assert_array_equal(face >= 0, wanted >= 0)
+
+
 def test_open_head_in_random_poses(open_head):
     import flame_jax
 
