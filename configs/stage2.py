@@ -54,6 +54,12 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
     config.optimizer.warmup_steps = 1000  # open in the paper
     config.optimizer.final_fraction = 0.0
 
+    config.parallel = ml_collections.ConfigDict()
+    config.parallel.devices = 0  # all there are
+    config.parallel.fsdp = False  # split large parameters over the devices
+    config.parallel.accumulation_steps = 1
+    config.not_finite = "stop"  # or "skip" such a step
+
     config.log_every = 50
     config.save_dtype = "float32"  # of the matrices in <workdir>/best
     config.validation = ml_collections.ConfigDict()

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 import flame_jax
 from flame_jax import FlameParams, HeadModel
@@ -98,9 +98,15 @@ class SyntheticConfig:
         return round(self.front_end_share * batch_size)
 
 
-def sample_keys(key: PRNGKeyArray, batch_size: int) -> PRNGKeyArray:
-    """One key a sample, by its index: sample i is the same whatever the batch size or its sharding."""
-    return jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(batch_size))
+def sample_keys(key: PRNGKeyArray, samples: int | Int[Array, " B"]) -> PRNGKeyArray:
+    """One key a sample, by its index: sample i is the same whatever the batch size or its sharding.
+
+    Args:
+        key: of the batch.
+        samples: how many, or their indices.
+    """
+    indices = jnp.arange(samples) if isinstance(samples, int) else samples
+    return jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
 
 
 def _truncated_normal(
@@ -186,6 +192,7 @@ def make_batch(
     *,
     coarse_mesh: CoarseMesh | None = None,
     targets: bool = False,
+    indices: Int[Array, " B"] | None = None,
 ) -> Batch:
     """A fresh batch of heads.
 
@@ -199,6 +206,7 @@ def make_batch(
         coarse_mesh: the front end's mesh; needed where ``config.front_end_share`` gives it a sample.
         targets: also draw the full render of every sample, which is what ``L_render`` compares with. Where a
             sample's input is the full render and no map is degraded, it is drawn once.
+        indices: numbers of the samples within a larger batch, of which this is a part; 0 … B − 1 if None.
 
     Returns:
         A dict: ``normals`` (B, S, S, 3) and ``mask`` (B, S, S), the network's input in the crop; ``params``,
@@ -223,7 +231,8 @@ def make_batch(
             degrade_key,
         )
 
-    params, camera_orig, crop_keys, degrade_keys = jax.vmap(scene)(sample_keys(key, batch_size))
+    keys = sample_keys(key, batch_size if indices is None else indices)
+    params, camera_orig, crop_keys, degrade_keys = jax.vmap(scene)(keys)
     vertices, _ = flame_jax.decode(model, params)
     landmarks_orig = project(flame_jax.landmarks68(model, vertices), camera_orig)
     crop = landmark_crop(landmarks_orig, config.crop_scale)

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 from tqdm import tqdm
 
@@ -19,8 +18,10 @@ from n2f_jax.models.parameters import flatten
 from n2f_jax.models.pretrained import InputSpec, save_pretrained
 from n2f_jax.training import setup
 from n2f_jax.training.checkpoints import Checkpoints
-from n2f_jax.training.metric_log import MetricLog
+from n2f_jax.training.metric_log import MetricLog, NoLog
+from n2f_jax.training.not_finite import NotFiniteError, stop_if_not_finite
 from n2f_jax.training.optimizers import assign_groups, build_optimizer, group_table
+from n2f_jax.training.parallel import any_process, is_main_process
 from n2f_jax.training.step import (
     Objective,
     best_params,
@@ -28,20 +29,16 @@ from n2f_jax.training.step import (
     make_train_step,
     make_validation,
     record_best,
-    step_key,
 )
 
 # EX_TEMPFAIL of sysexits.h: stopped by a signal with everything saved; start the same command again to go on.
 EXIT_RESUME_ME = 75
+__all__ = ["EXIT_RESUME_ME", "NotFiniteError", "train"]
 
 CHECKPOINTS = "checkpoints"
 BEST = "best"
 
 _log = logging.getLogger(__name__)
-
-
-class NotFiniteError(FloatingPointError):
-    """A loss or gradient was not finite; the message names the step and the terms."""
 
 
 class _StopRequest:
@@ -88,17 +85,28 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
     params = setup.initial_params(config, model)
     groups = assign_groups([tuple(row) for row in config.optimizer.groups], list(flatten(params)))
     optimizer, schedules = build_optimizer(config.optimizer, groups, steps)
-    assets = setup.build_assets(config, model)
+    layout = setup.layout(config, sampler)
+    assets = layout.place(setup.build_assets(config, model))
     workdir.mkdir(parents=True, exist_ok=True)
-    setup.save_resolved(config, workdir)
-    print(group_table(groups, params, config.optimizer.rates), flush=True)
+    if is_main_process():
+        setup.save_resolved(config, workdir)
+        print(group_table(groups, params, config.optimizer.rates), flush=True)
+        print(f"{layout.count} × {layout.mesh.devices.flat[0].device_kind}", flush=True)
 
     objective = Objective(network, sampler, setup.loss_config(config), config.batch_size)
-    train_step = make_train_step(objective, optimizer, groups, config.seed)
-    validate = make_validation(
-        objective, config.validation.num_heads, config.validation.batch_size, config.validation.seed
+    train_step = make_train_step(
+        objective,
+        optimizer,
+        groups,
+        config.seed,
+        layout,
+        accumulation_steps=config.parallel.accumulation_steps,
+        skip_not_finite=config.not_finite == "skip",
     )
-    state = initial_state(params, optimizer, groups)
+    validate = make_validation(
+        objective, config.validation.num_heads, config.validation.batch_size, config.validation.seed, layout
+    )
+    state = initial_state(params, optimizer, groups, layout)
     del params
     checkpoints = Checkpoints(
         workdir / CHECKPOINTS, save_every=config.checkpoint.every, keep=config.checkpoint.keep
@@ -108,17 +116,21 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
     if restored is not None:
         start, state = restored
         print(f"goes on from step {start} of {steps}", flush=True)
-    log = MetricLog(workdir, start)
+    log = MetricLog(workdir, start) if is_main_process() else NoLog()
     stop = _StopRequest()
+    quiet = not is_main_process()
     try:
-        with stop.listening(), tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True) as bar:
+        with (
+            stop.listening(),
+            tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True, disable=quiet) as bar,
+        ):
             ticks, tick_step = time.perf_counter(), start
             for step in range(start + 1, steps + 1):
                 state, metrics = train_step(state, assets)
                 bar.update()
                 if step % config.log_every == 0 or step == steps:
                     values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-                    _stop_if_not_finite(state, objective, assets, config.seed)
+                    stop_if_not_finite(state, objective, assets, config.seed, workdir)
                     log.write(step, "train", values)
                     now = time.perf_counter()
                     rate = (step - tick_step) * config.batch_size / (now - ticks)
@@ -132,38 +144,28 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
                     values = validate(state["params"], assets)
                     state = record_best(state, groups, values[config.validation.best_by])
                     log.write(step, "validation", values)
-                    tqdm.write(_validation_line(step, values), file=sys.stdout)
+                    if not quiet:
+                        tqdm.write(_validation_line(step, values), file=sys.stdout)
                     ticks, tick_step = time.perf_counter(), step  # validation is not training time
                 checkpoints.save(step, state, force=step == steps)
-                if stop.name and step < steps:
+                # Every process must stop at the same step; asking the others costs a round of messages.
+                asks = jax.process_count() == 1 or step % config.log_every == 0
+                if asks and step < steps and any_process(bool(stop.name)):
                     checkpoints.save(step, state, force=True)
                     checkpoints.wait()
                     print(
-                        f"{stop.name}: saved at step {step}; the same command goes on from there", flush=True
+                        f"{stop.name or 'another process'}: saved at step {step}; "
+                        "the same command goes on from there",
+                        flush=True,
                     )
                     return EXIT_RESUME_ME
     finally:
         checkpoints.close()
         log.close()
-    _write_best(config, state, groups, network, sampler, model, workdir)
+    best = layout.whole(best_params(state, groups))
+    if is_main_process():
+        _write_best(config, state, best, network, sampler, model, workdir)
     return 0
-
-
-def _stop_if_not_finite(state, objective, assets, seed) -> None:
-    """Raises if a step since the last look was not finite; nothing has been updated since that step."""
-    stopped_at = int(state["stopped_at"])
-    if stopped_at < 0:
-        return
-    # Parameters are still those that met that step: compute it again, to say what went wrong.
-    step = jnp.asarray(stopped_at, jnp.int32)
-    batch = objective.batch(step_key(seed, step), assets)
-    output = objective.forward(state["params"], batch["normals"], batch["mask"])
-    loss, terms = objective.loss(output, batch, assets)
-    found = {"loss": float(loss)} | {name: float(value) for name, value in terms.items()}
-    bad = [name for name, value in found.items() if not abs(value) < float("inf")]
-    what = "not finite: " + ", ".join(bad) if bad else "the loss is finite, its gradient is not"
-    shown = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
-    raise NotFiniteError(f"step {stopped_at + 1}: {what} ({shown})")
 
 
 def _validation_line(step: int, values: dict[str, float]) -> str:
@@ -174,12 +176,12 @@ def _validation_line(step: int, values: dict[str, float]) -> str:
     )
 
 
-def _write_best(config, state, groups, network, sampler, model, workdir: Path) -> None:
+def _write_best(config, state, params, network, sampler, model, workdir: Path) -> None:
     best = state["best"]
     path = workdir / BEST
     save_pretrained(
         path,
-        best_params(state, groups),
+        params,
         network,
         head_model=model,
         inputs=InputSpec(

@@ -56,6 +56,22 @@ class RenderLossConfig:
     lambda_lmk: float = 100.0
 
 
+@dataclasses.dataclass(frozen=True)
+class JointLossConfig:
+    """Both losses at once: the paper's baseline to training in two stages.
+
+    Attributes:
+        parameters: ``L_param``.
+        render: ``L_render``.
+    """
+
+    parameters: ParameterLossConfig = ParameterLossConfig()
+    render: RenderLossConfig = RenderLossConfig()
+
+
+LossConfig = ParameterLossConfig | RenderLossConfig | JointLossConfig
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class CoefficientMetric:

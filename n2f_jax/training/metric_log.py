@@ -63,3 +63,16 @@ class MetricLog:
     def close(self) -> None:
         self._lines.close()
         self._writer.close()
+
+
+class NoLog:
+    """Takes the same calls and writes nothing: for all processes but the first."""
+
+    def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""

@@ -21,7 +21,14 @@ from n2f_jax.models.n2fnet import N2FNet, N2FNetConfig
 from n2f_jax.models.parameters import Tree, to_dict
 from n2f_jax.models.pretrained import PretrainedError, from_pretrained
 from n2f_jax.render import HeadTopology
-from n2f_jax.training.losses import ParameterLossConfig, RenderLossConfig, coefficient_metric
+from n2f_jax.training.losses import (
+    JointLossConfig,
+    LossConfig,
+    ParameterLossConfig,
+    RenderLossConfig,
+    coefficient_metric,
+)
+from n2f_jax.training.parallel import Layout, Parts
 
 RESOLVED_CONFIG = "config.json"
 
@@ -55,11 +62,18 @@ def sampler_config(section: ml_collections.ConfigDict) -> SyntheticConfig:
     return SyntheticConfig(**_fields(section))
 
 
-def loss_config(config: ml_collections.ConfigDict) -> ParameterLossConfig | RenderLossConfig:
-    kind = {"parameters": ParameterLossConfig, "render": RenderLossConfig}
-    if config.objective not in kind:
-        raise SetupError(f"objective is {config.objective!r}; there are {', '.join(kind)}")
-    return kind[config.objective](**_fields(config.loss))
+def loss_config(config: ml_collections.ConfigDict) -> LossConfig:
+    """``L_param`` for the objective ``parameters``, ``L_render`` for ``render``, their sum for ``joint``.
+
+    Raises:
+        SetupError: another objective.
+    """
+    kinds = {"parameters": ParameterLossConfig, "render": RenderLossConfig}
+    if config.objective == "joint":
+        return JointLossConfig(**{name: kind(**_fields(config.loss[name])) for name, kind in kinds.items()})
+    if config.objective not in kinds:
+        raise SetupError(f"objective is {config.objective!r}; there are {', '.join(kinds)} and joint")
+    return kinds[config.objective](**_fields(config.loss))
 
 
 def num_steps(config: ml_collections.ConfigDict) -> int:
@@ -95,6 +109,31 @@ def check(config: ml_collections.ConfigDict, model: HeadModel) -> None:
         raise SetupError(f"the head model {model.name!r} has no landmark embedding, which the crop needs")
 
 
+def layout(config: ml_collections.ConfigDict, sampler: SyntheticConfig) -> Layout:
+    """The devices that the config asks for.
+
+    Raises:
+        SetupError: there are not so many, or the batch does not divide evenly among them.
+    """
+    section = config.parallel
+    if config.not_finite not in ("stop", "skip"):
+        raise SetupError(f"not_finite is {config.not_finite!r}; there are stop and skip")
+    if section.accumulation_steps < 1:
+        raise SetupError(f"parallel.accumulation_steps is {section.accumulation_steps}; at least 1")
+    try:
+        found = Layout.of_devices(section.devices, section.fsdp)
+    except ValueError as error:
+        raise SetupError(f"parallel.devices: {error}") from error
+    num_first = sampler.num_front_end(config.batch_size)
+    parts = found.count * section.accumulation_steps
+    if not Parts(parts).fits(config.batch_size, num_first):
+        raise SetupError(
+            f"batch_size {config.batch_size} (of which data.front_end_share makes {num_first} front-end samples) must "
+            f"divide by {found.count} devices × parallel.accumulation_steps {section.accumulation_steps}"
+        )
+    return found
+
+
 def build_assets(config: ml_collections.ConfigDict, model: HeadModel) -> Assets:
     """Head model and what sampling, drawing and losses precompute of it, on the default device."""
     coarse_mesh = None
@@ -105,6 +144,7 @@ def build_assets(config: ml_collections.ConfigDict, model: HeadModel) -> Assets:
             )
         coarse_mesh = load_coarse_mesh()
     loss = loss_config(config)
+    loss = loss.parameters if isinstance(loss, JointLossConfig) else loss
     by_vertices = isinstance(loss, ParameterLossConfig) and loss.shape_loss == "vertices"
     metric = coefficient_metric(model, loss.rest_weight) if by_vertices else None
     assets = Assets(

@@ -7,18 +7,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, PRNGKeyArray
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 import flame_jax
 from n2f_jax.data.synthetic import Batch, SyntheticConfig, make_batch
 from n2f_jax.evaluation.synthetic import Assets, batch_errors, held_out_key
 from n2f_jax.geometry.camera import project
 from n2f_jax.models.n2fnet import N2FNet, N2FNetConfig, N2FOutput, camera_from_output
-from n2f_jax.models.parameters import Tree, functional
+from n2f_jax.models.parameters import Tree, flatten, functional, unflatten
 from n2f_jax.render import render_head
 from n2f_jax.training.losses import (
+    JointLossConfig,
+    LossConfig,
     ParameterLossConfig,
     RenderLossConfig,
     Terms,
@@ -26,6 +30,7 @@ from n2f_jax.training.losses import (
     render_loss,
 )
 from n2f_jax.training.optimizers import Flat, apply_gradients, merge_frozen, split_frozen
+from n2f_jax.training.parallel import AXIS, Layout, Parts, gather, mean_gradients
 
 State = dict[str, Any]
 
@@ -42,7 +47,8 @@ class Objective:
     Args:
         network: sizes of the network.
         sampler: the synthetic data.
-        loss: ``ParameterLossConfig`` for ``L_param``, ``RenderLossConfig`` for ``L_render``.
+        loss: ``ParameterLossConfig`` for ``L_param``, ``RenderLossConfig`` for ``L_render``, ``JointLossConfig`` for
+            their sum.
         batch_size: samples a step.
     """
 
@@ -50,31 +56,50 @@ class Objective:
         self,
         network: N2FNetConfig,
         sampler: SyntheticConfig,
-        loss: ParameterLossConfig | RenderLossConfig,
+        loss: LossConfig,
         batch_size: int,
     ):
         self.sampler = sampler
-        self.loss_config = loss
+        joint = isinstance(loss, JointLossConfig)
+        self.parameter_loss = (
+            loss.parameters if joint else loss if isinstance(loss, ParameterLossConfig) else None
+        )
+        self.render_loss = loss.render if joint else loss if isinstance(loss, RenderLossConfig) else None
         self.batch_size = batch_size
         self.forward = network_forward(network)
-        self.renders = isinstance(loss, RenderLossConfig)
 
-    def batch(self, key: PRNGKeyArray, assets: Assets, batch_size: int | None = None) -> Batch:
-        """A fresh batch, with full renders to compare with where the loss needs them."""
+    def batch(
+        self,
+        key: PRNGKeyArray,
+        assets: Assets,
+        batch_size: int | None = None,
+        indices: Int[Array, " B"] | None = None,
+    ) -> Batch:
+        """A fresh batch (or the samples ``indices`` of it), with full renders to compare with where the loss needs
+        them."""
         return make_batch(
             key,
             assets.model,
             assets.topology,
             self.sampler,
-            batch_size or self.batch_size,
+            indices.shape[0] if indices is not None else batch_size or self.batch_size,
             coarse_mesh=assets.coarse_mesh,
-            targets=self.renders,
+            targets=self.render_loss is not None,
+            indices=indices,
         )
 
     def loss(self, output: N2FOutput, batch: Batch, assets: Assets) -> tuple[Float[Array, ""], Terms]:
         """The stage's loss and its terms."""
-        if not self.renders:
-            return parameter_loss(output, batch["params"], self.loss_config, assets.metric)
+        total, terms = jnp.zeros(()), {}
+        if self.parameter_loss is not None:
+            loss, found = parameter_loss(output, batch["params"], self.parameter_loss, assets.metric)
+            total, terms = total + loss, terms | found
+        if self.render_loss is not None:
+            loss, found = self._render_loss(output, batch, assets)
+            total, terms = total + loss, terms | found
+        return total, terms
+
+    def _render_loss(self, output: N2FOutput, batch: Batch, assets: Assets) -> tuple[Float[Array, ""], Terms]:
         size = self.sampler.image_size
         vertices, _ = flame_jax.decode(assets.model, output.flame_params())
         truth = batch["camera"]
@@ -90,7 +115,7 @@ class Objective:
             batch["target_normals"],
             batch["target_mask"],
             batch["landmarks_2d"],
-            self.loss_config,
+            self.render_loss,
         )
 
 
@@ -98,26 +123,35 @@ def initial_state(
     params: Tree,
     optimizer: optax.GradientTransformation,
     groups: dict[str, str],
+    layout: Layout | None = None,
 ) -> State:
     """The training state: a dict whose every entry is saved and resumed.
 
     ``best`` holds the trained leaves of the best validation so far; ``stopped_at`` is the first step whose loss
-    or gradient was not finite, or −1: nothing is updated from then on.
+    or gradient was not finite, or −1: nothing is updated from then on; ``skipped`` counts such steps where they are
+    skipped instead.
     """
+    layout = layout or Layout.of_devices(1)
     trained, frozen = split_frozen(params, groups)
-    copy = lambda tree: jax.tree.map(jnp.array, tree)  # noqa: E731  (the state is donated: no shared buffers)
     flat = trained | frozen
-    return {
+    state = {
         "step": jnp.zeros((), jnp.int32),
-        "params": copy(params),
+        "params": params,
         "opt_state": optimizer.init(dict(sorted(flat.items()))),
         "best": {
             "metric": jnp.asarray(jnp.inf, jnp.float32),
             "step": jnp.asarray(-1, jnp.int32),
-            "trained": copy(trained),
+            "trained": trained,
         },
         "stopped_at": jnp.asarray(-1, jnp.int32),
+        "skipped": jnp.zeros((), jnp.int32),
     }
+    return layout.place(state, parameter_shapes(params))  # copies: the state is donated
+
+
+def parameter_shapes(params: Tree) -> dict[str, tuple[int, ...]]:
+    """Path → shape."""
+    return {path: tuple(leaf.shape) for path, leaf in flatten(params).items()}
 
 
 def step_key(seed: int, step: int | Array) -> PRNGKeyArray:
@@ -130,52 +164,137 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     groups: dict[str, str],
     seed: int,
+    layout: Layout | None = None,
+    *,
+    accumulation_steps: int = 1,
+    skip_not_finite: bool = False,
 ) -> Callable[[State, Assets], tuple[State, Terms]]:
-    """``step(state, assets) -> (state, metrics)``, jitted, the state donated; a fresh batch every step."""
+    """``step(state, assets) -> (state, metrics)``, jitted, the state donated; a fresh batch every step.
 
-    def step(state: State, assets: Assets) -> tuple[State, Terms]:
-        batch = objective.batch(step_key(seed, state["step"]), assets)
-        trained, frozen = split_frozen(state["params"], groups)
+    The batch is the same whatever the devices and the accumulation, and so, up to the order in which float32 sums
+    are taken, are the numbers.
 
-        def loss_of(trained: Flat) -> tuple[Float[Array, ""], Terms]:
-            output = objective.forward(merge_frozen(trained, frozen), batch["normals"], batch["mask"])
+    Args:
+        objective: what is minimised.
+        optimizer: from ``build_optimizer``.
+        groups: path → group.
+        seed: of the batches.
+        layout: over which devices; one if None.
+        accumulation_steps: parts of a device's share of the batch that are worked off one after the other, in a
+            fraction of the memory.
+        skip_not_finite: leave a step out whose loss or gradient is not finite, instead of stopping there.
+
+    Raises:
+        ValueError: the batch does not divide evenly.
+    """
+    layout = layout or Layout.of_devices(1)
+    parts = Parts(layout.count * accumulation_steps)
+    num_first = objective.sampler.num_front_end(objective.batch_size)
+    if not parts.fits(objective.batch_size, num_first):
+        raise ValueError(
+            f"a batch of {objective.batch_size} with {num_first} front-end samples does not divide into "
+            f"{layout.count} devices × {accumulation_steps} accumulation steps; both numbers must"
+        )
+
+    def mean_gradient(trained: Flat, frozen: Flat, axes: dict, step: Array, assets: Assets):
+        """On one device: loss, terms and gradient of its samples, averaged over all devices."""
+        whole_frozen = gather(frozen, axes)
+
+        def loss_of(trained: Flat, part: Array) -> tuple[Float[Array, ""], Terms]:
+            indices = parts.indices(part, objective.batch_size)
+            batch = objective.batch(step_key(seed, step), assets, indices=indices)
+            params = merge_frozen(gather(trained, axes), whole_frozen)
+            output = objective.forward(params, batch["normals"], batch["mask"])
             return objective.loss(output, batch, assets)
 
-        (loss, terms), gradients = jax.value_and_grad(loss_of, has_aux=True)(trained)
-        norm = optax.global_norm(gradients)
+        device = jax.lax.axis_index(AXIS).astype(jnp.int32)
+        value_and_gradient = jax.value_and_grad(loss_of, has_aux=True)
+        if accumulation_steps == 1:
+            (loss, terms), gradients = value_and_gradient(trained, device)
+        else:
+
+            def add(total, turn):
+                return jax.tree.map(
+                    jnp.add, total, value_and_gradient(trained, turn * layout.count + device)
+                ), None
+
+            shapes = jax.eval_shape(value_and_gradient, trained, device)
+            zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+            total, _ = jax.lax.scan(add, zeros, jnp.arange(accumulation_steps, dtype=jnp.int32))
+            (loss, terms), gradients = jax.tree.map(lambda leaf: leaf / accumulation_steps, total)
+        loss, terms = jax.lax.pmean((loss, terms), AXIS)
+        return loss, terms, mean_gradients(gradients, axes, layout.count)
+
+    def step(state: State, assets: Assets) -> tuple[State, Terms]:
+        trained, frozen = split_frozen(state["params"], groups)
+        axes = {path: layout.split_axis(tuple(leaf.shape)) for path, leaf in (trained | frozen).items()}
+        specs = {path: layout.spec(tuple(leaf.shape)) for path, leaf in (trained | frozen).items()}
+        trained_specs = {path: specs[path] for path in trained}
+        frozen_specs = {path: specs[path] for path in frozen}
+        loss, terms, gradients = layout.map(
+            lambda trained, frozen, step, assets: mean_gradient(trained, frozen, axes, step, assets),
+            (trained_specs, frozen_specs, PartitionSpec(), PartitionSpec()),
+            (PartitionSpec(), PartitionSpec(), trained_specs),
+        )(trained, frozen, state["step"], assets)
+        norm = jnp.sqrt(sum(jnp.sum(gradient * gradient) for gradient in gradients.values()))
         params, opt_state = apply_gradients(optimizer, gradients, state["opt_state"], state["params"], groups)
-        sound = jnp.isfinite(loss) & jnp.isfinite(norm) & (state["stopped_at"] < 0)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        sound = finite & (state["stopped_at"] < 0)
         keep = lambda new, old: jnp.where(sound, new, old)  # noqa: E731
+        stops = ~finite & (state["stopped_at"] < 0) & (not skip_not_finite)
         new_state = {
             "step": state["step"] + 1,
             "params": jax.tree.map(keep, params, state["params"]),
             "opt_state": jax.tree.map(keep, opt_state, state["opt_state"]),
             "best": state["best"],
-            "stopped_at": jnp.where(sound | (state["stopped_at"] >= 0), state["stopped_at"], state["step"]),
+            "stopped_at": jnp.where(stops, state["step"], state["stopped_at"]),
+            "skipped": state["skipped"] + (~finite).astype(jnp.int32),
         }
+        shardings = layout.shardings(new_state, parameter_shapes(state["params"]))
+        new_state = jax.lax.with_sharding_constraint(new_state, shardings)
         return new_state, {"loss": loss, **terms, "gradient_norm": norm}
 
     return jax.jit(step, donate_argnums=0)
 
 
 def make_validation(
-    objective: Objective, num_heads: int, batch_size: int, seed: int
+    objective: Objective, num_heads: int, batch_size: int, seed: int, layout: Layout | None = None
 ) -> Callable[[Tree, Assets], dict[str, float]]:
-    """``validate(params, assets)``: means over a fixed held-out set, drawn anew each time from the same keys."""
+    """``validate(params, assets)``: means over a fixed held-out set, drawn anew each time from the same keys.
+
+    A batch is split over the devices where it divides evenly; else each of them computes all of it.
+    """
+    layout = layout or Layout.of_devices(1)
+    parts = Parts(layout.count)
+    if not parts.fits(batch_size, objective.sampler.num_front_end(batch_size)):
+        parts = Parts(1)
+
+    def device_metrics(params: Flat, axes: dict, assets: Assets, index: Array) -> dict[str, Array]:
+        part = jax.lax.axis_index(AXIS).astype(jnp.int32) if parts.count > 1 else jnp.zeros((), jnp.int32)
+        batch = objective.batch(held_out_key(seed, index), assets, indices=parts.indices(part, batch_size))
+        output = objective.forward(unflatten(gather(params, axes)), batch["normals"], batch["mask"])
+        loss, terms = objective.loss(output, batch, assets)
+        errors = batch_errors(output, batch, assets.model, objective.sampler.image_size)
+        metrics = {"loss": loss, **terms} | {name: jnp.mean(value) for name, value in errors.items()}
+        return jax.lax.pmean(metrics, AXIS)
 
     @jax.jit
     def batch_metrics(params: Tree, assets: Assets, index: Array) -> dict[str, Array]:
-        batch = objective.batch(held_out_key(seed, index), assets, batch_size)
-        output = objective.forward(params, batch["normals"], batch["mask"])
-        loss, terms = objective.loss(output, batch, assets)
-        errors = batch_errors(output, batch, assets.model, objective.sampler.image_size)
-        return {"loss": loss, **terms} | {name: jnp.mean(value) for name, value in errors.items()}
+        flat = flatten(params)
+        axes = {path: layout.split_axis(tuple(leaf.shape)) for path, leaf in flat.items()}
+        specs = {path: layout.spec(tuple(leaf.shape)) for path, leaf in flat.items()}
+        return layout.map(
+            lambda params, assets, index: device_metrics(params, axes, assets, index),
+            (specs, PartitionSpec(), PartitionSpec()),
+            PartitionSpec(),
+        )(flat, assets, index)
 
     num_batches = max(1, num_heads // batch_size)
 
     def validate(params: Tree, assets: Assets) -> dict[str, float]:
         parts = [
-            jax.device_get(batch_metrics(params, assets, jnp.asarray(index))) for index in range(num_batches)
+            jax.device_get(batch_metrics(params, assets, np.asarray(index, np.int32)))
+            for index in range(num_batches)
         ]
         means = {name: float(sum(float(part[name]) for part in parts) / num_batches) for name in parts[0]}
         means["face_ratio"] = means["face_mm"] / means["mean_head_face_mm"]
@@ -198,7 +317,7 @@ def _better(best: State, trained: Flat, metric: Array, step: Array) -> State:
 def record_best(state: State, groups: dict[str, str], metric: float) -> State:
     """The state with ``best`` replaced if ``metric`` (smaller is better) improves on it; NaN never does."""
     trained, _ = split_frozen(state["params"], groups)
-    best = _better(state["best"], trained, jnp.asarray(metric, jnp.float32), state["step"])
+    best = _better(state["best"], trained, np.asarray(metric, np.float32), state["step"])
     return state | {"best": best}
 
 

@@ -1,5 +1,6 @@
 """The loop as a whole: it learns, it freezes, it survives being killed."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import flame_jax
 from n2f_jax.models.parameters import flatten, to_dict
 from n2f_jax.models.pretrained import from_pretrained
 from n2f_jax.training import setup
@@ -21,7 +23,7 @@ from n2f_jax.training.metric_log import read_json_lines
 from n2f_jax.training.optimizers import build_optimizer
 from n2f_jax.training.step import Objective, initial_state, make_train_step
 
-from .conftest import SMALL_RUN
+from .conftest import SMALL_RUN, load_config
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -142,10 +144,57 @@ def test_another_config_in_the_same_folder_is_refused(finished, small_run):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(small_run, tmp_path):
-    """With an absurd learning rate the parameters overflow; the error names the step and the terms."""
+    """With an absurd learning rate the parameters overflow; the error names step, terms and samples, and the batch is
+    kept."""
     config = small_run(1, {"optimizer.rates.flame": 1e30, "optimizer.clip_norm": 0.0})
-    with pytest.raises(NotFiniteError, match=r"^step [2-9]: "):
+    with pytest.raises(NotFiniteError, match=r"^step [2-9]: not finite: .* of sample 0, 1, 2, 3 ") as error:
         train(config, tmp_path)
+    (path,) = tmp_path.glob("not_finite_step_*.npz")
+    assert str(path) in str(error.value)
+    with np.load(path) as kept:
+        assert kept["batch/normals"].shape == (4, 32, 32, 3)
+        assert np.isfinite(kept["batch/normals"]).all() and kept["batch/mask"].any()
+        assert kept["batch/params/shape"].shape == (4, SMALL_RUN["model.num_shape"])
+        assert not np.isfinite(kept["terms/loss"]).any()
+
+
+def test_a_step_that_is_not_finite_can_be_skipped(initialised, toy_head):
+    """NaN among the frozen parameters of one step: nothing moves, the step is counted, and the run goes on."""
+    config, params, groups = initialised
+    optimizer, _ = build_optimizer(config.optimizer, groups, 20)
+    objective = Objective(
+        setup.model_config(config.model),
+        setup.sampler_config(config.data),
+        setup.loss_config(config),
+        config.batch_size,
+    )
+    assets = setup.build_assets(config, toy_head)
+    step = make_train_step(objective, optimizer, groups, seed=0, skip_not_finite=True)
+    bad_assets = dataclasses.replace(
+        assets, model=dataclasses.replace(assets.model, v_template=assets.model.v_template * jnp.nan)
+    )
+    before = {path: np.asarray(leaf) for path, leaf in flatten(params).items()}
+    state, _ = step(initial_state(params, optimizer, groups), bad_assets)
+    assert (int(state["skipped"]), int(state["stopped_at"]), int(state["step"])) == (1, -1, 1)
+    _assert_same({path: np.asarray(leaf) for path, leaf in flatten(state["params"]).items()}, before)
+    state, metrics = step(state, assets)
+    assert (int(state["skipped"]), int(state["step"])) == (1, 2)
+    assert np.isfinite(float(metrics["loss"]))
+    assert any((np.asarray(leaf) != before[path]).any() for path, leaf in flatten(state["params"]).items())
+
+
+def test_the_joint_baseline_trains_everything_by_both_losses(request, toy_head_path, tmp_path):
+    config = load_config(request.config.rootpath / "configs" / "ablations" / "joint.py", "small")
+    config.head_model = str(toy_head_path)
+    config.update_from_flattened_dict(SMALL_RUN | {"total_steps": 4})
+    assert train(config, tmp_path) == 0
+    lines = [line for line in read_json_lines(tmp_path / "metrics.jsonl") if line["split"] == "train"]
+    assert {"beta", "theta", "psi", "gamma", "normals", "mask", "landmarks"} <= set(lines[0])
+    model = flame_jax.load_head_model(toy_head_path)
+    start = {path: np.asarray(leaf) for path, leaf in flatten(setup.initial_params(config, model)).items()}
+    after = _weights(tmp_path / "best")
+    for part in ("backbone/patch_embedding/", "backbone/blocks/", "flame/", "camera/"):
+        assert any((start[path] != after[path]).any() for path in start if path.startswith(part)), part
 
 
 def _overrides(config_path, toy_head_path, **changes):

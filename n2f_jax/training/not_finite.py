@@ -1,0 +1,76 @@
+"""What happens when a loss or a gradient is not finite: the run stops, says why, and keeps the evidence."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from n2f_jax.atomic_files import atomic_path
+from n2f_jax.evaluation.synthetic import Assets
+from n2f_jax.models.parameters import flatten
+from n2f_jax.training.parallel import is_main_process
+from n2f_jax.training.step import Objective, step_key
+
+
+class NotFiniteError(FloatingPointError):
+    """A loss or gradient was not finite; the message names the step, the samples and the terms."""
+
+
+def stop_if_not_finite(
+    state: dict[str, Any], objective: Objective, assets: Assets, seed: int, workdir: Path
+) -> None:
+    """Raises if a step since the last look was not finite; nothing has been updated since that step.
+
+    The batch of that step is drawn again, its samples are looked at one by one, and all of it is written to
+    ``<workdir>/not_finite_step_<N>.npz`` (the network's inputs, what was asked for, and each sample's terms).
+
+    Raises:
+        NotFiniteError: see above.
+    """
+    stopped_at = int(state["stopped_at"])
+    if stopped_at < 0:
+        return
+    # Parameters are still those that met that step: compute it again, to say what went wrong.
+    key = step_key(seed, jnp.asarray(stopped_at, jnp.int32))
+
+    @jax.jit
+    def look(params: Any, assets: Assets) -> tuple[dict, dict]:
+        batch = objective.batch(key, assets)
+        output = objective.forward(params, batch["normals"], batch["mask"])
+
+        def terms_of(output: Any, batch: Any) -> dict:
+            one = lambda tree: jax.tree.map(lambda leaf: leaf[None], tree)  # noqa: E731
+            loss, terms = objective.loss(one(output), one(batch), assets)
+            return {"loss": loss, **terms}
+
+        return batch, jax.lax.map(lambda pair: terms_of(*pair), (output, batch))
+
+    batch, terms = jax.device_get(look(state["params"], assets))
+    bad_terms = [name for name, values in terms.items() if not np.isfinite(values).all()]
+    bad_samples = sorted({int(i) for name in bad_terms for i in np.flatnonzero(~np.isfinite(terms[name]))})
+    if bad_terms:
+        what = f"not finite: {', '.join(bad_terms)} of sample {', '.join(map(str, bad_samples))}"
+    else:
+        what = "the loss of every sample is finite, its gradient is not"
+    shown = ", ".join(f"{name} {np.mean(values):.4g}" for name, values in terms.items())
+    path = workdir / f"not_finite_step_{stopped_at + 1}.npz"
+    if is_main_process():
+        leaves = {f"terms/{name}": values for name, values in terms.items()}
+        for name, value in batch.items():
+            for inner, leaf in flatten(_named(value, name)).items():
+                leaves[f"batch/{inner}"] = np.asarray(leaf)
+        with atomic_path(path) as temporary:
+            np.savez_compressed(temporary, **leaves)
+    raise NotFiniteError(f"step {stopped_at + 1}: {what} ({shown}); the batch is in {path}")
+
+
+def _named(value: Any, name: str) -> dict[str, Any]:
+    """A batch entry (an array, or a dataclass of arrays) as a nested dict of arrays."""
+    if dataclasses.is_dataclass(value):
+        return {name: {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}}
+    return {name: value}
