@@ -7,7 +7,7 @@ On several hosts the same command on each, with --coordinator=HOST:PORT --num_pr
 --distributed where the cluster says so itself), and a --workdir that all of them see.
 
 The same command goes on with an interrupted run. Ends with 0 when the run is complete, 75 when a signal
-stopped it with everything saved, 2 when it cannot start as asked.
+stopped it with everything saved, or a checkpoint could not be written, 2 when it cannot start as asked.
 """
 
 import sys
@@ -31,12 +31,16 @@ def main(argv: list[str]) -> int:
 
         jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     from flame_jax import HeadModelError
-    from n2f_jax.training.loop import NotFiniteError, train
+    from n2f_jax.training.checkpoints import CheckpointError, CheckpointWriteError
+    from n2f_jax.training.loop import EXIT_RESUME_ME, NotFiniteError, train
     from n2f_jax.training.setup import SetupError
 
     try:
         return train(_CONFIG.value, _WORKDIR.value)
-    except (SetupError, HeadModelError, NotFiniteError) as error:
+    except CheckpointWriteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_RESUME_ME
+    except (SetupError, HeadModelError, NotFiniteError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 

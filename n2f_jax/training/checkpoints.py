@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,10 @@ class CheckpointError(RuntimeError):
     """No checkpoint of a folder that holds some can be read."""
 
 
+class CheckpointWriteError(CheckpointError):
+    """A checkpoint could not be written (the disk is full, say); those before it are untouched."""
+
+
 class Checkpoints:
     """Saves every so many steps in the background, keeps the last few, restores the newest that can be read.
 
@@ -33,22 +39,28 @@ class Checkpoints:
 
     def __init__(self, directory: str | Path, *, save_every: int, keep: int = 2):
         policies = ocp.checkpoint_managers
-        self._manager = ocp.CheckpointManager(
-            Path(directory).absolute(),
-            options=ocp.CheckpointManagerOptions(
-                save_decision_policy=policies.FixedIntervalPolicy(save_every),
-                preservation_policy=policies.LatestN(keep),
-                cleanup_tmp_directories=True,
-                create=True,
-            ),
-        )
+        self._directory = Path(directory).absolute()
+        with self._writing("opened"):
+            self._manager = ocp.CheckpointManager(
+                self._directory,
+                options=ocp.CheckpointManagerOptions(
+                    save_decision_policy=policies.FixedIntervalPolicy(save_every),
+                    preservation_policy=policies.LatestN(keep),
+                    cleanup_tmp_directories=True,
+                    create=True,
+                ),
+            )
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, oldest first."""
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, state: State, *, force: bool = False) -> bool:
-        """Saves if the interval says so (or ``force``), unless that step is there. Returns whether it did."""
+        """Saves if the interval says so (or ``force``), unless that step is there. Returns whether it did.
+
+        Raises:
+            CheckpointWriteError: this or the save before it, which went on in the background, failed.
+        """
         if step in self._manager.all_steps():
             return False
         if not force and not self._manager.should_save(step):
@@ -56,7 +68,8 @@ class Checkpoints:
         # On CPU the background writer would read the very buffers that the next step is given (donation).
         if jax.default_backend() == "cpu":
             state = jax.tree.map(jnp.copy, state)
-        return self._manager.save(step, args=ocp.args.StandardSave(state), force=force)
+        with self._writing("written"):
+            return self._manager.save(step, args=ocp.args.StandardSave(state), force=force)
 
     def restore(self, template: State) -> tuple[int, State] | None:
         """The newest readable checkpoint, or None where there is none.
@@ -87,10 +100,42 @@ class Checkpoints:
         return None
 
     def wait(self) -> None:
-        """Until what is being written is on disk."""
-        self._manager.wait_until_finished()
+        """Until what is being written is on disk.
+
+        Raises:
+            CheckpointWriteError: writing failed.
+        """
+        with self._writing("written"):
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits and lets go of the folder."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits and lets go of the folder.
+
+        Raises:
+            CheckpointWriteError: writing failed.
+        """
+        try:
+            self.wait()
+        finally:
+            with contextlib.suppress(Exception):  # said by ``wait``
+                self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # orbax and TensorStore have many kinds
+            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+            steps = [int(path.name) for path in _entries(self._directory) if path.name.isdigit()]
+            last = f"the last complete one is of step {max(steps)}" if steps else "there is none yet"
+            raise CheckpointWriteError(
+                f"a checkpoint in {self._directory} cannot be {what}: {reason}. Is the disk full, or the folder not "
+                f"writable? What was saved before is untouched ({last}); the same command goes on from there."
+            ) from error
+
+
+def _entries(directory: Path) -> list[Path]:
+    try:
+        return list(directory.iterdir())
+    except OSError:
+        return []

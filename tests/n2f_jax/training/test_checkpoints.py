@@ -1,10 +1,13 @@
 """Training state on disk: what comes back is what was saved, and a damaged checkpoint is not the end."""
 
+import subprocess
+import sys
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from n2f_jax.training.checkpoints import CheckpointError, Checkpoints
+from n2f_jax.training.checkpoints import CheckpointError, Checkpoints, CheckpointWriteError
 
 
 def _state(value):
@@ -67,3 +70,51 @@ def test_all_damaged_is_an_error_that_says_so(tmp_path):
     with pytest.raises(CheckpointError, match=r"step 4.*\n.*step 2"):
         checkpoints.restore(_state(0))
     checkpoints.close()
+
+
+_FULL_DISK = """
+import resource, signal, sys
+import numpy as np
+from n2f_jax.training.checkpoints import Checkpoints, CheckpointWriteError
+
+def state(value):
+    return {"w": np.random.default_rng(value).normal(size=(100, 1000)).astype(np.float32)}
+
+checkpoints = Checkpoints(sys.argv[1], save_every=1, keep=3)
+checkpoints.save(1, state(1))
+checkpoints.wait()
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))  # files may grow to 50 kB
+try:
+    checkpoints.save(2, state(2))
+    checkpoints.wait()
+except CheckpointWriteError as error:
+    assert "step 1" in str(error) and "disk full" in str(error), error
+else:
+    raise SystemExit("a checkpoint of 400 kB was written into files of 50 kB")
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert checkpoints.save(3, state(3))
+checkpoints.close()
+"""
+
+
+def test_a_full_disk_costs_no_checkpoint(tmp_path):
+    """Files that cannot grow stand for the disk: the error says so, what was there stays, and later saves work."""
+    done = subprocess.run(
+        [sys.executable, "-c", _FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    checkpoints = Checkpoints(tmp_path, save_every=1, keep=3)
+    assert checkpoints.steps() == [1, 3]
+    template = {"w": jnp.zeros((100, 1000))}
+    assert checkpoints.restore(template)[0] == 3
+    assert not [path for path in tmp_path.iterdir() if "tmp" in path.name]  # leftovers are cleared away
+    checkpoints.close()
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "checkpoints").write_text("a file where a folder should be")
+    with pytest.raises(CheckpointWriteError, match=r"checkpoints cannot be (opened|written)"):
+        checkpoints = Checkpoints(tmp_path / "checkpoints", save_every=1)
+        checkpoints.save(1, _state(1))
+        checkpoints.wait()
