@@ -4,6 +4,7 @@
     python scripts/benchmark.py render --plot growth.png
     python scripts/benchmark.py render --budgets 1000
     python scripts/benchmark.py flame [--batches 1 64 1024] [--seconds 4]
+    python scripts/benchmark.py train [--variant paper --batch 2 --remat --memory-batch 16]
 
 ``render``: the open head, neutral and filling the crop, random small rotations; normals and mask in the head
 frame, read back to NumPy, in turns with llvmpipe (moderngl and Mesa's EGL) and Embree (embreex) where they are
@@ -44,6 +45,14 @@ def benchmark_flame(flags: argparse.Namespace) -> None:
     flame_speed.compare(flags.batches, flags.seconds)
 
 
+def benchmark_train(flags: argparse.Namespace) -> None:
+    import train_speed
+
+    train_speed.take_apart(
+        flags.variant, flags.batch, flags.repeats, flags.remat, flags.stage, flags.memory_batch
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -66,6 +75,14 @@ def main() -> int:
     flame.add_argument("--batches", type=int, nargs="+", default=[1, 64, 1024], metavar="B")
     flame.add_argument("--seconds", type=float, default=4.0, help="spent on each figure")
     flame.set_defaults(run=benchmark_flame)
+    train = commands.add_parser("train", help="a training step, taken apart")
+    train.add_argument("--variant", choices=("paper", "small"), default="small")
+    train.add_argument("--stage", choices=("stage1", "ablations/joint"), default="stage1")
+    train.add_argument("--batch", type=int, default=16)
+    train.add_argument("--repeats", type=int, default=5)
+    train.add_argument("--remat", action="store_true", help="compute activations again in the backward pass")
+    train.add_argument("--memory-batch", type=int, default=0, help="count the memory of this batch size too")
+    train.set_defaults(run=benchmark_train)
     flags = parser.parse_args()
     flags.run(flags)
     return 0
