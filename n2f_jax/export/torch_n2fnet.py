@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
 FORMAT = "n2f-jax/n2fnet-torch"
@@ -423,6 +424,32 @@ def load(folder: str | Path, *, head_model: bool = True) -> N2FNet:
     except RuntimeError as error:
         raise FolderError(f"the weights in {folder} do not fit: {error}") from error
     return network.eval()
+
+
+def save(network: N2FNet, folder: str | Path) -> None:
+    """Puts a network's weights, trained further perhaps, into the exported folder that it was loaded from.
+
+    ``scripts/export_torch.py FOLDER --from-torch --out DIR`` then takes them back to JAX. The head model is not
+    written: it is not trained.
+    """
+    folder = Path(folder)
+    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    tensors = {
+        key: value.detach().to("cpu", torch.float32).contiguous()
+        for key, value in network.state_dict().items()
+        if not key.startswith("head_model.")
+    }
+    data = save_bytes(tensors)
+    entry = config["weights"]
+    entry |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    # config.json, which holds the hash, comes last: interrupted in between, the folder refuses to load.
+    for name, content in (
+        (entry["file"], data),
+        (CONFIG_FILE, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()),
+    ):
+        temporary = folder / f".{name}.tmp"
+        temporary.write_bytes(content)
+        temporary.replace(folder / name)
 
 
 def _tensors(folder: Path, entry: dict[str, Any]) -> dict[str, Tensor]:
