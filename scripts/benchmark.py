@@ -2,6 +2,7 @@
 
     python scripts/benchmark.py render [--sizes 128 256] [--batches 1 16] [--repeats 30]
     python scripts/benchmark.py flame [--batches 1 64 1024] [--seconds 4]
+    python scripts/benchmark.py network [--batches 1 4 16] [--rounds 8] [--bfloat16]
 
 ``render``: the open head, neutral and filling the crop, random small rotations; normals and mask in the head
 frame, read back to NumPy. Forward, and forward + backward of a loss on normals and the antialiased mask by
@@ -11,6 +12,10 @@ vertices and camera. Prints the median and the least wall time per frame, and fr
 neck, jaw and eyes, forward and with the gradient by all of them, here and by smplx in PyTorch, in turns in one run.
 Prints medians, their ratio, the share of the machine's own matrix-product speed and memory bandwidth that is
 reached, and peak memory.
+
+``network``: normal map and mask to parameters and camera, ViT-L/16 with both heads at 256², random weights, here and by
+the same weights in PyTorch, eager and compiled, in turns in one run. Prints medians, least times, compile times, peak
+memory and how far the answers are apart.
 """
 
 import argparse
@@ -105,6 +110,12 @@ def benchmark_flame(flags: argparse.Namespace) -> None:
     flame_speed.compare(flags.batches, flags.seconds)
 
 
+def benchmark_network(flags: argparse.Namespace) -> None:
+    import network_speed
+
+    network_speed.compare(flags.variant, flags.batches, flags.rounds, flags.bfloat16)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -121,6 +132,12 @@ def main() -> int:
     flame.add_argument("--batches", type=int, nargs="+", default=[1, 64, 1024], metavar="B")
     flame.add_argument("--seconds", type=float, default=4.0, help="spent on each figure")
     flame.set_defaults(run=benchmark_flame)
+    network = commands.add_parser("network", help="ViT-L/16 and heads, beside PyTorch (pip install .[torch])")
+    network.add_argument("--variant", default="L", help="DINOv3 size; default: %(default)s")
+    network.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16], metavar="B")
+    network.add_argument("--rounds", type=int, default=8, help="calls of each side, in turns")
+    network.add_argument("--bfloat16", action="store_true", help="JAX's bfloat16 too")
+    network.set_defaults(run=benchmark_network)
     flags = parser.parse_args()
     flags.run(flags)
     return 0

@@ -20,9 +20,11 @@ def main(argv: list[str]) -> int:
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}; settings are given as --config.field=value")
     from flame_jax import HeadModelError
+    from n2f_jax import compilation_cache
     from n2f_jax.training.loop import NotFiniteError, train
     from n2f_jax.training.setup import SetupError
 
+    compilation_cache.enable()
     try:
         return train(_CONFIG.value, _WORKDIR.value)
     except (SetupError, HeadModelError, NotFiniteError) as error:

@@ -256,6 +256,16 @@ class RegressionModule(nn.Module):
         return self.output(x) + self.mean
 
 
+def flame_mean(config: dict[str, Any]) -> tuple[float, ...]:
+    """What the FLAME module says before training: the mean head at rest."""
+    return (*(0.0,) * (config["num_shape"] + config["num_expression"]), *IDENTITY_6D, 0.0, 0.0)
+
+
+def camera_mean(config: dict[str, Any]) -> tuple[float, ...]:
+    """What the camera module says before training: a frontal face in the middle of the crop."""
+    return (*IDENTITY_6D, *(config["camera_mean"] or CAMERA_MEANS[config["camera_parameterization"]]))
+
+
 class N2FNet(nn.Module):
     """The whole network.
 
@@ -269,11 +279,9 @@ class N2FNet(nn.Module):
         self.config = config
         self.head_model = head_model
         self.splits = (config["num_shape"], config["num_expression"], 6, 2)
-        zeros = (0.0,) * (config["num_shape"] + config["num_expression"])
-        camera_mean = config["camera_mean"] or CAMERA_MEANS[config["camera_parameterization"]]
         self.backbone = Backbone(config["backbone"])
-        self.flame = RegressionModule(config, (*zeros, *IDENTITY_6D, 0.0, 0.0))
-        self.camera = RegressionModule(config, (*IDENTITY_6D, *camera_mean))
+        self.flame = RegressionModule(config, flame_mean(config))
+        self.camera = RegressionModule(config, camera_mean(config))
 
     def forward(
         self,
