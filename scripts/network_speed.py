@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 # What each process measures. JAX's bfloat16 is shown beside its float32, with float32 parameters.
-SIDES = ("jax float32", "torch eager", "torch.compile")
+# "frozen" lets inductor take the weights as constants and pack them for oneDNN, which plain torch.compile does not.
+SIDES = ("jax float32", "torch eager", "torch compile", "torch frozen")
 EXTRA = ("jax bfloat16",)
 
 
@@ -32,8 +33,11 @@ def network_config(variant: str, dtype: str = "float32") -> Any:
     return n2fnet_config(variant, dtype=dtype)
 
 
-def random_tree(variant: str) -> dict[str, Any]:
-    """The same random parameters on every side, nowhere zero."""
+def random_tree(variant: str, convert: Callable[[str, np.ndarray], Any]) -> dict[str, Any]:
+    """``convert(path, array)`` of random parameters, the same on every side and nowhere zero.
+
+    One array at a time, so that the process does not hold the network twice.
+    """
     from flax import nnx
 
     from n2f_jax.models.n2fnet import N2FNet
@@ -41,12 +45,14 @@ def random_tree(variant: str) -> dict[str, Any]:
 
     rng = np.random.default_rng(0)
 
-    def draw(path: str, leaf: Any) -> np.ndarray:
+    def draw(path: str, leaf: Any) -> Any:
         if path.endswith("periods"):
-            return (100.0 ** (np.arange(leaf.size) / leaf.size)).astype(np.float32)
+            return convert(path, (100.0 ** (np.arange(leaf.size) / leaf.size)).astype(np.float32))
         scale = (leaf.size // leaf.shape[-1]) ** -0.5 if path.endswith("kernel") else 0.3
-        value = rng.standard_normal(leaf.shape, np.float32) * np.float32(scale)
-        return value + np.float32(path.endswith(("scale", "gamma")))
+        value = rng.standard_normal(leaf.shape, np.float32)
+        value *= np.float32(scale)
+        value += np.float32(path.endswith(("scale", "gamma")))
+        return convert(path, value)
 
     config = network_config(variant)
     return map_with_path(draw, to_dict(nnx.eval_shape(lambda: N2FNet(config, rngs=nnx.Rngs(0)))))
@@ -69,7 +75,7 @@ def jax_side(variant: str, dtype: str) -> Callable[[int], tuple[Callable[[], np.
 
     config = network_config(variant, dtype)
     apply, _ = functional(nnx.eval_shape(lambda: N2FNet(config, rngs=nnx.Rngs(0))))
-    params = jax.tree.map(jnp.asarray, random_tree(variant))
+    params = random_tree(variant, lambda _, value: jnp.asarray(value))
     forward = jax.jit(apply)
 
     def prepare(batch: int) -> tuple[Callable[[], np.ndarray], float]:
@@ -82,21 +88,33 @@ def jax_side(variant: str, dtype: str) -> Callable[[int], tuple[Callable[[], np.
     return prepare
 
 
-def torch_side(variant: str, compiled: bool) -> Callable[[int], tuple[Callable[[], np.ndarray], float]]:
+def torch_side(variant: str, mode: str) -> Callable[[int], tuple[Callable[[], np.ndarray], float]]:
     """The same by PyTorch; compiling is the first call's time less the second's."""
+    os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # compile times are those of a first run
     import torch
 
-    from n2f_jax.export.torch_n2fnet import N2FNet
+    from n2f_jax.export.torch_n2fnet import unfilled
     from n2f_jax.models.n2fnet_conversion import n2fnet_to_torch
 
-    if compiled and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
+    if mode != "eager" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
         raise RuntimeError("torch.compile needs a C++ compiler, which is not here")
+    torch.set_num_threads(os.cpu_count() or 1)  # as many as JAX uses
     config = network_config(variant)
-    network = N2FNet(dataclasses.asdict(config))
-    state = {key: torch.from_numpy(value) for key, value in n2fnet_to_torch(random_tree(variant)).items()}
+    network = unfilled(dataclasses.asdict(config))
+    state: dict[str, Any] = {}
+
+    def convert(path: str, value: np.ndarray) -> None:
+        ((key, array),) = n2fnet_to_torch({path: value}).items()
+        state[key] = torch.from_numpy(array)
+
+    random_tree(variant, convert)
     network.load_state_dict(state, assign=True)
     network = network.eval()
-    forward = torch.compile(network) if compiled else network
+    if mode == "frozen":
+        import torch._inductor.config
+
+        torch._inductor.config.freezing = True
+    forward = network if mode == "eager" else torch.compile(network, dynamic=False)
 
     def prepare(batch: int) -> tuple[Callable[[], np.ndarray], float]:
         normals, mask = inputs(batch, config.input_size)
@@ -125,8 +143,8 @@ def _serve(side: str, variant: str, connection: Any) -> None:
     """Answers ``("prepare", batch)``, ``("time", None)`` and ``("output", None)`` until None comes."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     try:
-        framework, what = side.replace("torch.", "torch ").split()
-        prepare = jax_side(variant, what) if framework == "jax" else torch_side(variant, what == "compile")
+        framework, what = side.split()
+        prepare = {"jax": jax_side, "torch": torch_side}[framework](variant, what)
         connection.send(None)
         call: Callable[[], np.ndarray] = lambda: np.zeros(0)  # noqa: E731
         while (request := connection.recv()) is not None:

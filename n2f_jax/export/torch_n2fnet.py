@@ -419,8 +419,8 @@ def load(folder: str | Path, *, head_model: bool = True) -> N2FNet:
     try:
         if head_model and config.get("head_model_weights"):
             head = HeadModel(_tensors(folder, config["head_model_weights"]))
-        network = N2FNet(config["network"], head)
         weights = _tensors(folder, config["weights"])
+        network = unfilled(config["network"], head)
     except KeyError as error:
         raise FolderError(f"{path} or a file that it names lacks {error}") from error
     own = {key for key in network.state_dict() if not key.startswith("head_model.")}
@@ -428,10 +428,20 @@ def load(folder: str | Path, *, head_model: bool = True) -> N2FNet:
         wrong = sorted(own ^ weights.keys())
         raise FolderError(f"the weights in {folder} are not this network's: {', '.join(wrong[:5])}")
     try:
-        network.load_state_dict(weights, strict=False)
+        network.load_state_dict(weights, strict=False, assign=True)
     except RuntimeError as error:
         raise FolderError(f"the weights in {folder} do not fit: {error}") from error
     return network.eval()
+
+
+def unfilled(config: dict[str, Any], head_model: HeadModel | None = None) -> N2FNet:
+    """A network without weights, to be given some by ``load_state_dict(…, assign=True)``: no initialising, no copy."""
+    with torch.device("meta"):
+        network = N2FNet(config)
+    network.flame.mean = torch.tensor(flame_mean(config))
+    network.camera.mean = torch.tensor(camera_mean(config))
+    network.head_model = head_model
+    return network
 
 
 def save(network: N2FNet, folder: str | Path) -> None:
