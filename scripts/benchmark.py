@@ -2,7 +2,7 @@
 
     python scripts/benchmark.py render [--sizes 128 256] [--batches 1 16] [--repeats 30]
     python scripts/benchmark.py flame [--batches 1 64 1024] [--seconds 4]
-    python scripts/benchmark.py network [--batches 1 4 16] [--rounds 8] [--bfloat16]
+    python scripts/benchmark.py network [--batches 1 4 16] [--rounds 8] [--also frozen bfloat16]
 
 ``render``: the open head, neutral and filling the crop, random small rotations; normals and mask in the head
 frame, read back to NumPy. Forward, and forward + backward of a loss on normals and the antialiased mask by
@@ -113,7 +113,7 @@ def benchmark_flame(flags: argparse.Namespace) -> None:
 def benchmark_network(flags: argparse.Namespace) -> None:
     import network_speed
 
-    network_speed.compare(flags.variant, flags.batches, flags.rounds, flags.bfloat16)
+    network_speed.compare(flags.variant, flags.batches, flags.rounds, flags.also)
 
 
 def main() -> int:
@@ -136,7 +136,13 @@ def main() -> int:
     network.add_argument("--variant", default="L", help="DINOv3 size; default: %(default)s")
     network.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16], metavar="B")
     network.add_argument("--rounds", type=int, default=8, help="calls of each side, in turns")
-    network.add_argument("--bfloat16", action="store_true", help="JAX's bfloat16 too")
+    network.add_argument(
+        "--also",
+        nargs="+",
+        default=[],
+        choices=("frozen", "bfloat16"),
+        help="torch.compile with frozen weights; JAX in bfloat16",
+    )
     network.set_defaults(run=benchmark_network)
     flags = parser.parse_args()
     flags.run(flags)

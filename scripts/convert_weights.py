@@ -10,6 +10,7 @@ The first convolution, trained on RGB: with --channels 3 the normals' x, y, z ta
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -45,7 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     print(f"rotary periods: {'from the file' if source['periods'] == 'file' else 'recomputed in float32'}")
     print(f"first convolution, {config.channels} channels: {source['patch_embedding']}")
-    print(f"left out knowingly: {', '.join(source['ignored']) or 'nothing'}")
+    ignored = sorted({re.sub(r"\.\d+\.", ".N.", key) for key in source["ignored"]})
+    print(f"left out knowingly: {', '.join(ignored) or 'nothing'}")
     return 0
 
 

@@ -2,7 +2,7 @@
 
 Each side runs in a process of its own, so that its threads and its peak memory are its own, and is asked for one call
 at a time in turns with the others, so that a machine that slows down slows all. PyTorch is the module that ships
-(``n2f_jax/export/torch_n2fnet.py``), eager and through ``torch.compile``.
+(``n2f_jax/export/torch_n2fnet.py``), eager, through ``torch.compile``, and so with frozen weights.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import resource
 import shutil
 import sys
 import time
-import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-# What each process measures. JAX's bfloat16 is shown beside its float32, with float32 parameters.
-# "frozen" lets inductor take the weights as constants and pack them for oneDNN, which plain torch.compile does not.
-SIDES = ("jax float32", "torch eager", "torch compile", "torch frozen")
-EXTRA = ("jax bfloat16",)
+# What each process measures, and what is measured besides when asked for: inductor with the weights frozen, so that it
+# packs them for its own products (and holds them twice), and bfloat16 on float32 parameters.
+SIDES = ("jax float32", "torch eager", "torch compile")
+EXTRA = {"frozen": "torch frozen", "bfloat16": "jax bfloat16"}
 
 
 def network_config(variant: str, dtype: str = "float32") -> Any:
@@ -83,7 +83,12 @@ def jax_side(variant: str, dtype: str) -> Callable[[int], tuple[Callable[[], np.
         start = time.perf_counter()
         compiled = forward.lower(params, normals, mask).compile()
         seconds = time.perf_counter() - start
-        return lambda: np.concatenate(jax.tree.leaves(compiled(params, normals, mask)), axis=-1), seconds
+
+        def call() -> np.ndarray:
+            return np.concatenate(jax.tree.leaves(compiled(params, normals, mask)), axis=-1)
+
+        call()
+        return call, seconds
 
     return prepare
 
@@ -91,6 +96,7 @@ def jax_side(variant: str, dtype: str) -> Callable[[int], tuple[Callable[[], np.
 def torch_side(variant: str, mode: str) -> Callable[[int], tuple[Callable[[], np.ndarray], float]]:
     """The same by PyTorch; compiling is the first call's time less the second's."""
     os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # compile times are those of a first run
+    warnings.filterwarnings("ignore", module="torch._dynamo.pgo")  # which says that they are off
     import torch
 
     from n2f_jax.export.torch_n2fnet import unfilled
@@ -117,6 +123,8 @@ def torch_side(variant: str, mode: str) -> Callable[[int], tuple[Callable[[], np
     forward = network if mode == "eager" else torch.compile(network, dynamic=False)
 
     def prepare(batch: int) -> tuple[Callable[[], np.ndarray], float]:
+        if mode != "eager":
+            torch._dynamo.reset()  # the code of another batch size, with its copy of the weights
         normals, mask = inputs(batch, config.input_size)
         images, mask = torch.from_numpy(normals.transpose(0, 3, 1, 2).copy()), torch.from_numpy(mask)
 
@@ -124,12 +132,12 @@ def torch_side(variant: str, mode: str) -> Callable[[int], tuple[Callable[[], np
             with torch.inference_mode():
                 return torch.cat(forward(images, mask)[:6], dim=-1).numpy()
 
-        times = []
-        for _ in range(2):
-            start = time.perf_counter()
-            call()
-            times.append(time.perf_counter() - start)
-        return call, max(0.0, times[0] - times[1])
+        start = time.perf_counter()
+        call()
+        first = time.perf_counter() - start
+        start = time.perf_counter()
+        call()
+        return call, max(0.0, first - (time.perf_counter() - start))
 
     return prepare
 
@@ -140,7 +148,7 @@ def _peak_megabytes() -> float:
 
 
 def _serve(side: str, variant: str, connection: Any) -> None:
-    """Answers ``("prepare", batch)``, ``("time", None)`` and ``("output", None)`` until None comes."""
+    """Answers ``("prepare", batch)`` and ``("time", None)`` until None comes."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     try:
         framework, what = side.split()
@@ -151,10 +159,7 @@ def _serve(side: str, variant: str, connection: Any) -> None:
             task, argument = request
             if task == "prepare":
                 call, seconds = prepare(argument)
-                call()
-                connection.send((seconds, _peak_megabytes()))
-            elif task == "output":
-                connection.send(call())
+                connection.send((seconds, call(), _peak_megabytes()))
             else:
                 start = time.perf_counter()
                 call()
@@ -162,8 +167,8 @@ def _serve(side: str, variant: str, connection: Any) -> None:
     except EOFError:
         pass
     except Exception as error:
-        traceback.print_exc()
-        connection.send(error if isinstance(error, RuntimeError) else RuntimeError(str(error)))
+        reason = str(error).strip().splitlines()
+        connection.send(RuntimeError(f"{type(error).__name__}: {reason[0] if reason else ''}"))
 
 
 class Worker:
@@ -192,11 +197,18 @@ class Worker:
         self._process.join()
 
 
-def compare(variant: str, batches: list[int], rounds: int, with_bfloat16: bool) -> None:
-    """Prints the table."""
+def compare(variant: str, batches: list[int], rounds: int, extra: list[str]) -> None:
+    """Prints the table.
+
+    Args:
+        variant: DINOv3's size.
+        batches: images of a call.
+        rounds: calls of each side that are measured, in turns.
+        extra: keys of ``EXTRA``.
+    """
     context = multiprocessing.get_context("spawn")
     workers: list[Worker] = []
-    for side in (*SIDES, *(EXTRA if with_bfloat16 else ())):
+    for side in (*SIDES, *(EXTRA[name] for name in extra)):
         try:
             workers.append(Worker(context, side, variant))
         except (RuntimeError, EOFError) as error:
@@ -216,11 +228,10 @@ def compare(variant: str, batches: list[int], rounds: int, with_bfloat16: bool) 
         f"{'peak MB':>8}  difference"
     )
     for batch in batches:
-        prepared, outputs = {}, {}
+        prepared = {}
         for worker in list(workers):
             try:
                 prepared[worker.side] = worker.ask("prepare", batch)
-                outputs[worker.side] = worker.ask("output")
             except (RuntimeError, EOFError) as error:
                 print(f"{worker.side} is left out from here: {error}")
                 workers.remove(worker)
@@ -228,11 +239,11 @@ def compare(variant: str, batches: list[int], rounds: int, with_bfloat16: bool) 
         for turn in range(rounds):
             for worker in workers if turn % 2 == 0 else reversed(workers):
                 times[worker.side].append(worker.ask("time"))
-        reference = outputs["jax float32"]
+        reference = prepared["jax float32"][1]
         for side, values in times.items():
-            seconds, peak = prepared[side]
+            seconds, output, peak = prepared[side]
             median, least = float(np.median(values)), min(values)
-            gap = np.abs(outputs[side] - reference).max() / np.abs(reference).max()
+            gap = np.abs(output - reference).max() / np.abs(reference).max()
             print(
                 f"{batch:>5}  {side:<14} {1e3 * median:>10.0f} {1e3 * least:>9.0f} {batch / median:>9.2f} "
                 f"{seconds:>10.1f} {peak:>8.0f}  {gap:.1e}",
