@@ -38,7 +38,10 @@ TEST = [
     "rtree>=1.3",
     "ruff>=0.9",
 ]
-TORCH = ["smplx>=0.1.28", "torch>=2.6", "transformers>=5.0"]
+TORCH = [
+    *("onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"),
+    *("smplx>=0.1.28", "torch>=2.6", "transformers>=5.0"),
+]
 
 setup(
     name="n2f-jax",

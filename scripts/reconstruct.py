@@ -55,10 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
     if flags.device:
         os.environ["JAX_PLATFORMS"] = "cuda" if flags.device == "gpu" else flags.device
     # After the device is chosen, since importing JAX reads it; and so that --help answers at once.
-    from n2f_jax import photo_run
+    from n2f_jax import compilation_cache, photo_run
     from n2f_jax.frontends.assets_cache import AssetError
     from n2f_jax.reconstruct import DEFAULT_ALIGNMENT, Reconstructor
 
+    compilation_cache.enable()
     try:
         default_faces = None if flags.faces == "all" else 1
         options = photo_run.RunOptions(

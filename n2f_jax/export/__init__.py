@@ -1,7 +1,21 @@
-"""Reconstructed heads as files."""
+"""Reconstructed heads as files, and the network for PyTorch.
 
-from n2f_jax.export.meshes import FORMATS, region_colors, write_glb, write_obj, write_ply
-from n2f_jax.export.parameters import KEYS, load_parameters, save_parameters
+Names are looked up when they are used: ``n2f_jax.export.torch_n2fnet`` is for machines without JAX.
+"""
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "FORMATS": "meshes",
+    "region_colors": "meshes",
+    "write_glb": "meshes",
+    "write_obj": "meshes",
+    "write_ply": "meshes",
+    "KEYS": "parameters",
+    "load_parameters": "parameters",
+    "save_parameters": "parameters",
+}
 
 __all__ = [
     "FORMATS",
@@ -13,3 +27,9 @@ __all__ = [
     "write_obj",
     "write_ply",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -58,11 +58,13 @@ class Rule:
     third: int | None = None
 
 
-def _norm(ours: str, theirs: str) -> list[Rule]:
+def norm_rows(ours: str, theirs: str) -> list[Rule]:
+    """Scale and bias of a LayerNorm."""
     return [Rule(f"{ours}/scale", f"{theirs}.weight"), Rule(f"{ours}/bias", f"{theirs}.bias")]
 
 
-def _linear(ours: str, theirs: str, third: int | None = None) -> list[Rule]:
+def linear_rows(ours: str, theirs: str, third: int | None = None) -> list[Rule]:
+    """Kernel and bias of a linear layer."""
     return [
         Rule(f"{ours}/kernel", f"{theirs}.weight", LINEAR, third),
         Rule(f"{ours}/bias", f"{theirs}.bias", SAME, third),
@@ -76,18 +78,18 @@ HUGGINGFACE: tuple[Rule, ...] = (
     Rule("register_tokens", "embeddings.register_tokens"),
     Rule("patch_embedding/kernel", "embeddings.patch_embeddings.weight", CONV),
     Rule("patch_embedding/bias", "embeddings.patch_embeddings.bias"),
-    *_norm(f"{_B}/norm1", "layer.{n}.norm1"),
-    *_linear(f"{_B}/attention/query", "layer.{n}.attention.q_proj"),
-    *_linear(f"{_B}/attention/key", "layer.{n}.attention.k_proj"),
-    *_linear(f"{_B}/attention/value", "layer.{n}.attention.v_proj"),
-    *_linear(f"{_B}/attention/output", "layer.{n}.attention.o_proj"),
+    *norm_rows(f"{_B}/norm1", "layer.{n}.norm1"),
+    *linear_rows(f"{_B}/attention/query", "layer.{n}.attention.q_proj"),
+    *linear_rows(f"{_B}/attention/key", "layer.{n}.attention.k_proj"),
+    *linear_rows(f"{_B}/attention/value", "layer.{n}.attention.v_proj"),
+    *linear_rows(f"{_B}/attention/output", "layer.{n}.attention.o_proj"),
     Rule(f"{_B}/layer_scale1/gamma", "layer.{n}.layer_scale1.lambda1"),
-    *_norm(f"{_B}/norm2", "layer.{n}.norm2"),
-    *_linear(f"{_B}/mlp/gate", "layer.{n}.mlp.gate_proj"),
-    *_linear(f"{_B}/mlp/up", "layer.{n}.mlp.up_proj"),
-    *_linear(f"{_B}/mlp/down", "layer.{n}.mlp.down_proj"),
+    *norm_rows(f"{_B}/norm2", "layer.{n}.norm2"),
+    *linear_rows(f"{_B}/mlp/gate", "layer.{n}.mlp.gate_proj"),
+    *linear_rows(f"{_B}/mlp/up", "layer.{n}.mlp.up_proj"),
+    *linear_rows(f"{_B}/mlp/down", "layer.{n}.mlp.down_proj"),
     Rule(f"{_B}/layer_scale2/gamma", "layer.{n}.layer_scale2.lambda1"),
-    *_norm("norm", "norm"),
+    *norm_rows("norm", "norm"),
 )
 
 _META: tuple[Rule, ...] = (
@@ -96,21 +98,24 @@ _META: tuple[Rule, ...] = (
     Rule("patch_embedding/kernel", "patch_embed.proj.weight", CONV),
     Rule("patch_embedding/bias", "patch_embed.proj.bias"),
     Rule(PERIODS, "rope_embed.periods"),
-    *_norm(f"{_B}/norm1", "blocks.{n}.norm1"),
-    *_linear(f"{_B}/attention/query", "blocks.{n}.attn.qkv", 0),
-    *_linear(f"{_B}/attention/key", "blocks.{n}.attn.qkv", 1),
-    *_linear(f"{_B}/attention/value", "blocks.{n}.attn.qkv", 2),
-    *_linear(f"{_B}/attention/output", "blocks.{n}.attn.proj"),
+    *norm_rows(f"{_B}/norm1", "blocks.{n}.norm1"),
+    *linear_rows(f"{_B}/attention/query", "blocks.{n}.attn.qkv", 0),
+    *linear_rows(f"{_B}/attention/key", "blocks.{n}.attn.qkv", 1),
+    *linear_rows(f"{_B}/attention/value", "blocks.{n}.attn.qkv", 2),
+    *linear_rows(f"{_B}/attention/output", "blocks.{n}.attn.proj"),
     Rule(f"{_B}/layer_scale1/gamma", "blocks.{n}.ls1.gamma"),
-    *_norm(f"{_B}/norm2", "blocks.{n}.norm2"),
+    *norm_rows(f"{_B}/norm2", "blocks.{n}.norm2"),
     Rule(f"{_B}/layer_scale2/gamma", "blocks.{n}.ls2.gamma"),
-    *_norm("norm", "norm"),
+    *norm_rows("norm", "norm"),
 )
-_META_MLP = (*_linear(f"{_B}/mlp/up", "blocks.{n}.mlp.fc1"), *_linear(f"{_B}/mlp/down", "blocks.{n}.mlp.fc2"))
+_META_MLP = (
+    *linear_rows(f"{_B}/mlp/up", "blocks.{n}.mlp.fc1"),
+    *linear_rows(f"{_B}/mlp/down", "blocks.{n}.mlp.fc2"),
+)
 _META_GATED_MLP = (
-    *_linear(f"{_B}/mlp/gate", "blocks.{n}.mlp.w1"),
-    *_linear(f"{_B}/mlp/up", "blocks.{n}.mlp.w2"),
-    *_linear(f"{_B}/mlp/down", "blocks.{n}.mlp.w3"),
+    *linear_rows(f"{_B}/mlp/gate", "blocks.{n}.mlp.w1"),
+    *linear_rows(f"{_B}/mlp/up", "blocks.{n}.mlp.w2"),
+    *linear_rows(f"{_B}/mlp/down", "blocks.{n}.mlp.w3"),
 )
 
 # Keys that inference does not need: the token that hides patches in pre-training, and the norm that the
@@ -176,36 +181,12 @@ def dinov3_from_torch(state: Mapping[str, np.ndarray], config: DinoV3Config) -> 
     """
     state = {re.sub(r"^model\.layer\.", "layer.", key): np.asarray(value) for key, value in state.items()}
     scheme = detect_scheme(state)
-    problems = _key_bias_problems(state)
-    used: set[str] = set()
-    filled: dict[str, Any] = {}
     expected = flatten(to_dict(nnx.eval_shape(lambda: DinoV3(config, rngs=nnx.Rngs(0)))))
-    for path, leaf in expected.items():
-        rule, number = _find(path, table(scheme, config))
-        if rule is None:
-            if path != PERIODS:
-                raise ConversionError(f"no rule of the {scheme} table matches our {path}")
-            continue
-        key = rule.theirs.format(n=number)
-        if key not in state:
-            problems.append(f"missing: {key} (our {path}, {tuple(leaf.shape)})")
-            continue
-        used.add(key)
-        source = state[key]
-        try:
-            value = rule.layout.to_ours(source if rule.third is None else np.split(source, 3)[rule.third])
-        except ValueError:
-            value = source
-        if value.shape != tuple(leaf.shape):
-            problems.append(f"{key}: {source.shape} does not fit our {path}, {tuple(leaf.shape)}")
-            continue
-        filled[path] = np.ascontiguousarray(value, np.float32)
-    ignored = tuple(
-        key for key in state if key not in used and any(re.fullmatch(pattern, key) for pattern in IGNORED)
-    )
-    problems += [f"unknown: {key} {state[key].shape}" for key in state if key not in used | set(ignored)]
-    if problems:
-        raise ConversionError("the weights do not fit the network:\n  " + "\n  ".join(problems))
+    # Files without the periods are filled below.
+    wanted = {
+        path: leaf for path, leaf in expected.items() if path != PERIODS or "rope_embed.periods" in state
+    }
+    filled, ignored = fill(state, wanted, table(scheme, config), IGNORED, _key_bias_problems(state))
     periods: Literal["file", "recomputed"] = "file"
     if PERIODS not in filled:
         periods = "recomputed"
@@ -225,20 +206,9 @@ def dinov3_to_torch(
         ConversionError: a path of the tree has no row in the table.
     """
     flat = {path: np.asarray(leaf) for path, leaf in flatten(tree).items()}
+    without_place = {PERIODS} if scheme == "huggingface" else set()
     rows = table(scheme, config)
-    state: dict[str, np.ndarray] = {}
-    thirds: dict[str, dict[int, np.ndarray]] = {}
-    for path, leaf in flat.items():
-        rule, number = _find(path, rows)
-        if rule is None:
-            if path == PERIODS:
-                continue
-            raise ConversionError(f"no rule of the {scheme} table matches our {path}")
-        key, value = rule.theirs.format(n=number), np.array(rule.layout.to_theirs(leaf), order="C")
-        if rule.third is None:
-            state[key] = value
-        else:
-            thirds.setdefault(key, {})[rule.third] = value
+    state, thirds = spread({p: leaf for p, leaf in flat.items() if p not in without_place}, rows)
     for key, parts in thirds.items():
         zero = np.zeros_like(parts[0])
         state[key] = np.concatenate([parts.get(third, zero) for third in range(3)])
@@ -251,6 +221,82 @@ def dinov3_to_torch(
     else:
         state["mask_token"] = np.zeros((1, width), np.float32)
     return state
+
+
+def fill(
+    state: Mapping[str, np.ndarray],
+    expected: Mapping[str, Any],
+    rows: Iterable[Rule],
+    ignored: Iterable[str] = (),
+    problems: Iterable[str] = (),
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Our arrays, by path, from a state dict.
+
+    Args:
+        state: key → array.
+        expected: our path → what has the shape that it shall have.
+        rows: the table.
+        ignored: patterns of keys that are knowingly left out.
+        problems: what is already known to be wrong, to be listed with the rest.
+
+    Returns:
+        Path → float32 array, and the keys that were ignored.
+
+    Raises:
+        ConversionError: keys missing or unknown, shapes that do not fit, a path without a row: all of them listed.
+    """
+    rows, problems, used = tuple(rows), list(problems), set()
+    filled: dict[str, np.ndarray] = {}
+    for path, leaf in expected.items():
+        rule, number = _find(path, rows)
+        if rule is None:
+            problems.append(f"no rule of the table matches our {path}")
+            continue
+        key = rule.theirs.format(n=number)
+        if key not in state:
+            problems.append(f"missing: {key} (our {path}, {tuple(leaf.shape)})")
+            continue
+        used.add(key)
+        source = state[key]
+        try:
+            value = rule.layout.to_ours(source if rule.third is None else np.split(source, 3)[rule.third])
+        except ValueError:
+            value = source
+        if value.shape != tuple(leaf.shape):
+            problems.append(f"{key}: {source.shape} does not fit our {path}, {tuple(leaf.shape)}")
+            continue
+        filled[path] = np.ascontiguousarray(value, np.float32)
+    left_out = tuple(
+        key for key in state if key not in used and any(re.fullmatch(pattern, key) for pattern in ignored)
+    )
+    problems += [f"unknown: {key} {state[key].shape}" for key in state if key not in used | set(left_out)]
+    if problems:
+        shown = problems[:20] + ([f"… and {len(problems) - 20} more"] if len(problems) > 20 else [])
+        raise ConversionError("the weights do not fit the network:\n  " + "\n  ".join(shown))
+    return filled, left_out
+
+
+def spread(
+    flat: Mapping[str, np.ndarray], rows: Iterable[Rule]
+) -> tuple[dict[str, np.ndarray], dict[str, dict[int, np.ndarray]]]:
+    """The other way: key → array, and the thirds of those that are one array on the other side.
+
+    Raises:
+        ConversionError: a path has no row in the table.
+    """
+    rows = tuple(rows)
+    state: dict[str, np.ndarray] = {}
+    thirds: dict[str, dict[int, np.ndarray]] = {}
+    for path, leaf in flat.items():
+        rule, number = _find(path, rows)
+        if rule is None:
+            raise ConversionError(f"no rule of the table matches our {path}")
+        key, value = rule.theirs.format(n=number), np.array(rule.layout.to_theirs(leaf), order="C")
+        if rule.third is None:
+            state[key] = value
+        else:
+            thirds.setdefault(key, {})[rule.third] = value
+    return state, thirds
 
 
 def recomputed_periods(config: DinoV3Config) -> np.ndarray:

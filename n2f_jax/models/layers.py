@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
@@ -107,7 +108,18 @@ class RotaryPositions(nnx.Module):
         grid = jnp.stack(jnp.meshgrid(y, x, indexing="ij"), axis=-1).reshape(rows * columns, 2, 1)
         angles = (2.0 * jnp.pi * grid / periods[None, None, :]).reshape(rows * columns, -1)
         angles = jnp.pad(angles, ((prefix, 0), (0, 0)))
-        return jnp.cos(angles), jnp.sin(angles)
+        return _kept(jnp.cos(angles)), _kept(jnp.sin(angles))
+
+
+def _kept(table: Float[Array, "N half"]) -> Float[Array, "N half"]:
+    """The same table, computed once on a CPU.
+
+    XLA's CPU compiler fuses sines into every use, so that each block would compute them anew for all its heads; a
+    product, even with the identity, is not fused.
+    """
+    if jax.default_backend() != "cpu":
+        return table
+    return jnp.matmul(table, jnp.eye(table.shape[1], dtype=table.dtype), precision="highest")
 
 
 def rotate(
@@ -148,17 +160,46 @@ class Attention(nnx.Module):
         return self.output(mixed.reshape(batch, tokens, width))
 
 
+# Scores of this many bytes stay in the cache of a CPU core while they are normalised and used.
+_SCORES_BYTES = 5 << 20
+_MOST_PIECES = 16
+
+
 def attend(
     query: Float[Array, "B N heads head_dim"],
     key: Float[Array, "B M heads head_dim"],
     value: Float[Array, "B M heads head_dim"],
 ) -> Float[Array, "B N heads head_dim"]:
-    """Scaled dot-product attention; the softmax is float32."""
-    scores = jnp.einsum(
-        "bnhd,bmhd->bhnm", query * query.shape[-1] ** -0.5, key, preferred_element_type=jnp.float32
-    )
-    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-    return jnp.einsum("bhnm,bmhd->bnhd", weights, value)
+    """Scaled dot-product attention; the softmax is float32.
+
+    Half-precision on CUDA is cuDNN's fused attention. JAX has no fused attention for CPUs: there the batch is cut into
+    pieces whose scores stay in the cache, which is two to four times as fast at 16 images of 261 tokens.
+    """
+    if _cudnn_attends(query):
+        return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
+    query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query * query.shape[-1] ** -0.5, key, value))
+
+    def piece(query: Array, key: Array, value: Array) -> Array:
+        scores = jnp.matmul(query, jnp.swapaxes(key, -1, -2), preferred_element_type=jnp.float32)
+        return jnp.matmul(jax.nn.softmax(scores, axis=-1).astype(value.dtype), value)
+
+    batch, heads, tokens, _ = query.shape
+    size = batch
+    if jax.default_backend() == "cpu":
+        fitting = _SCORES_BYTES // (4 * heads * tokens * key.shape[2])
+        size = min(batch, max(1, fitting, -(-batch // _MOST_PIECES)))
+    mixed = [
+        piece(*(x[start : start + size] for x in (query, key, value))) for start in range(0, batch, size)
+    ]
+    return jnp.swapaxes(jnp.concatenate(mixed) if len(mixed) > 1 else mixed[0], 1, 2)
+
+
+def _cudnn_attends(query: Array) -> bool:
+    """Whether cuDNN's fused attention takes this: half precision on CUDA, heads of 8 to 128 channels."""
+    if query.dtype not in (jnp.bfloat16, jnp.float16) or jax.default_backend() != "gpu":
+        return False
+    cuda = "cuda" in jax.extend.backend.get_backend().platform_version.lower()
+    return cuda and query.shape[-1] % 8 == 0 and query.shape[-1] <= 128
 
 
 class Mlp(nnx.Module):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -17,17 +16,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from safetensors import SafetensorError, safe_open
-from safetensors.flax import save as save_tensors
 
 from flame_jax.model import HeadModel
-from n2f_jax.atomic_files import atomic_path
 from n2f_jax.models.dinov3 import DinoV3Config
+from n2f_jax.models.folders import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    PretrainedError,
+    read_description,
+    read_weights,
+    write_folder,
+)
 from n2f_jax.models.n2fnet import N2FNet, N2FNetConfig
 from n2f_jax.models.parameters import flatten, from_dict, map_with_path, to_dict
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
 FORMAT = "n2f-jax/n2fnet"
 FORMAT_VERSION = 1
 
@@ -42,10 +44,6 @@ _HEAD_ARRAYS = (
     "weights",
     "faces",
 )
-
-
-class PretrainedError(ValueError):
-    """A folder cannot be used; the message says which file and why."""
 
 
 class HeadModelMismatch(PretrainedError):
@@ -159,9 +157,6 @@ def save_pretrained(
 ) -> Path:
     """Writes a network to a folder (made if needed). The same network gives the same bytes.
 
-    Each file appears whole or not at all, and ``config.json``, which holds the weights' hash, comes last: a
-    run that is killed in between leaves a folder that refuses to load rather than one that loads wrong.
-
     Args:
         folder: where to.
         network: the module, or its parameters as a nested dict.
@@ -184,7 +179,7 @@ def save_pretrained(
     _check_agreement(config, identity, inputs)
     tree = to_dict(network) if isinstance(network, nnx.Module) else network
     try:
-        from_dict(_abstract(config), tree)
+        from_dict(abstract_network(config), tree)
     except ValueError as error:
         raise PretrainedError(str(error)) from error
 
@@ -192,30 +187,41 @@ def save_pretrained(
         matrix = path.endswith("/kernel")
         return jnp.asarray(leaf, jnp.dtype(dtype) if matrix else jnp.float32)
 
-    weights = save_tensors(flatten(map_with_path(stored, tree)))
     description = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
+        **describe(config, inputs, identity),
+        "weights": {"file": WEIGHTS_FILE, "dtype": dtype},
+        "notes": dict(notes or {}),
+    }
+    return write_folder(folder, description, {"weights": flatten(map_with_path(stored, tree))})
+
+
+def describe(config: N2FNetConfig, inputs: InputSpec, identity: HeadModelIdentity) -> dict[str, Any]:
+    """What ``config.json`` says of a network: its sizes, its input, its head model."""
+    return {
         "network": dataclasses.asdict(config),
         "inputs": dataclasses.asdict(inputs),
         "head_model": {**dataclasses.asdict(identity), "sha256": dict(identity.sha256)},
-        "weights": {
-            "file": WEIGHTS_FILE,
-            "dtype": dtype,
-            "bytes": len(weights),
-            "sha256": hashlib.sha256(weights).hexdigest(),
-        },
-        "notes": dict(notes or {}),
     }
-    # Encoded first, so that notes which are not JSON fail before anything is overwritten.
-    text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / WEIGHTS_FILE) as path:
-        path.write_bytes(weights)
-    with atomic_path(folder / CONFIG_FILE) as path:
-        path.write_text(text, encoding="utf-8")
-    return folder
+
+
+def parse_description(
+    description: Mapping[str, Any], source: str | Path
+) -> tuple[N2FNetConfig, InputSpec, HeadModelIdentity]:
+    """The other way.
+
+    Raises:
+        PretrainedError: a field is missing or unknown, or they do not agree with each other.
+    """
+    try:
+        config = config_from_dict(description["network"])
+        inputs = InputSpec(**description["inputs"])
+        identity = HeadModelIdentity(**description["head_model"])
+    except (KeyError, TypeError) as error:
+        raise PretrainedError(f"{source}: missing or unknown field: {error}") from error
+    _check_agreement(config, identity, inputs)
+    return config, inputs, identity
 
 
 def from_pretrained(folder: str | Path, head_model: HeadModel | None = None) -> Pretrained:
@@ -232,37 +238,15 @@ def from_pretrained(folder: str | Path, head_model: HeadModel | None = None) -> 
         PretrainedError: a file is truncated, damaged, of another format, or does not fit the configuration.
     """
     folder = Path(folder)
-    description = _read_description(folder)
-    try:
-        config = config_from_dict(description["network"])
-        inputs = InputSpec(**description["inputs"])
-        identity = HeadModelIdentity(**description["head_model"])
-        expected = description["weights"]
-        file, sha256, size = expected["file"], expected["sha256"], expected["bytes"]
-    except (KeyError, TypeError) as error:
-        raise PretrainedError(f"{folder / CONFIG_FILE}: missing or unknown field: {error}") from error
+    description = read_description(folder, FORMAT, FORMAT_VERSION)
+    config, inputs, identity = parse_description(description, folder / CONFIG_FILE)
     if head_model is not None:
         check_head_model(identity, head_model, folder)
-    _check_agreement(config, identity, inputs)
-
-    path = folder / file
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; {CONFIG_FILE} names it as the weights")
-    found = path.stat().st_size
-    if found != size:
-        raise PretrainedError(f"{path} has {found} bytes, {CONFIG_FILE} says {size}: truncated or replaced")
-    with path.open("rb") as weights:
-        if hashlib.file_digest(weights, "sha256").hexdigest() != sha256:
-            raise PretrainedError(f"{path} is damaged: its sha256 is not the one in {CONFIG_FILE}")
+    tree = read_weights(folder, description.get("weights"))
     try:
-        with safe_open(path, framework="flax") as tensors:
-            tree = {name: tensors.get_tensor(name).astype(jnp.float32) for name in tensors.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError) as error:
-        raise PretrainedError(f"{path} is not a safetensors file: {error}") from error
-    try:
-        network = from_dict(_abstract(config), tree)
+        network = from_dict(abstract_network(config), tree)
     except ValueError as error:
-        raise PretrainedError(f"{path}: {error}") from error
+        raise PretrainedError(f"{folder}: {error}") from error
     return Pretrained(network, config, inputs, identity, description.get("notes", {}))
 
 
@@ -298,7 +282,8 @@ def config_from_dict(values: Mapping[str, Any]) -> N2FNetConfig:
     return N2FNetConfig(**values)
 
 
-def _abstract(config: N2FNetConfig) -> N2FNet:
+def abstract_network(config: N2FNetConfig) -> N2FNet:
+    """The network with shapes in place of arrays, to be filled by ``parameters.from_dict``."""
     return nnx.eval_shape(lambda: N2FNet(config, rngs=nnx.Rngs(0)))
 
 
@@ -313,23 +298,3 @@ def _check_agreement(config: N2FNetConfig, identity: HeadModelIdentity, inputs: 
     wrong = [f"{what}: the network has {a}, the {b_name} {b}" for what, a, b, b_name in pairs if a != b]
     if wrong:
         raise PretrainedError("; ".join(wrong))
-
-
-def _read_description(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG_FILE
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; a saved network has {CONFIG_FILE} and {WEIGHTS_FILE}")
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise PretrainedError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise PretrainedError(f"{path} does not describe a network of ours (no format {FORMAT!r})")
-    if description.get("format_version") != FORMAT_VERSION:
-        raise PretrainedError(
-            f"{path} has format version {description.get('format_version')}; "
-            f"this program reads {FORMAT_VERSION}"
-        )
-    return description

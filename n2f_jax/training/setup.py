@@ -16,7 +16,9 @@ from flame_jax import HeadModel
 from n2f_jax.data.synthetic import SyntheticConfig
 from n2f_jax.evaluation.synthetic import Assets
 from n2f_jax.frontends.coarse_mesh import load_coarse_mesh
+from n2f_jax.models.conversion import ConversionError
 from n2f_jax.models.dinov3 import DinoV3Config
+from n2f_jax.models.dinov3_files import load_dinov3
 from n2f_jax.models.n2fnet import N2FNet, N2FNetConfig
 from n2f_jax.models.parameters import Tree, to_dict
 from n2f_jax.models.pretrained import PretrainedError, from_pretrained
@@ -195,9 +197,11 @@ def initial_params(config: ml_collections.ConfigDict, model: HeadModel) -> Tree:
     make = jax.jit(lambda key: to_dict(N2FNet(network, rngs=nnx.Rngs(key))))
     params = make(jax.random.key(config.seed))
     if config.backbone_weights:
-        from n2f_jax.models.conversion import load_dinov3
-
-        params["backbone"] = load_dinov3(config.backbone_weights, network.backbone)
+        try:
+            loaded = load_dinov3(config.backbone_weights, network.backbone)
+        except (OSError, ConversionError, PretrainedError) as error:
+            raise SetupError(f"backbone_weights: {error}") from error
+        params["backbone"] = jax.tree.map(jax.numpy.asarray, loaded)
     return params
 
 

@@ -1,0 +1,122 @@
+"""A trained network as a folder for PyTorch, and back: bit-identical in float32. Needs no PyTorch itself.
+
+The folder holds ``config.json``, ``model.safetensors``, ``head_model.safetensors`` where a head model was given,
+``torch_n2fnet.py`` (the module that runs it) and a model card, ``README.md``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from flame_jax.model import HeadModel
+from n2f_jax.export import torch_card
+from n2f_jax.models.conversion import ConversionError
+from n2f_jax.models.folders import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    PretrainedError,
+    read_description,
+    read_weights,
+    write_folder,
+)
+from n2f_jax.models.n2fnet import N2FNet
+from n2f_jax.models.n2fnet_conversion import n2fnet_from_torch, n2fnet_to_torch
+from n2f_jax.models.parameters import from_dict, to_dict
+from n2f_jax.models.pretrained import (
+    Pretrained,
+    abstract_network,
+    check_head_model,
+    describe,
+    parse_description,
+    save_pretrained,
+)
+
+# The same in torch_n2fnet.py, which cannot be imported without PyTorch.
+FORMAT = "n2f-jax/n2fnet-torch"
+FORMAT_VERSION = 1
+HEAD_MODEL_FILE = "head_model.safetensors"
+MODULE_FILE = "torch_n2fnet.py"
+HEAD_ARRAYS = (
+    *("v_template", "shapedirs", "exprdirs", "posedirs", "eyelids", "J_regressor", "weights"),
+    "faces",
+)
+
+
+def write_torch_folder(
+    folder: str | Path, pretrained: Pretrained, head_model: HeadModel | None = None, name: str = "N2FNet"
+) -> Path:
+    """Writes the folder that ``n2f_jax.export.torch_n2fnet.load`` reads.
+
+    Args:
+        folder: where to; made if needed.
+        pretrained: the network (``from_pretrained``). Its parameters are written as float32.
+        head_model: goes along, so that PyTorch gives vertices too. FLAME's licence holds for the copy.
+        name: of the checkpoint, for the model card.
+
+    Raises:
+        HeadModelMismatch: the network was trained for another head model.
+    """
+    if head_model is not None:
+        check_head_model(pretrained.head_model, head_model, name)
+    description = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        **describe(pretrained.config, pretrained.inputs, pretrained.head_model),
+        "notes": dict(pretrained.notes),
+        "weights": {"file": WEIGHTS_FILE, "dtype": "float32"},
+    }
+    weights = {"weights": n2fnet_to_torch(to_dict(pretrained.network))}
+    if head_model is not None:
+        description["head_model_weights"] = {"file": HEAD_MODEL_FILE, "dtype": "float32"}
+        weights["head_model_weights"] = head_model_arrays(head_model)
+    texts = {
+        MODULE_FILE: Path(__file__).with_name(MODULE_FILE).read_text(encoding="utf-8"),
+        "README.md": torch_card.model_card(pretrained, name, head_model is not None),
+    }
+    return write_folder(folder, description, weights, texts)
+
+
+def head_model_arrays(model: HeadModel) -> dict[str, np.ndarray]:
+    """What the PyTorch head model needs, by name."""
+    arrays = {name: np.asarray(jax.device_get(getattr(model, name))) for name in HEAD_ARRAYS}
+    return arrays | {"parents": np.asarray(model.parents, np.int32)}
+
+
+def read_torch_folder(folder: str | Path) -> Pretrained:
+    """The network of such a folder.
+
+    Raises:
+        FileNotFoundError: the folder or a file is missing.
+        PretrainedError: a file is truncated, damaged, of another format, or does not fit the configuration.
+    """
+    folder = Path(folder)
+    description = read_description(folder, FORMAT, FORMAT_VERSION)
+    config, inputs, identity = parse_description(description, folder / CONFIG_FILE)
+    state = {
+        key: np.asarray(value) for key, value in read_weights(folder, description.get("weights")).items()
+    }
+    try:
+        tree = n2fnet_from_torch(state, config)
+    except ConversionError as error:
+        raise PretrainedError(f"{folder / WEIGHTS_FILE}: {error}") from error
+    network: N2FNet = from_dict(abstract_network(config), jax.tree.map(jax.numpy.asarray, tree))
+    return Pretrained(network, config, inputs, identity, description.get("notes", {}))
+
+
+def save_back(folder: str | Path, out: str | Path) -> Path:
+    """A PyTorch folder as a folder of ours, as ``save_pretrained`` writes them, float32.
+
+    The weights may have been trained further in PyTorch: ``torch_n2fnet.save`` puts them into the folder.
+    """
+    pretrained = read_torch_folder(folder)
+    return save_pretrained(
+        out,
+        pretrained.network,
+        pretrained.config,
+        head_model=pretrained.head_model,
+        inputs=pretrained.inputs,
+        notes=pretrained.notes,
+    )
