@@ -36,8 +36,8 @@ def _weighted_shifts(planes: Planes, weights: Float[Array, " taps"], axis: int) 
     radius = weights.shape[0] // 2
     padding = [(0, 0)] * 3
     padding[axis] = (radius, radius)
-    # Padded once, and not inside the loop over the pixels for every tap.
-    padded = jax.lax.optimization_barrier(jnp.pad(planes, padding))
+    # Padded once and weighed once, and not inside the loop over the pixels for every tap.
+    padded, weights = jax.lax.optimization_barrier((jnp.pad(planes, padding), weights))
     total = jnp.zeros_like(planes)
     for tap in range(2 * radius + 1):
         total += weights[tap] * jax.lax.slice_in_dim(padded, tap, tap + planes.shape[axis], axis=axis)
@@ -71,10 +71,18 @@ def shift(planes: Planes, offset: Float[Array, "2"], max_offset: int) -> Planes:
         offset: pixels to the right and down, each within ±``max_offset``.
         max_offset: static bound.
     """
-    taps = jnp.arange(-max_offset, max_offset + 1, dtype=jnp.float32)
-    across = jnp.maximum(0.0, 1.0 - jnp.abs(taps + offset[0]))
-    down = jnp.maximum(0.0, 1.0 - jnp.abs(taps + offset[1]))
-    return _weighted_shifts(_weighted_shifts(planes, down, 1), across, 2)
+    whole = jnp.floor(offset)
+    part = offset - whole
+    margin = max_offset + 1
+    padded = jax.lax.optimization_barrier(jnp.pad(planes, ((0, 0), (margin, margin), (margin, margin))))
+    first = margin - whole.astype(jnp.int32)
+
+    def moved(right: int, down: int) -> Planes:
+        return jax.lax.dynamic_slice(padded, (0, first[1] - down, first[0] - right), planes.shape)
+
+    upper = (1.0 - part[0]) * moved(0, 0) + part[0] * moved(1, 0)
+    lower = (1.0 - part[0]) * moved(0, 1) + part[0] * moved(1, 1)
+    return (1.0 - part[1]) * upper + part[1] * lower
 
 
 def rotate_smoothly(key: PRNGKeyArray, planes: Planes, std: float) -> Planes:
