@@ -97,7 +97,8 @@ def rotate_smoothly(key: PRNGKeyArray, planes: Planes, std: float) -> Planes:
     # n + ω × n, renormalised, turns by atan |ω|: 0.3 % less than |ω| at 5°.
     x, y, z = planes
     cross = jnp.stack([turn[1] * z - turn[2] * y, turn[2] * x - turn[0] * z, turn[0] * y - turn[1] * x])
-    return unit(planes + cross)
+    # Not fused into the division by its length, which would take the sum three times.
+    return unit(jax.lax.optimization_barrier(planes + cross))
 
 
 def mirrored_average(

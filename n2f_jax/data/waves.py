@@ -40,7 +40,7 @@ def smooth_field(key: PRNGKeyArray, size: tuple[int, int], channels: int) -> Flo
     x = vectors[:, :1] * ((jnp.arange(width, dtype=jnp.float32) + 0.5) / width)[None, :]
     y = vectors[:, 1:] * ((jnp.arange(height, dtype=jnp.float32) + 0.5) / height)[None, :] + phases[:, None]
     # sin(x + y) = sin y · cos x + cos y · sin x: a product of two thin matrices instead of a sine a pixel and wave.
-    rows = amplitudes[:, :, None] * jnp.stack([jnp.sin(y), jnp.cos(y)])[:, :, None, :]  # (2, W, C, H)
+    rows = amplitudes[None, :, :, None] * jnp.stack([jnp.sin(y), jnp.cos(y)])[:, :, None, :]  # (2, W, C, H)
     columns = jnp.stack([jnp.cos(x), jnp.sin(x)])  # (2, W, width)
     rows, columns = rows.reshape(2 * NUM_WAVES, channels * height), columns.reshape(2 * NUM_WAVES, width)
     return jnp.matmul(rows.T, columns).reshape(channels, height, width)

@@ -53,7 +53,7 @@ def sample_page(
 
 
 def degradation_page(
-    assets: Assets, config: SyntheticConfig, *, num: int = 3, seed: int = 0, tile: int = 160
+    assets: Assets, config: SyntheticConfig, *, num: int = 3, seed: int = 0, tile: int = 128
 ) -> UInt8[np.ndarray, "H W 3"]:
     """A row for each degradation alone, at its strong setting: clean, degraded, mask, and by how many degrees.
 
