@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
         assets, sampler = build_assets(_CONFIG.value, model), sampler_config(_CONFIG.value.data)
         draw, num = (degradation_page, _NUM.value or 3) if _EACH.value else (sample_page, _NUM.value or 24)
         page = draw(assets, sampler, num=num, seed=_SEED.value)
-        Image.fromarray(page).save(_OUT.value, quality=80)
+        Image.fromarray(page).save(_OUT.value, quality=75)
     except (SetupError, HeadModelError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
