@@ -5,20 +5,21 @@ All functions work on one sample (use ``vmap``), are pure, and return their inpu
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-_NUM_WAVES = 6
+from n2f_jax.data.degrade_mask import bar_hole, cut_lower_face, dilate, ellipse_hole, erode, hair_cuts
+from n2f_jax.data.degrade_normals import eight_bits, gaussian_blur, mirrored_average, rotate_smoothly
+from n2f_jax.data.waves import random_amplitudes, random_waves
 
 
 def perturb_points(
     key: PRNGKeyArray, points: Float[Array, "n 3"], *, noise: float, z_scale: float, size: int
 ) -> Float[Array, "n 3"]:
     """Smooth error of a face mesh's points: a sum of plane waves over the image, and a wrong depth scale.
-
-    A face-mesh network errs by regions (a cheek, the jaw), hardly by single points, so the displacement has
-    wavelengths between a third of the crop and twice its side.
 
     Args:
         key: of this sample.
@@ -34,52 +35,50 @@ def perturb_points(
             * jnp.stack([jnp.ones(()), jnp.ones(()), jnp.exp(z_scale * jax.random.normal(z_key))])[None]
         )
     if noise > 0.0:
-        direction, inverse_length = jnp.split(jax.random.uniform(wave_key, (_NUM_WAVES, 2)), 2, axis=-1)
-        angle = 2.0 * jnp.pi * direction[:, 0]
-        frequency = 2.0 * jnp.pi * (0.5 + 2.5 * inverse_length[:, 0])
-        vectors = frequency[:, None] * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
-        phases = 2.0 * jnp.pi * jax.random.uniform(phase_key, (_NUM_WAVES,))
+        vectors, phases = random_waves(wave_key, phase_key)
         waves = jnp.sin(jnp.matmul(points[:, :2] / size, vectors.T) + phases[None])
-        # Each wave has variance 1/2; so many of them of equal amplitude give the variance asked for.
-        amplitude = jax.random.normal(amplitude_key, (_NUM_WAVES, 3)) * jnp.sqrt(2.0 / _NUM_WAVES)
-        points = points + noise * size * jnp.matmul(waves, amplitude)
+        points = points + noise * size * jnp.matmul(waves, random_amplitudes(amplitude_key, 3))
     return points
 
 
-def erode(mask: Float[Array, "H W"], radius: Float[Array, ""], max_radius: int) -> Float[Array, "H W"]:
-    """Takes away what lies within ``radius`` pixels (city-block distance) of the outside of the mask.
+def degrade_normals(
+    key: PRNGKeyArray,
+    normals: Float[Array, "H W 3"],
+    *,
+    blur: float = 0.0,
+    noise_deg: float = 0.0,
+    mirror_shift: float = 0.0,
+    eight_bit: bool = False,
+) -> Float[Array, "H W 3"]:
+    """Makes a rendered normal map look estimated: its errors, the average of two passes, its file.
 
     Args:
-        mask: 0/1.
-        radius: 0 … ``max_radius``; traced, so that it can differ from sample to sample.
-        max_radius: static bound.
+        key: of this sample.
+        normals: unit, zero where there are none; which pixels have one does not change.
+        blur: largest σ of the Gaussian in units of the map's side, drawn uniformly from 0.
+        noise_deg: σ of the smooth rotation about each axis, degrees.
+        mirror_shift: σ of the displacement of the mirrored twin in units of the map's side; 0: no twin.
+        eight_bit: round as an 8-bit file does.
     """
-
-    def shrink(_: int, carry: Array) -> Array:
-        padded = jnp.pad(carry, 1, constant_values=1)  # the crop's border is no edge of the mask
-        neighbours = jnp.minimum(
-            jnp.minimum(padded[:-2, 1:-1], padded[2:, 1:-1]), jnp.minimum(padded[1:-1, :-2], padded[1:-1, 2:])
-        )
-        return jnp.minimum(carry, neighbours)
-
-    def body(step: int, carry: Array) -> Array:
-        return jnp.where(step < radius, shrink(step, carry), carry)
-
-    return jax.lax.fori_loop(0, max_radius, body, mask)
-
-
-def ellipse_hole(key: PRNGKeyArray, mask: Float[Array, "H W"]) -> Float[Array, "H W"]:
-    """Cuts one ellipse (a hand, a strand, a microphone) whose centre lies anywhere in the crop."""
-    height, width = mask.shape
-    centre_key, axes_key, angle_key = jax.random.split(key, 3)
-    centre = jax.random.uniform(centre_key, (2,))
-    axes = jax.random.uniform(axes_key, (2,), minval=0.04, maxval=0.22)
-    angle = jax.random.uniform(angle_key, (), maxval=jnp.pi)
-    y = ((jnp.arange(height, dtype=jnp.float32) + 0.5) / height - centre[0])[:, None]
-    x = ((jnp.arange(width, dtype=jnp.float32) + 0.5) / width - centre[1])[None, :]
-    along = (x * jnp.cos(angle) + y * jnp.sin(angle)) / axes[0]
-    across = (y * jnp.cos(angle) - x * jnp.sin(angle)) / axes[1]
-    return jnp.where(along * along + across * across < 1.0, 0.0, mask)
+    if not (blur > 0.0 or noise_deg > 0.0 or mirror_shift > 0.0 or eight_bit):
+        return normals
+    noise_key, twin_key, shift_key, blur_key = jax.random.split(key, 4)
+    size = normals.shape[0]
+    # Not fused into what rendered it: every tap below would draw again.
+    planes = truth = jax.lax.optimization_barrier(jnp.moveaxis(normals, -1, 0))
+    noise = math.radians(noise_deg)
+    if noise > 0.0:
+        planes = rotate_smoothly(noise_key, planes, noise)
+    if mirror_shift > 0.0:
+        twin = rotate_smoothly(twin_key, truth, noise) if noise > 0.0 else truth
+        shift_std = mirror_shift * size
+        planes = mirrored_average(shift_key, planes, twin, shift_std, max(1, math.ceil(3.0 * shift_std)))
+    if blur > 0.0:
+        sigma = blur * size * jax.random.uniform(blur_key)
+        planes = gaussian_blur(planes, sigma, blur * size)
+    if eight_bit:
+        planes = eight_bits(planes)
+    return jnp.moveaxis(planes, 0, -1)
 
 
 def degrade_maps(
@@ -87,25 +86,54 @@ def degrade_maps(
     normals: Float[Array, "H W 3"],
     mask: Float[Array, "H W"],
     *,
-    mask_erosion: float,
-    occluder_share: float,
+    mask_erosion: float = 0.0,
+    mask_dilation: float = 0.0,
+    occluder_share: float = 0.0,
+    bar_share: float = 0.0,
+    hair_share: float = 0.0,
+    lower_face_share: float = 0.0,
 ) -> tuple[Float[Array, "H W 3"], Float[Array, "H W"]]:
-    """Erodes the mask and cuts holes; the normals outside what is left become zero.
+    """Moves the mask's border and cuts from it; the normals outside what is left become zero.
 
     Args:
         key: of this sample.
-        normals, mask: one sample's maps.
-        mask_erosion: largest erosion in units of the crop's side, drawn uniformly from 0.
+        normals, mask: one sample's maps. For a dilation the normals reach beyond the mask; it grows over
+            pixels that have one, and over no others.
+        mask_erosion, mask_dilation: largest radii in units of the crop's side, drawn uniformly from 0. Where
+            both are given, half of the samples are eroded and the others dilated.
         occluder_share: probability of one elliptical hole.
+        bar_share: probability of one bar across.
+        hair_share: probability of locks of hair over the upper border.
+        lower_face_share: probability that the lower face is missing.
     """
     erosion_key, hole_key, share_key = jax.random.split(key, 3)
-    max_radius = round(mask_erosion * mask.shape[0])
-    if max_radius > 0:
-        radius = jax.random.uniform(erosion_key, (), maxval=max_radius + 1.0)
-        mask = erode(mask, jnp.floor(radius).astype(jnp.int32), max_radius)
+    # By number, so that switching one on leaves the others' draws as they are.
+    dilation_key, sign_key, bar_key, hair_key, lower_key = (jax.random.fold_in(key, i) for i in range(5))
+    before = mask
+    most_eroded, most_dilated = round(mask_erosion * mask.shape[0]), round(mask_dilation * mask.shape[0])
+    dilated = jax.random.bernoulli(sign_key) if most_eroded > 0 else jnp.asarray(True)
+    if most_eroded > 0:
+        radius = jnp.floor(jax.random.uniform(erosion_key, (), maxval=most_eroded + 1.0))
+        if most_dilated > 0:
+            radius = jnp.where(dilated, 0.0, radius)
+        mask = erode(mask, radius.astype(jnp.int32), most_eroded)
+    if most_dilated > 0:
+        radius = jnp.floor(jax.random.uniform(dilation_key, (), maxval=most_dilated + 1.0))
+        radius = jnp.where(dilated, radius, 0.0)
+        grown = dilate(before, radius.astype(jnp.int32), most_dilated)
+        present = jnp.sum(normals * normals, axis=-1) > 0.0
+        mask = jnp.where(dilated, jnp.where(present, grown, 0.0), mask)
     if occluder_share > 0.0:
         hole = jax.random.bernoulli(share_key, occluder_share)
         mask = jnp.where(hole, ellipse_hole(hole_key, mask), mask)
-    if max_radius > 0 or occluder_share > 0.0:
+    for share, cut_key, cut in (
+        (bar_share, bar_key, bar_hole),
+        (hair_share, hair_key, hair_cuts),
+        (lower_face_share, lower_key, cut_lower_face),
+    ):
+        if share > 0.0:
+            happens = jax.random.bernoulli(jax.random.fold_in(cut_key, 0), share)
+            mask = jnp.where(happens, cut(jax.random.fold_in(cut_key, 1), mask), mask)
+    if mask is not before:
         normals = normals * mask[..., None]
     return normals, mask

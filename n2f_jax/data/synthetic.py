@@ -65,6 +65,25 @@ class SyntheticConfig:
         point_z_scale: σ of the log of the scale error of their depth.
         mask_erosion: largest erosion of the mask, in units of the crop's side; drawn uniformly from 0.
         occluder_share: share of samples with one elliptical hole cut from normals and mask.
+        mask_dilation: largest dilation of the mask over the rest of the head, in units of the crop's side;
+            drawn uniformly from 0. A face parser errs to either side: with ``mask_erosion`` given too, half of
+            the samples are eroded and the others dilated.
+        bar_share: share of samples with one straight bar cut from the mask, from outside to a point on the face.
+        hair_share: share of samples with locks of hair cut from the mask, from its upper border.
+        lower_face_share: share of samples whose face is missing below a line between the nose's bridge and the
+            chin (a medical mask, a scarf, a hand).
+        normal_blur: largest σ of a Gaussian blur of the normals, in units of the crop's side; drawn uniformly
+            from 0. A network's normals are smoother than a mesh's, and are resized on the way.
+        normal_noise_deg: σ of a smooth random rotation of the normals about each axis, wavelengths from a third
+            of the crop to twice its side: a network errs by regions, and in the head's rotation.
+        mirror_shift: above 0, the normals are the mean of two estimates with errors of their own, as where a
+            network sees the photograph and its mirror image; σ of the displacement between the two in units of
+            the crop's side.
+        eight_bit: round the normals as an 8-bit file of ``(n + 1)/2`` does.
+
+    What starts at ``mask_dilation`` imitates a network's normal map and a face parser's mask, so it is done to
+    samples that show the full render; the front end's have errors of their own (``point_noise``). The paper
+    has none of it. ``docs/training_data.md`` shows each and says why it has its form.
     """
 
     image_size: int = 256
@@ -92,6 +111,14 @@ class SyntheticConfig:
     point_z_scale: float = 0.0
     mask_erosion: float = 0.0
     occluder_share: float = 0.0
+    mask_dilation: float = 0.0
+    bar_share: float = 0.0
+    hair_share: float = 0.0
+    lower_face_share: float = 0.0
+    normal_blur: float = 0.0
+    normal_noise_deg: float = 0.0
+    mirror_shift: float = 0.0
+    eight_bit: bool = False
 
     def num_front_end(self, batch_size: int) -> int:
         """How many samples of a batch show the front end's map (they come first)."""
@@ -183,6 +210,19 @@ def coarse_points(
     return jnp.concatenate([pixels, ((depth - mean) * camera.focal / mean)[:, None]], axis=-1)
 
 
+def render_beyond_the_face(
+    topology: HeadTopology, vertices: Float[Array, "B V 3"], camera: Camera, size: int, normal_frame: str
+) -> tuple[Float[Array, "B S S 3"], Float[Array, "B S S"]]:
+    """Normals of the whole head, and the mask of its face region alone, in one pass of the rasteriser.
+
+    The texture coordinates are what carries the region to the pixels: one where all corners of a triangle are.
+    """
+    flag = jnp.broadcast_to(topology.region[:, None, None].astype(jnp.float32), topology.corner_uv.shape)
+    whole = dataclasses.replace(topology, region=jnp.ones_like(topology.region), corner_uv=flag)
+    maps = render_head(whole, vertices, camera, size, normal_frame)
+    return maps.normals, (maps.uv[..., 0] > 0.5).astype(jnp.float32)
+
+
 def make_batch(
     key: PRNGKeyArray,
     model: HeadModel,
@@ -253,32 +293,46 @@ def make_batch(
     rest = lambda tree: jax.tree.map(lambda x: x[num_coarse:], tree)  # noqa: E731
     full_from = 0 if targets else num_coarse
     # Not under vmap: handed the batch, the renderer draws one head after the other where that is faster.
-    full = render_head(
-        topology,
-        vertices[full_from:],
-        jax.tree.map(lambda x: x[full_from:], camera),
-        size,
-        config.normal_frame,
-    )
-    full_normals, full_mask = full.normals, full.mask
-    if num_coarse:
-        coarse_normals, coarse_mask = jax.vmap(front_end_maps)(
-            first(vertices), first(camera), first(degrade_keys)
-        )
-        keep = rest if targets else (lambda tree: tree)
-        normals = jnp.concatenate([coarse_normals, keep(full_normals)])
-        mask = jnp.concatenate([coarse_mask, keep(full_mask)])
+    scenes = vertices[full_from:], jax.tree.map(lambda x: x[full_from:], camera)
+    if config.mask_dilation > 0.0:
+        shown_normals, full_mask = render_beyond_the_face(topology, *scenes, size, config.normal_frame)
+        full_normals = shown_normals * full_mask[..., None]
     else:
-        normals, mask = full_normals, full_mask
-    normals, mask = jax.vmap(
-        lambda k, n, m: degrade.degrade_maps(
-            jax.random.fold_in(k, 1),
-            n,
-            m,
-            mask_erosion=config.mask_erosion,
-            occluder_share=config.occluder_share,
-        )
-    )(degrade_keys, normals, mask)
+        full = render_head(topology, *scenes, size, config.normal_frame)
+        shown_normals = full_normals = full.normals
+        full_mask = full.mask
+    keep = rest if targets else (lambda tree: tree)
+
+    def degraded(
+        keys: PRNGKeyArray, normals: Float[Array, "N S S 3"], mask: Float[Array, "N S S"], full: bool
+    ) -> tuple[Float[Array, "N S S 3"], Float[Array, "N S S"]]:
+        def one(sample_key: PRNGKeyArray, n: Array, m: Array) -> tuple[Array, Array]:
+            mask_settings = {"mask_erosion": config.mask_erosion, "occluder_share": config.occluder_share}
+            if full:
+                n = degrade.degrade_normals(
+                    jax.random.fold_in(sample_key, 2),
+                    n,
+                    blur=config.normal_blur,
+                    noise_deg=config.normal_noise_deg,
+                    mirror_shift=config.mirror_shift,
+                    eight_bit=config.eight_bit,
+                )
+                mask_settings |= {
+                    "mask_dilation": config.mask_dilation,
+                    "bar_share": config.bar_share,
+                    "hair_share": config.hair_share,
+                    "lower_face_share": config.lower_face_share,
+                }
+            return degrade.degrade_maps(jax.random.fold_in(sample_key, 1), n, m, **mask_settings)
+
+        return jax.vmap(one)(keys, normals, mask)
+
+    normals, mask = degraded(rest(degrade_keys), keep(shown_normals), keep(full_mask), full=True)
+    if num_coarse:
+        coarse = jax.vmap(front_end_maps)(first(vertices), first(camera), first(degrade_keys))
+        coarse_normals, coarse_mask = degraded(first(degrade_keys), *coarse, full=False)
+        normals = jnp.concatenate([coarse_normals, normals])
+        mask = jnp.concatenate([coarse_mask, mask])
 
     batch = {
         "normals": normals,

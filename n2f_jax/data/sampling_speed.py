@@ -1,0 +1,60 @@
+"""What a batch costs, and what each degradation adds to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+
+import jax
+from jaxtyping import Array
+
+from n2f_jax.data.presets import CLEAN, ESTIMATED, Setting
+from n2f_jax.data.synthetic import Batch, SyntheticConfig, make_batch
+from n2f_jax.evaluation.synthetic import Assets
+
+# The twin has errors of its own only where there are errors.
+_WITH = {"mirror_shift": ("normal_noise_deg",)}
+
+
+def sampling_speed(
+    assets: Assets, config: SyntheticConfig, batch_size: int = 16, repeats: int = 15
+) -> dict[str, float]:
+    """Milliseconds a batch: clean, with each degradation of ``ESTIMATED`` alone, with all of them.
+
+    All are compiled first and then timed in turns, so that other work on the machine meets all alike; medians.
+
+    Args:
+        assets: head model and what drawing needs.
+        config: the sampler; its own degradations are switched off.
+        batch_size: samples.
+        repeats: batches of each.
+    """
+    clean = dataclasses.replace(config, **CLEAN)
+    settings: dict[str, Setting] = {"clean": {}}
+    for name, value in ESTIMATED.items():
+        settings[name] = {name: value} | {other: ESTIMATED[other] for other in _WITH.get(name, ())}
+    settings["all"] = ESTIMATED
+
+    def draw_with(setting: Setting):
+        sampler = dataclasses.replace(clean, **setting)
+
+        def draw(key: Array, assets: Assets) -> Batch:
+            batch = make_batch(
+                key, assets.model, assets.topology, sampler, batch_size, coarse_mesh=assets.coarse_mesh
+            )
+            # What stage 1 needs; the rest would not be computed there either.
+            return {name: batch[name] for name in ("normals", "mask", "params")}
+
+        return jax.jit(draw).lower(jax.random.key(0), assets).compile()
+
+    compiled = {name: draw_with(setting) for name, setting in settings.items()}
+    times: dict[str, list[float]] = {name: [] for name in compiled}
+    for index in range(repeats + 1):
+        key = jax.random.key(index)
+        for name, draw in compiled.items():
+            start = time.perf_counter()
+            jax.block_until_ready(draw(key, assets))
+            if index:  # the first touches memory that the others find warm
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: statistics.median(values) for name, values in times.items()}
