@@ -231,8 +231,8 @@ def difference(saved: Any, wanted: Any) -> str:
     return "; ".join(f"{key} is {a[key]}, the config says {b[key]}" for key in a if a[key] != b[key])
 
 
-# Settings that change what is written when, and not what is computed.
-_FREE_ON_RESUME = ("checkpoint",)
+# Settings that change what is written when, and on which devices, and not what is computed.
+_FREE_ON_RESUME = ("checkpoint", "parallel")
 
 
 def save_resolved(config: ml_collections.ConfigDict, workdir: Path) -> None:
