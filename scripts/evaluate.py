@@ -55,7 +55,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--prediction-unit",
         default="auto",
         choices=("auto", "m", "cm", "mm"),
-        help="auto: .npz are in metres; of meshes it must be named, except for now, which estimates the scale",
+        help="auto: .npz are in metres; of meshes it must be named, unless the protocol (now) finds the scale",
     )
     parser.add_argument("--head-model", metavar="FILE", help="default: the open head that ships")
     parser.add_argument("--regions", metavar="FILE", help="vertex indices by region, for a fixed topology")

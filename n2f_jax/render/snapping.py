@@ -93,8 +93,8 @@ class Corners:
     def pixel_box(self, size: tuple[int, int]) -> tuple[Int[Array, " n"], ...]:
         """First and last column, first and last row of the image's pixels whose centres the bounding box holds."""
         height, width = size
-        low_x, high_x = _least(self.x), _largest(self.x)
-        low_y, high_y = _least(self.y), _largest(self.y)
+        low_x, high_x = least(self.x), largest(self.x)
+        low_y, high_y = least(self.y), largest(self.y)
         return (
             jnp.maximum((low_x + HALF_PIXEL - 1) >> SUBPIXEL_BITS, 0),
             jnp.minimum((high_x - HALF_PIXEL) >> SUBPIXEL_BITS, width - 1),
@@ -123,13 +123,15 @@ class Corners:
     def fits(self) -> Array:
         """Whether all corners have a projection and the triangle is not too large."""
         limit = MAX_EXTENT * ONE_PIXEL
-        small = (_largest(self.x) - _least(self.x) <= limit) & (_largest(self.y) - _least(self.y) <= limit)
-        return (_least(self.w) > 0.0) & small
+        small = (largest(self.x) - least(self.x) <= limit) & (largest(self.y) - least(self.y) <= limit)
+        return (least(self.w) > 0.0) & small
 
 
-def _least(parts):
+def least(parts: tuple[Array, ...]) -> Array:
+    """Of three corners' values, element by element."""
     return jnp.minimum(jnp.minimum(parts[0], parts[1]), parts[2])
 
 
-def _largest(parts):
+def largest(parts: tuple[Array, ...]) -> Array:
+    """Of three corners' values, element by element."""
     return jnp.maximum(jnp.maximum(parts[0], parts[1]), parts[2])

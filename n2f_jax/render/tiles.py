@@ -16,10 +16,14 @@ from jaxtyping import Array, Bool, Float, Int
 from n2f_jax.render.columns import columns_of
 from n2f_jax.render.snapping import (
     HALF_PIXEL,
+    NOT_FINITE,
     ONE_PIXEL,
     SUBPIXEL_BITS,
+    TOO_NEAR,
     Corners,
     SnappedFaces,
+    largest,
+    least,
 )
 
 TILE_SIZE = (8, 16)
@@ -78,8 +82,8 @@ def tile_counts(
     count = jnp.where(fits & ((sign < 0) if cull_backfaces else (sign != 0)), across * down, 0)
 
     w0, w1, w2 = corners.w
-    finite = (w0 != 0.0) & (w1 != 0.0) & (w2 != 0.0)
-    in_front = (w0 != -1.0) | (w1 != -1.0) | (w2 != -1.0)
+    finite = (w0 != NOT_FINITE) & (w1 != NOT_FINITE) & (w2 != NOT_FINITE)
+    in_front = (w0 != TOO_NEAR) | (w1 != TOO_NEAR) | (w2 != TOO_NEAR)
     crosses = finite & in_front & ~fits
 
     most = snapped.rows.shape[0] * (-(-size[0] // TILE_SIZE[0])) * (-(-size[1] // TILE_SIZE[1]))
@@ -196,9 +200,7 @@ def _evaluate(queue, face, number, in_use, size, canvas) -> Tiles:
     inverse_depth = spread(w) + spread(slope_x) * x.astype(jnp.float32)
     inverse_depth = inverse_depth + spread(slope_y) * y.astype(jnp.float32)
     # Rounding must not carry a sliver's depth beyond its corners'.
-    w0, w1, w2 = corners.w
-    low = jnp.minimum(jnp.minimum(w0, w1), w2)
-    high = jnp.maximum(jnp.maximum(w0, w1), w2)
+    low, high = least(corners.w), largest(corners.w)
     return Tiles(
         corner=jnp.stack([row, column], axis=-1),
         inside=outside >= 0,

@@ -38,6 +38,21 @@ class Parts:
         size = batch_size // self.count
         return jnp.arange(size, dtype=jnp.int32) * self.count + part
 
+    @classmethod
+    def of(cls, layout: Layout, accumulation_steps: int, batch_size: int, num_first: int) -> Parts:
+        """A part for every device and accumulation step.
+
+        Raises:
+            ValueError: batch or first samples do not divide evenly.
+        """
+        parts = cls(layout.count * accumulation_steps)
+        if not parts.fits(batch_size, num_first):
+            raise ValueError(
+                f"batch_size {batch_size} (of which data.front_end_share makes {num_first} front-end samples) must "
+                f"divide by {layout.count} devices × parallel.accumulation_steps {accumulation_steps}"
+            )
+        return parts
+
     def fits(self, batch_size: int, num_first: int) -> bool:
         """Whether batch and first samples divide evenly."""
         return batch_size % self.count == 0 and num_first % self.count == 0

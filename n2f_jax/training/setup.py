@@ -126,13 +126,11 @@ def layout(config: ml_collections.ConfigDict, sampler: SyntheticConfig) -> Layou
         found = Layout.of_devices(section.devices, section.fsdp)
     except ValueError as error:
         raise SetupError(f"parallel.devices: {error}") from error
-    num_first = sampler.num_front_end(config.batch_size)
-    parts = found.count * section.accumulation_steps
-    if not Parts(parts).fits(config.batch_size, num_first):
-        raise SetupError(
-            f"batch_size {config.batch_size} (of which data.front_end_share makes {num_first} front-end samples) must "
-            f"divide by {found.count} devices × parallel.accumulation_steps {section.accumulation_steps}"
-        )
+    try:
+        num_first = sampler.num_front_end(config.batch_size)
+        Parts.of(found, section.accumulation_steps, config.batch_size, num_first)
+    except ValueError as error:
+        raise SetupError(str(error)) from error
     return found
 
 

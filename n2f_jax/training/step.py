@@ -188,13 +188,8 @@ def make_train_step(
         ValueError: the batch does not divide evenly.
     """
     layout = layout or Layout.of_devices(1)
-    parts = Parts(layout.count * accumulation_steps)
     num_first = objective.sampler.num_front_end(objective.batch_size)
-    if not parts.fits(objective.batch_size, num_first):
-        raise ValueError(
-            f"a batch of {objective.batch_size} with {num_first} front-end samples does not divide into "
-            f"{layout.count} devices × {accumulation_steps} accumulation steps; both numbers must"
-        )
+    parts = Parts.of(layout, accumulation_steps, objective.batch_size, num_first)
 
     def mean_gradient(trained: Flat, frozen: Flat, axes: dict, step: Array, assets: Assets):
         """On one device: loss, terms and gradient of its samples, averaged over all devices."""

@@ -5,6 +5,7 @@ import pytest
 
 import flame_jax
 from n2f_jax.training import setup
+from n2f_jax.training.step import Objective
 
 NUM_SHAPE, NUM_EXPRESSION = 6, 4
 
@@ -114,6 +115,16 @@ def load_config(path, variant):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.get_config(variant)
+
+
+def make_objective(config):
+    """The objective of a config."""
+    return Objective(
+        setup.model_config(config.model),
+        setup.sampler_config(config.data),
+        setup.loss_config(config),
+        config.batch_size,
+    )
 
 
 @pytest.fixture(scope="session")

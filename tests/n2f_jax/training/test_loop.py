@@ -21,9 +21,9 @@ from n2f_jax.training import setup
 from n2f_jax.training.loop import EXIT_RESUME_ME, NotFiniteError, train
 from n2f_jax.training.metric_log import read_json_lines
 from n2f_jax.training.optimizers import build_optimizer
-from n2f_jax.training.step import Objective, initial_state, make_train_step
+from n2f_jax.training.step import initial_state, make_train_step
 
-from .conftest import SMALL_RUN, load_config
+from .conftest import SMALL_RUN, load_config, make_objective
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -89,12 +89,7 @@ def test_a_batch_can_be_fitted(initialised, toy_head):
     """The same batch again and again: its loss all but vanishes, which a wrong gradient or update would not do."""
     config, params, groups = initialised
     optimizer, _ = build_optimizer(config.optimizer, groups, 200)
-    objective = Objective(
-        setup.model_config(config.model),
-        setup.sampler_config(config.data),
-        setup.loss_config(config),
-        config.batch_size,
-    )
+    objective = make_objective(config)
     assets = setup.build_assets(config, toy_head)
     step = make_train_step(objective, optimizer, groups, seed=0)
     state = initial_state(params, optimizer, groups)
@@ -163,12 +158,7 @@ def test_a_step_that_is_not_finite_can_be_skipped(initialised, toy_head):
     """NaN among the frozen parameters of one step: nothing moves, the step is counted, and the run goes on."""
     config, params, groups = initialised
     optimizer, _ = build_optimizer(config.optimizer, groups, 20)
-    objective = Objective(
-        setup.model_config(config.model),
-        setup.sampler_config(config.data),
-        setup.loss_config(config),
-        config.batch_size,
-    )
+    objective = make_objective(config)
     assets = setup.build_assets(config, toy_head)
     step = make_train_step(objective, optimizer, groups, seed=0, skip_not_finite=True)
     bad_assets = dataclasses.replace(

@@ -15,7 +15,9 @@ from n2f_jax.models.parameters import flatten
 from n2f_jax.training import setup
 from n2f_jax.training.optimizers import build_optimizer
 from n2f_jax.training.parallel import Layout, Parts
-from n2f_jax.training.step import Objective, initial_state, make_train_step, make_validation
+from n2f_jax.training.step import initial_state, make_train_step, make_validation
+
+from .conftest import make_objective
 
 REPOSITORY = Path(__file__).parents[3]
 STEPS = 3
@@ -24,12 +26,7 @@ STEPS = 3
 def run_steps(config, params, groups, head, layout, accumulation_steps=1):
     """Parameters, last metrics and validation after a few steps."""
     optimizer, _ = build_optimizer(config.optimizer, groups, 20)
-    objective = Objective(
-        setup.model_config(config.model),
-        setup.sampler_config(config.data),
-        setup.loss_config(config),
-        config.batch_size,
-    )
+    objective = make_objective(config)
     assets = layout.place(setup.build_assets(config, head))
     step = make_train_step(
         objective, optimizer, groups, seed=5, layout=layout, accumulation_steps=accumulation_steps
