@@ -405,10 +405,10 @@ def make_frontend(name: str, pretrained: Pretrained) -> Frontend:
     if name != "face_mesh":
         raise ValueError(f"no front end named {name!r}; there is 'face_mesh'")
     inputs = pretrained.inputs
-    if inputs.channels != "normals" or inputs.normal_frame != "head":
+    if inputs.channels != "normals" or inputs.normal_frame != "head" or not inputs.masked:
         raise ValueError(
-            f"the face_mesh front end gives head-frame normals; the checkpoint wants {inputs.channels} "
-            f"in the {inputs.normal_frame} frame"
+            f"the face_mesh front end gives the face's normals in the head frame; the checkpoint wants "
+            f"{inputs.channels} in the {inputs.normal_frame} frame{'' if inputs.masked else ' without a mask'}"
         )
     from n2f_jax.frontends.face_mesh import FaceMeshFrontend  # needs OpenCV and ai-edge-litert
 

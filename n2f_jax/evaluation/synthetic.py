@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 import flame_jax
 from flame_jax import FlameParams, HeadModel
-from n2f_jax.data.synthetic import Batch, SyntheticConfig, make_batch
+from n2f_jax.data.synthetic import Batch, SyntheticConfig, make_batch, network_inputs
 from n2f_jax.evaluation.alignment import apply_rigid, rigid_transform
 from n2f_jax.frontends.coarse_mesh import CoarseMesh, load_coarse_mesh
 from n2f_jax.geometry.camera import Camera, project
@@ -144,7 +144,7 @@ def evaluate(
             batch_size,
             coarse_mesh=assets.coarse_mesh,
         )
-        output = forward(params, batch["normals"], batch["mask"])
+        output = forward(params, *network_inputs(batch, config))
         return batch_errors(output, batch, assets.model, config.image_size)
 
     parts = [
@@ -174,7 +174,8 @@ def evaluate_pretrained(
         num_heads, batch_size, seed: of the held-out set (``evaluate``).
 
     Returns:
-        ``full`` and, with the open head, ``front_end``: each the means of ``evaluate``.
+        ``full`` and, with the open head and a network that takes masked normals, ``front_end``: each the means
+        of ``evaluate``.
     """
     model = flame_jax.load_head_model(head_model) if head_model else flame_jax.load_open_head()
     saved = from_pretrained(folder, head_model=model)
@@ -185,8 +186,12 @@ def evaluate_pretrained(
         image_size=saved.inputs.size,
         crop_scale=saved.inputs.crop_scale,
         normal_frame=saved.inputs.normal_frame,
+        channels=saved.inputs.channels,
+        masked=saved.inputs.masked,
     )
-    shares = {"full": 0.0} if coarse_mesh is None else {"full": 0.0, "front_end": 1.0}
+    shares = {"full": 0.0}
+    if coarse_mesh is not None and saved.inputs.channels == "normals" and saved.inputs.masked:
+        shares["front_end"] = 1.0
     return {
         name: evaluate(
             forward,

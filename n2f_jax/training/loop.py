@@ -185,7 +185,11 @@ def _write_best(config, state, params, network, sampler, model, workdir: Path) -
         network,
         head_model=model,
         inputs=InputSpec(
-            size=network.input_size, crop_scale=sampler.crop_scale, normal_frame=sampler.normal_frame
+            size=network.input_size,
+            crop_scale=sampler.crop_scale,
+            normal_frame=sampler.normal_frame,
+            channels=sampler.channels,
+            masked=sampler.masked,
         ),
         notes={
             "objective": config.objective,

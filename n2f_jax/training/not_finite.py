@@ -41,7 +41,7 @@ def stop_if_not_finite(
     @jax.jit
     def look(params: Any, assets: Assets) -> tuple[dict, dict]:
         batch = objective.batch(key, assets)
-        output = objective.forward(params, batch["normals"], batch["mask"])
+        output = objective.answer(params, batch)
 
         def terms_of(output: Any, batch: Any) -> dict:
             one = lambda tree: jax.tree.map(lambda leaf: leaf[None], tree)  # noqa: E731

@@ -13,7 +13,7 @@ from flax import nnx
 
 import flame_jax
 from flame_jax import HeadModel
-from n2f_jax.data.synthetic import SyntheticConfig
+from n2f_jax.data.synthetic import CHANNELS, SyntheticConfig
 from n2f_jax.evaluation.synthetic import Assets
 from n2f_jax.frontends.coarse_mesh import load_coarse_mesh
 from n2f_jax.models.conversion import ConversionError
@@ -61,7 +61,15 @@ def model_config(section: ml_collections.ConfigDict) -> N2FNetConfig:
 
 
 def sampler_config(section: ml_collections.ConfigDict) -> SyntheticConfig:
-    return SyntheticConfig(**_fields(section))
+    """The sampler.
+
+    Raises:
+        SetupError: fields that do not go together.
+    """
+    try:
+        return SyntheticConfig(**_fields(section))
+    except ValueError as error:
+        raise SetupError(f"data: {error}") from error
 
 
 def loss_config(config: ml_collections.ConfigDict) -> LossConfig:
@@ -107,6 +115,16 @@ def check(config: ml_collections.ConfigDict, model: HeadModel) -> None:
         )
     if not 0.0 <= config.data.front_end_share <= 1.0:
         raise SetupError(f"data.front_end_share is {config.data.front_end_share}; it is a share, 0 … 1")
+    sampler = sampler_config(config.data)
+    if network.backbone.channels != CHANNELS[sampler.channels]:
+        raise SetupError(
+            f"data.channels {sampler.channels!r} are {CHANNELS[sampler.channels]}, model.backbone.channels is "
+            f"{network.backbone.channels}; configs/ablations/ sets both"
+        )
+    if "uv" in sampler.channels.split("+") and not len(model.uv):
+        raise SetupError(
+            f"the head model {model.name!r} has no texture coordinates, which data.channels asks for"
+        )
     if model.landmarks is None:
         raise SetupError(f"the head model {model.name!r} has no landmark embedding, which the crop needs")
 

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 import flame_jax
-from n2f_jax.data.synthetic import Batch, SyntheticConfig, make_batch
+from n2f_jax.data.synthetic import Batch, SyntheticConfig, make_batch, network_inputs
 from n2f_jax.evaluation.synthetic import Assets, batch_errors, held_out_key
 from n2f_jax.geometry.camera import project
 from n2f_jax.models.n2fnet import N2FNet, N2FNetConfig, N2FOutput, camera_from_output
@@ -87,6 +87,10 @@ class Objective:
             targets=self.render_loss is not None,
             indices=indices,
         )
+
+    def answer(self, params: Tree, batch: Batch) -> N2FOutput:
+        """The network's answer to what it is shown of a batch."""
+        return self.forward(params, *network_inputs(batch, self.sampler))
 
     def loss(self, output: N2FOutput, batch: Batch, assets: Assets) -> tuple[Float[Array, ""], Terms]:
         """The stage's loss and its terms."""
@@ -199,7 +203,7 @@ def make_train_step(
             indices = parts.indices(part, objective.batch_size)
             batch = objective.batch(step_key(seed, step), assets, indices=indices)
             params = merge_frozen(gather(trained, axes), whole_frozen)
-            output = objective.forward(params, batch["normals"], batch["mask"])
+            output = objective.answer(params, batch)
             return objective.loss(output, batch, assets)
 
         device = jax.lax.axis_index(AXIS).astype(jnp.int32)
@@ -267,7 +271,7 @@ def make_validation(
     def device_metrics(params: Flat, axes: dict, assets: Assets, index: Array) -> dict[str, Array]:
         part = jax.lax.axis_index(AXIS).astype(jnp.int32) if parts.count > 1 else jnp.zeros((), jnp.int32)
         batch = objective.batch(held_out_key(seed, index), assets, indices=parts.indices(part, batch_size))
-        output = objective.forward(unflatten(gather(params, axes)), batch["normals"], batch["mask"])
+        output = objective.answer(unflatten(gather(params, axes)), batch)
         loss, terms = objective.loss(output, batch, assets)
         errors = batch_errors(output, batch, assets.model, objective.sampler.image_size)
         metrics = {"loss": loss, **terms} | {name: jnp.mean(value) for name, value in errors.items()}
