@@ -79,7 +79,9 @@ def read_frame(path: str | Path) -> TrackedFrame:
     path = Path(path)
     contents = _read_pickle(path)
     if not isinstance(contents, Mapping) or not {"flame", "camera", "img_size"} <= contents.keys():
-        raise TrackingError(f"{path} is no frame of Pixel3DMM's tracker: it has no 'flame', 'camera', 'img_size'")
+        raise TrackingError(
+            f"{path} is no frame of Pixel3DMM's tracker: it has no 'flame', 'camera', 'img_size'"
+        )
     flame, camera = contents["flame"], contents["camera"]
 
     def array(group: Any, key: str, count: int | None = None) -> np.ndarray:
@@ -92,7 +94,9 @@ def read_frame(path: str | Path) -> TrackedFrame:
         if values.ndim and values.shape[0] == 1:
             values = values[0]
         if (count is not None and values.size != count) or (count is None and values.ndim != 1):
-            raise TrackingError(f"{path}: {key!r} has shape {np.shape(group[key])}; the tracker writes one head a file")
+            raise TrackingError(
+                f"{path}: {key!r} has shape {np.shape(group[key])}; the tracker writes one head a file"
+            )
         return values.astype(np.float64).reshape(-1)
 
     sides = np.asarray(contents["img_size"]).reshape(-1)
