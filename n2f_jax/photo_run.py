@@ -388,7 +388,7 @@ class _Job:
             return None
         entry.image_size = list(image.shape[:2])
         try:
-            faces = self.reconstructor.detect(image)
+            faces = self.reconstructor.detect(image, Path(entry.source))
         except Exception as error:  # one photo never stops the others
             entry.status, entry.message = "failed", f"front end: {_describe_error(error)}"
             return None
