@@ -29,6 +29,7 @@ import json
 import math
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -211,17 +212,7 @@ def read_face(path: str | Path) -> StoredFace:
         StoredFaceError: missing, damaged, or of another format.
     """
     path = Path(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = {name: archive.read(name) for name in archive.namelist()}
-        numbers = json.loads(members[_NUMBERS].decode("utf-8", "surrogateescape"))
-    except OSError as error:
-        raise StoredFaceError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-        raise StoredFaceError(f"{path} is damaged or not a stored face: {error}") from error
-    if numbers.get("format") != FORMAT or numbers.get("format_version") != FORMAT_VERSION:
-        found = f"{numbers.get('format')} {numbers.get('format_version')}"
-        raise StoredFaceError(f"{path} is {found}, not {FORMAT} {FORMAT_VERSION}: preprocess it again")
+    members, numbers = _read(path, None)
     try:
         size = numbers["size"]
         mask = _decode(members[_MASK], (size, size), np.uint8).astype(np.float32) / 255
@@ -254,6 +245,37 @@ def read_face(path: str | Path) -> StoredFace:
         )
     except (KeyError, TypeError, ValueError, cv2.error) as error:
         raise StoredFaceError(f"{path} is damaged: {error!r}") from error
+
+
+def read_landmarks(path: str | Path) -> tuple[Float[np.ndarray, "68 2"], Float[np.ndarray, "3"], int]:
+    """Landmarks, crop and S of a face, without its maps: a tenth of ``read_face``'s time.
+
+    Raises:
+        StoredFaceError: as there.
+    """
+    path = Path(path)
+    _, numbers = _read(path, (_NUMBERS,))
+    try:
+        landmarks = np.array(numbers["landmarks_68"], np.float32).reshape(68, 2)
+        return landmarks, np.array(numbers["crop"], np.float64).reshape(3), int(numbers["size"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoredFaceError(f"{path} is damaged: {error!r}") from error
+
+
+def _read(path: Path, names: Sequence[str] | None) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Members of the archive (all for None) and its numbers, their format checked."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in names or archive.namelist()}
+        numbers = json.loads(members[_NUMBERS].decode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise StoredFaceError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError) as error:
+        raise StoredFaceError(f"{path} is damaged or not a stored face: {error}") from error
+    if numbers.get("format") != FORMAT or numbers.get("format_version") != FORMAT_VERSION:
+        found = f"{numbers.get('format')} {numbers.get('format_version')}"
+        raise StoredFaceError(f"{path} is {found}, not {FORMAT} {FORMAT_VERSION}: preprocess it again")
+    return members, numbers
 
 
 def _check(face: StoredFace) -> None:

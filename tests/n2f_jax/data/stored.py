@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from n2f_jax.data.preprocessed import StoredFace
+from n2f_jax.data.manifest import ManifestWriter, Record
+from n2f_jax.data.preprocessed import StoredFace, face_id, face_path, write_face
 
 
 def random_face(seed: int = 0, size: int = 40, **changes) -> StoredFace:
@@ -28,3 +29,14 @@ def random_face(seed: int = 0, size: int = 40, **changes) -> StoredFace:
         "classes": rng.integers(0, 19, (size, size), np.uint8),
     }
     return StoredFace(**(values | changes))
+
+
+def write_folder(folder, faces: dict[str, list[StoredFace]]) -> dict[str, list[str]]:
+    """A preprocessed folder: key of each image → its faces. Gives their ids."""
+    ids = {key: [face_id(key, number=n + 1) for n in range(len(found))] for key, found in faces.items()}
+    with ManifestWriter(folder, "all") as manifest:
+        for key, found in faces.items():
+            for name, face in zip(ids[key], found, strict=True):
+                write_face(face_path(folder, name), face)
+            manifest.write(Record(key, "ok" if found else "no face", faces=tuple(ids[key])))
+    return ids

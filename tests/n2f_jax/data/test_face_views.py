@@ -45,7 +45,9 @@ def scene(open_head):
 def stored(scene, tmp_path):
     crop, draw = scene
     maps, seen, landmarks = draw(crop, STORED)
-    k = np.array([[seen.focal, 0, seen.principal_point[0]], [0, seen.focal, seen.principal_point[1]], [0, 0, 1]])
+    k = np.array(
+        [[seen.focal, 0, seen.principal_point[0]], [0, seen.focal, seen.principal_point[1]], [0, 0, 1]]
+    )
     face = random_face(
         size=STORED,
         normals=maps.normals,
