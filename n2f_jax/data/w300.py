@@ -1,7 +1,7 @@
 """Stored faces with annotated landmarks: what fine-tuning stage 2 learns from, 300W above all.
 
-N2FNet, section IV.1: 300W with estimated normals and masks and the dataset's own 68 landmarks. Any folder of images with
-``.pts`` files beside them will do.
+N2FNet, section IV.1: 300W with estimated normals and masks and the dataset's own 68 landmarks. Any folder of images
+with ``.pts`` files beside them will do.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from n2f_jax.data.pts import read_pts
 from n2f_jax.frontends.face_detector import box_overlap
 
 Part = Literal["train", "common", "challenging", "private", "all"]
-# 300W's folders by the protocol of Ren et al. (CVPR 2014): trained on AFW and the training parts of LFPW and HELEN, tested
-# on their test parts (common) and IBUG (challenging); the competition's 600 are the private test set.
+# 300W's folders by the protocol of Ren et al. (CVPR 2014): trained on AFW and the training parts of LFPW and HELEN,
+# tested on their test parts (common) and IBUG (challenging); the competition's 600 are the private test set.
 PARTS: dict[str, tuple[str, ...]] = {
     "train": ("afw", "helen/trainset", "lfpw/trainset"),
     "common": ("helen/testset", "lfpw/testset"),

@@ -92,7 +92,7 @@ def test_maps_landmarks_and_camera_follow_the_crop(scene, tmp_path, change):
     np.testing.assert_allclose(view["principal_point"], seen.principal_point, atol=1e-3)
     both = interior(view["mask"] * maps.mask)
     assert both.sum() > 0.3 * SIZE**2
-    # The outlines differ by what one stored pixel can hide, not by a shift: of opposite sides as much is gained as lost.
+    # The outlines differ by what a stored pixel can hide, and not by a shift.
     differ = view["mask"] != maps.mask
     assert differ.sum() < 0.015 * maps.mask.sum()
     centre = lambda mask: np.array([np.average(grid, weights=mask) for grid in np.mgrid[:SIZE, :SIZE]])  # noqa: E731

@@ -41,12 +41,12 @@ def test_a_run_that_goes_on_sees_what_an_unbroken_one_sees():
 def test_every_face_once_an_epoch_each_in_another_order():
     pipeline = make_pipeline(Numbered(12), 4, seed=0)
     assert pipeline.steps_per_epoch == 3
-    epochs = [sum(indices(pipeline, range(3 * e, 3 * e + 3)), []) for e in range(4)]
+    epochs = [np.concatenate(indices(pipeline, range(3 * e, 3 * e + 3))).tolist() for e in range(4)]
     assert all(sorted(epoch) == list(range(12)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4
     # Epochs follow each other without a gap where a batch does not divide them.
     odd = make_pipeline(Numbered(10), 4, seed=0)
-    counts = collections.Counter(sum(indices(odd, range(25)), []))
+    counts = collections.Counter(np.concatenate(indices(odd, range(25))).tolist())
     assert set(counts.values()) == {10} and odd.steps_per_epoch == 3
 
 
