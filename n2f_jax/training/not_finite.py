@@ -32,8 +32,9 @@ def stop_if_not_finite(
 ) -> None:
     """Raises if a step since the last look was not finite; nothing has been updated since that step.
 
-    The batch of that step is drawn (or, of stored faces, read: this process's part) again, its samples are looked at one by one, and all of it is written to
-    ``<workdir>/not_finite_step_<N>.npz`` (the network's inputs, what was asked for, and each sample's terms).
+    The batch of that step is drawn (or, of stored faces, this process's part is read) again, its samples are looked at
+    one by one, and all of it is written to ``<workdir>/not_finite_step_<N>.npz`` (the network's inputs, what was asked
+    for, and each sample's terms).
 
     Raises:
         NotFiniteError: see above.

@@ -18,7 +18,7 @@ from n2f_jax.data.synthetic import Batch, SyntheticConfig, make_batch, network_i
 from n2f_jax.evaluation.synthetic import Assets
 from n2f_jax.geometry.camera import project
 from n2f_jax.models.n2fnet import N2FNet, N2FNetConfig, N2FOutput, camera_from_output
-from n2f_jax.models.parameters import Tree, flatten, functional, unflatten
+from n2f_jax.models.parameters import Tree, flatten, functional
 from n2f_jax.render import render_head
 from n2f_jax.training.losses import (
     JointLossConfig,
@@ -30,8 +30,8 @@ from n2f_jax.training.losses import (
     render_loss,
 )
 from n2f_jax.training.optimizers import Flat, apply_gradients, merge_frozen, split_frozen
-from n2f_jax.training.stored import stored_batch
 from n2f_jax.training.parallel import AXIS, Layout, Parts, gather, mean_gradients
+from n2f_jax.training.stored import stored_batch
 
 State = dict[str, Any]
 Data = Mapping[str, Array] | None
