@@ -30,12 +30,11 @@ from n2f_jax.frontends.registry import FrontendOptions, make_frontend
 from n2f_jax.geometry import Camera, Crop
 from n2f_jax.head import Head, project_points
 from n2f_jax.models.n2fnet import camera_from_output
-from n2f_jax.models.pretrained import HeadModelIdentity, Pretrained, from_pretrained
+from n2f_jax.models.pretrained import DEFAULT_CHECKPOINT, HeadModelIdentity, Pretrained, from_pretrained
 
 Alignment = Literal["network", "landmarks"]
 ALIGNMENTS: tuple[Alignment, ...] = ("network", "landmarks")
 DEFAULT_ALIGNMENT: Alignment = "landmarks"
-DEFAULT_CHECKPOINT = Path(__file__).parent / "models" / "assets" / "default"
 DEFAULT_FOCAL = 1.2  # times the longer side: 45° across, where neither user nor EXIF says better
 NUM_INNER = 51  # landmarks 17 … 67: they are places on the skin, the contour is not
 

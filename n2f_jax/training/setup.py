@@ -16,6 +16,7 @@ from flax import nnx
 import flame_jax
 from flame_jax import HeadModel
 from n2f_jax.data.celeba_hq import PseudoTruthFaces
+from n2f_jax.data.manifest import ManifestError
 from n2f_jax.data.pipeline import make_pipeline
 from n2f_jax.data.synthetic import CHANNELS, SyntheticConfig
 from n2f_jax.data.w300 import AnnotatedFaces
@@ -26,7 +27,7 @@ from n2f_jax.models.dinov3 import DinoV3Config
 from n2f_jax.models.dinov3_files import load_dinov3
 from n2f_jax.models.n2fnet import N2FNet, N2FNetConfig
 from n2f_jax.models.parameters import Tree, to_dict
-from n2f_jax.models.pretrained import PretrainedError, from_pretrained
+from n2f_jax.models.pretrained import DEFAULT_CHECKPOINT, PretrainedError, from_pretrained
 from n2f_jax.render import HeadTopology
 from n2f_jax.training.losses import (
     JointLossConfig,
@@ -212,7 +213,7 @@ def stored_faces(config: ml_collections.ConfigDict, model: HeadModel) -> StoredF
         pipeline = make_pipeline(
             train, config.batch_size, config.seed, jax.process_index(), jax.process_count()
         )
-    except (ImportError, OSError, ValueError) as error:
+    except (ImportError, ManifestError, OSError, ValueError) as error:
         raise SetupError(f"stored: {error}") from error
     if "uv" in config.data.channels.split("+") and "uv" not in train[0]:
         raise SetupError(f"data.channels is {config.data.channels!r} and {section.folder} has no UV maps")
@@ -293,13 +294,18 @@ def initial_params(config: ml_collections.ConfigDict, model: HeadModel) -> Tree:
 
 
 def params_from_run(folder: str | Path, network: N2FNetConfig, model: HeadModel) -> Tree:
-    """Parameters of a saved network (``runs/stage1/best``) of the same sizes, trained for the same head model.
+    """Parameters of a saved network of the same sizes, trained for the same head model.
+
+    Args:
+        folder: ``runs/stage1/best``, or ``default`` for the checkpoint that ships.
+        network: the config's sizes.
+        model: the config's head model.
 
     Raises:
         SetupError: the folder is missing or damaged, or holds another network or head model's.
     """
     try:
-        saved = from_pretrained(folder, head_model=model)
+        saved = from_pretrained(DEFAULT_CHECKPOINT if folder == "default" else folder, head_model=model)
     except (FileNotFoundError, PretrainedError) as error:
         raise SetupError(f"init_from: {error}") from error
     # What is computed in may change between stages; sizes may not.
