@@ -79,14 +79,14 @@ class Input:
     ) -> Iterator[Source]:
         try:
             stat = folder.stat()
+            identity = (stat.st_dev, stat.st_ino)
+            if identity in above or (exclude is not None and folder.resolve() == exclude):
+                return  # a link that leads back up, or our own output
             listing = os.scandir(folder)
         except OSError as error:
             key = "/".join((self.name, *within))
             yield Source(key, folder, f"this folder cannot be listed: {error.strerror or error}")
             return
-        identity = (stat.st_dev, stat.st_ino)
-        if identity in above or (exclude is not None and folder.resolve() == exclude):
-            return  # a link that leads back up, or our own output
         with listing:
             for entry in listing:
                 if entry.name.startswith("."):
@@ -116,7 +116,7 @@ def parse_inputs(arguments: Sequence[str]) -> list[Input]:
     inputs: dict[tuple, Input] = {}
     for argument in arguments:
         name, text = None, argument
-        if "=" in argument and not os.path.lexists(argument):  # noqa: PTH110
+        if "=" in argument and not os.path.lexists(argument):
             name, text = argument.split("=", 1)
             if not name or "/" in name or name in (".", ".."):
                 raise InputError(f"{argument!r}: an input's name is one word without a slash")
@@ -147,7 +147,7 @@ def walk(inputs: Sequence[Input], exclude: Path, shard: tuple[int, int]) -> Iter
 
 
 def _parse(text: str, name: str | None) -> Input:
-    path = Path(os.path.abspath(text))  # links are kept: they are how data get a name
+    path = Path.cwd() / Path(os.path.normpath(text))  # not resolved: a link is a name that the user gave
     if path.is_dir():
         return Input(name or path.name or "root", path)
     if path.exists():

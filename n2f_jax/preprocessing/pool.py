@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import collections
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from n2f_jax.data.manifest import Record
-from n2f_jax.preprocessing.settings import Settings
-from n2f_jax.preprocessing.worker import Task, Worker
+from n2f_jax.preprocessing.task import Task
 
-# Groups handed out per worker: one that it works on and one that waits.
-_AHEAD = 2
+if TYPE_CHECKING:  # a process need not load what its worker does not use
+    from n2f_jax.preprocessing.worker import Worker
 
 _worker: Worker | None = None
 
@@ -28,14 +26,13 @@ class WorkerError(RuntimeError):
 
 
 def process_all(
-    groups: Iterator[Sequence[Task]], folder: Path, settings: Settings, workers: int
+    groups: Iterator[Sequence[Task]], make_worker: Callable[[], Worker], workers: int
 ) -> Iterator[Record]:
     """Records of all images, as they are finished. Never more than a few groups are in memory.
 
     Args:
         groups: of images to do together.
-        folder: the preprocessed folder.
-        settings: how faces are made.
+        make_worker: makes what does the images; picklable, it is called in every process.
         workers: processes; 0: in this one.
 
     Raises:
@@ -43,36 +40,31 @@ def process_all(
         WorkerError: no worker process starts.
         ValueError, AssetError, ImportError: the front end cannot be made.
     """
-    worker = Worker(folder, settings)  # also with processes of their own: what is missing is said at once
+    worker = make_worker()  # also with processes of their own: what is missing is said at once
     if workers == 0:
         for group in groups:
             yield from worker.process(group)
         return
     del worker
-    suspects: collections.deque[Sequence[Task]] = collections.deque()
-    while True:
-        died = yield from _run_pool(groups, folder, settings, workers)
-        if not died:
-            return
-        # One of these killed its process. Each is tried alone, so that only that one is lost.
-        suspects.extend([task] for group in died for task in group)
-        while suspects:
-            alone = suspects.popleft()
-            if (yield from _run_pool(iter([alone]), folder, settings, 1)):
-                yield alone[0].record(
-                    status="error", reason="it killed its process (a crash in a decoder, or out of memory)"
-                )
+    # Two groups for each: one that it works on and one that waits.
+    while died := (yield from _run_pool(groups, make_worker, workers, ahead=2 * workers)):
+        # One of these killed its process. They are tried one by one, so that only that one is lost.
+        suspects = iter([[task] for group in died for task in group])
+        while killer := (yield from _run_pool(suspects, make_worker, 1, ahead=1)):
+            yield killer[0][0].record(
+                status="error", reason="it killed its process (a crash in a decoder, or out of memory)"
+            )
 
 
 def _run_pool(
-    groups: Iterator[Sequence[Task]], folder: Path, settings: Settings, workers: int
+    groups: Iterator[Sequence[Task]], make_worker: Callable[[], Worker], workers: int, ahead: int
 ) -> Iterator[Record]:
     """Yields records until the groups are through; returns those that were under way when a process died."""
     pool = ProcessPoolExecutor(
         workers,
         multiprocessing.get_context("spawn"),  # JAX has threads, which do not survive a fork
         _start_worker,
-        (folder, settings, os.getpid()),
+        (make_worker, os.getpid()),
     )
     running: dict[Future, Sequence[Task]] = {}
     try:
@@ -85,7 +77,7 @@ def _run_pool(
                 running[pool.submit(_process, group)] = group
             except BrokenProcessPool:
                 return [*running.values(), group]
-            if len(running) >= _AHEAD * workers:
+            if len(running) >= ahead:
                 yield from _collect(running)
         while running:
             yield from _collect(running)
@@ -104,11 +96,11 @@ def _collect(running: dict[Future, Sequence[Task]]) -> Iterator[Record]:
         yield from records
 
 
-def _start_worker(folder: Path, settings: Settings, parent: int) -> None:
+def _start_worker(make_worker: Callable[[], Worker], parent: int) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    _worker = Worker(folder, settings)
+    _worker = make_worker()
 
 
 def _end_with(parent: int) -> None:

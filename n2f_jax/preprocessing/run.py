@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import signal
 import sys
@@ -27,8 +28,9 @@ from n2f_jax.photo_run import (
 from n2f_jax.preprocessing.inputs import Input, Source, walk
 from n2f_jax.preprocessing.pool import process_all
 from n2f_jax.preprocessing.settings import Settings, settle
+from n2f_jax.preprocessing.task import Task
 from n2f_jax.preprocessing.videos import VideoError, count_frames, read_frames
-from n2f_jax.preprocessing.worker import Task
+from n2f_jax.preprocessing.worker import Worker
 
 # On screen; the manifest has them all.
 _MAX_MESSAGES = 20
@@ -111,11 +113,11 @@ def run(
     with ManifestWriter(output, f"{shard[0]:04d}-of-{shard[1]:04d}") as manifest:
         state = _State(ManifestIndex(output), output, settings, manifest, summary, say)
         total = _count(inputs, output, shard, settings.frame_step, progress)
-        with tqdm(total=total, unit="image", disable=not progress, smoothing=0.05) as bar:
+        with tqdm(total=total, unit="image", disable=not progress, smoothing=0.05, mininterval=0.5) as bar:
             state.bar = bar
             tasks = state.todo(walk(inputs, output, shard))
             groups = iter(lambda: list(itertools.islice(tasks, batch_size)), [])
-            records = process_all(groups, output, settings, workers)
+            records = process_all(groups, functools.partial(Worker, output, settings), workers)
             try:
                 for record in records:
                     state.finish(record)
