@@ -69,4 +69,8 @@ def make_frontend(name: str, options: FrontendOptions) -> Frontend:
             device=options.torch_device,
             precision=options.precision,
         )
+    if name == "precomputed":
+        from n2f_jax.frontends.precomputed import PrecomputedFrontend
+
+        return PrecomputedFrontend(options.precomputed, size=options.size, crop_scale=options.crop_scale)
     raise ValueError(f"no front end named {name!r}; there are {', '.join(FRONTENDS)}")
