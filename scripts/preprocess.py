@@ -7,6 +7,9 @@ Each face becomes one file, NAME.face.zip: head-frame normals, mask, landmarks, 
 line for every image goes to DIR/manifest/. The same command again goes on where it stopped; the shards of one
 DIR may run at once, on any hosts. An input is called after its last folder; NAME=PATH gives it another name.
 
+Pixel3DMM's own output: --frontend precomputed --precomputed=PREPROCESSED_DATA takes its maps instead of making them,
+and --tracking=TRACKING_OUTPUT --head_model=FLAME its heads as pseudo ground truth.
+
 Exit code: 0 every image gave a face; 1 some did not, or the disk is full; 2 wrong usage, or not one image could be
 read; 130 interrupted.
 """
@@ -37,6 +40,10 @@ _NORMALS = flags.DEFINE_string("pixel3dmm_normals", None, "Pixel3DMM's normals.c
 _UV = flags.DEFINE_string("pixel3dmm_uv", None, "Pixel3DMM's uv.ckpt")
 _FARL = flags.DEFINE_string("farl_weights", None, "FaRL's TorchScript file")
 _PRECOMPUTED = flags.DEFINE_string("precomputed", None, "folder that Pixel3DMM's scripts wrote")
+_TRACKING = flags.DEFINE_string(
+    "tracking", None, "folder of Pixel3DMM's tracker; needs --precomputed, --head_model"
+)
+_HEAD_MODEL = flags.DEFINE_string("head_model", None, "the FLAME model of --tracking (docs/flame.md)")
 _DEVICE = flags.DEFINE_string(
     "torch_device", None, "cpu, cuda, cuda:1, …; default: the GPU if PyTorch sees one"
 )
@@ -52,6 +59,7 @@ def _shard(text: str) -> tuple[int, int]:
 def main(argv: list[str]) -> int:
     if len(argv) < 2:
         raise app.UsageError("at least one photograph, folder, pattern or video is needed")
+    import flame_jax
     from n2f_jax import compilation_cache
     from n2f_jax.data.manifest import ManifestError, count_statuses
     from n2f_jax.frontends.assets_cache import AssetError
@@ -61,6 +69,7 @@ def main(argv: list[str]) -> int:
     from n2f_jax.preprocessing.pool import WorkerError
     from n2f_jax.preprocessing.run import run, stop_on_sigterm
     from n2f_jax.preprocessing.settings import Settings
+    from n2f_jax.preprocessing.tracked import write_tracked_truths
 
     compilation_cache.enable()
     paths = {
@@ -77,21 +86,34 @@ def main(argv: list[str]) -> int:
         **{name: Path(path) if path else None for name, path in paths.items()},
     )
     try:
+        shard = _shard(_SHARD.value)
+        if _TRACKING.value and not (_PRECOMPUTED.value and _HEAD_MODEL.value):
+            raise ValueError(
+                "--tracking needs --precomputed (Pixel3DMM's PREPROCESSED_DATA) and --head_model (FLAME)"
+            )
         settings = Settings(_FRONTEND.value, options, _MARGIN.value, _FOCAL.value, _FRAME_STEP.value)
         with stop_on_sigterm():
             summary = run(
                 parse_inputs(argv[1:]),
                 _OUT.value,
                 settings,
-                shard=_shard(_SHARD.value),
+                shard=shard,
                 workers=_WORKERS.value,
                 batch_size=_BATCH_SIZE.value,
+            )
+        tracked = None
+        if _TRACKING.value and not (summary.stopped or summary.interrupted):
+            model = flame_jax.load_head_model(_HEAD_MODEL.value)
+            tracked = write_tracked_truths(
+                _OUT.value, _PRECOMPUTED.value, _TRACKING.value, model, shard=shard
             )
         merged = count_statuses(_OUT.value)
     except (ValueError, OSError, ImportError, AssetError, ManifestError, OutputError, WorkerError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_NOTHING
     print(summary.text())
+    if tracked is not None:
+        print("tracked heads: " + ", ".join(f"{count} {name}" for name, count in tracked.items()))
     print(f"{_OUT.value}, all shards: " + ", ".join(f"{count} {name}" for name, count in merged.items()))
     return summary.exit_code
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from n2f_jax.data.images import IMAGE_SUFFIXES
 from n2f_jax.data.manifest import key_hash
+from n2f_jax.frontends.pixel3dmm.folder import is_frame_folder
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"})
 _MAGIC = frozenset("*?[")
@@ -39,10 +40,6 @@ class Source:
     @property
     def is_video(self) -> bool:
         return self.path.suffix.lower() in VIDEO_SUFFIXES
-
-    def in_shard(self, index: int, count: int) -> bool:
-        """Whether this file is one process's; decided by the key alone, so no process needs to know the others'."""
-        return int(key_hash(self.key)[16:32], 16) % count == index
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +79,9 @@ class Input:
             identity = (stat.st_dev, stat.st_ino)
             if identity in above or (exclude is not None and folder.resolve() == exclude):
                 return  # a link that leads back up, or our own output
+            if is_frame_folder(folder):  # of Pixel3DMM's: the rest was made of what is there
+                yield from self._walk(folder / "rgb", (*within, "rgb"), exclude, (*above, identity))
+                return
             listing = os.scandir(folder)
         except OSError as error:
             key = "/".join((self.name, *within))
@@ -143,7 +143,12 @@ def parse_inputs(arguments: Sequence[str]) -> list[Input]:
 def walk(inputs: Sequence[Input], exclude: Path, shard: tuple[int, int]) -> Iterator[Source]:
     """The files of one shard of all inputs."""
     index, count = shard
-    return (source for item in inputs for source in item.walk(exclude) if source.in_shard(index, count))
+    return (source for item in inputs for source in item.walk(exclude) if in_shard(source.key, index, count))
+
+
+def in_shard(key: str, index: int, count: int) -> bool:
+    """Whether a file is one process's; decided by its key alone, so no process needs to know the others'."""
+    return int(key_hash(key)[16:32], 16) % count == index
 
 
 def _parse(text: str, name: str | None) -> Input:

@@ -1,4 +1,4 @@
-"""A page of stored faces: photograph, normals, mask, the network's view, and what the pseudo ground truth draws there."""
+"""A page of stored faces: photograph, normals, mask, the network's view, and the pseudo ground truth drawn there."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def stored_page(
 
 
 def _photograph(face: StoredFace) -> np.ndarray | None:
-    """What the stored crop shows of the photograph; background where it is gone or a video, None where there was none."""
+    """What the stored crop shows of the photograph; background where it is gone, None where there was none."""
     if not face.source:
         return None
     try:

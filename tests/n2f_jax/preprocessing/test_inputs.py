@@ -8,8 +8,8 @@ from n2f_jax.preprocessing.inputs import InputError, parse_inputs, walk
 
 @pytest.fixture
 def tree(tmp_path):
-    for name in ("set/a.jpg", "set/sub/b.PNG", "set/sub/deep/c.jpeg", "set/clip.mp4", "set/notes.txt", "set/.hidden.jpg",
-                 "set/.cache/d.jpg", "other/a.jpg", "other/set/a.jpg", "strange.name"):  # fmt: skip
+    for name in ("set/a.jpg", "set/sub/b.PNG", "set/sub/deep/c.jpeg", "set/clip.mp4", "set/notes.txt",
+                 "set/.hidden.jpg", "set/.cache/d.jpg", "other/a.jpg", "other/set/a.jpg", "strange.name"):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     return tmp_path
@@ -67,6 +67,14 @@ def test_names_do_not_hang_on_where_the_data_lie(tree, tmp_path, monkeypatch):
 def test_the_output_and_circles_are_left_out(tree):
     (tree / "set" / "loop").symlink_to(tree / "set")
     assert keys([tree / "set"], exclude=tree / "set" / "sub") == {"set/a.jpg", "set/clip.mp4"}
+
+
+def test_of_pixel3dmms_folders_only_the_photographs(tree):
+    for name in ("rgb/00000.jpg", "cropped/00000.jpg", "seg_og/00000.png", "p3dmm/normals/00000.png"):
+        (tree / "data" / "anna" / name).parent.mkdir(parents=True)
+        (tree / "data" / "anna" / name).touch()
+    assert keys([tree / "data"]) == {"data/anna/rgb/00000.jpg"}
+    assert keys([tree / "data" / "anna"]) == {"anna/rgb/00000.jpg"}
 
 
 def test_shards_are_disjoint_and_whole(tree):
