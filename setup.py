@@ -28,9 +28,12 @@ FACE_MESH = ["ai-edge-litert>=2.0"]
 DEMO = [*FACE_MESH, "matplotlib>=3.9", "scikit-image>=0.24"]
 # Closest points on meshes and rays; pictures.
 EVALUATION = ["embreex>=2.17.7.post6", "libigl>=2.6", "matplotlib>=3.9"]
+# Reads stored faces in training; no wheel for Intel Macs.
+FINETUNE = ["grain>=0.2.18"]
 TEST = [
     *DEMO,
     *EVALUATION,
+    *FINETUNE,
     "beartype>=0.19",
     "chumpy-fork>=0.71",
     "hypothesis>=6.100",
@@ -61,6 +64,7 @@ setup(
         "face-mesh": FACE_MESH,
         "demo": DEMO,
         "evaluation": EVALUATION,
+        "finetune": FINETUNE,
         "test": TEST,
         "torch": TORCH,
     },

@@ -226,7 +226,9 @@ def read_face(path: str | Path) -> StoredFace:
         normals *= (inside / length)[..., None]
         uv = classes = None
         if _UV in members:
-            uv = _decode(members[_UV], (size, size, 3), np.uint16)[..., :0:-1].astype(np.float32) / 32767.5 - 1
+            uv = (
+                _decode(members[_UV], (size, size, 3), np.uint16)[..., :0:-1].astype(np.float32) / 32767.5 - 1
+            )
             uv *= inside[..., None]
         if _CLASSES in members:
             classes = _decode(members[_CLASSES], (size, size), np.uint8)
