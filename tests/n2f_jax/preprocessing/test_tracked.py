@@ -1,6 +1,7 @@
 """Pixel3DMM's own folders, preprocessed: its maps, and its tracker's heads as pseudo ground truth."""
 
 import shutil
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,9 +22,25 @@ from n2f_jax.preprocessing.tracked import write_tracked_truths
 from tests.flame_jax.random_model import random_arrays
 from tests.n2f_jax.frontends.pixel3dmm.test_tracking import SIZE, drawn_at, frame_dict, write_frame
 from tests.n2f_jax.frontends.pixel3dmm.written_folder import WINDOW, write_folder
-from tests.n2f_jax.frontends.rendered_head import RenderedHead, overlap, square
+from tests.n2f_jax.frontends.rendered_head import overlap, square
 
-STORED = 512  # as Pixel3DMM's maps, so that the renderer compiles once
+STORED = 160
+
+
+class Ball:
+    """A hemisphere that looks at the camera, drawn in any square of the photograph; as tests draw rendered heads."""
+
+    centre, radius = np.array([400.0, 215.0]), 90.0
+    angles = np.linspace(0, 2 * np.pi, 68, endpoint=False)
+    landmarks = centre + 0.9 * radius * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+
+    def draw(self, crop, size):
+        grid = [float(c) + (np.arange(size) + 0.5) * float(crop.side) / size for c in crop.x0y0]
+        x, y = np.meshgrid((grid[0] - self.centre[0]) / self.radius, (self.centre[1] - grid[1]) / self.radius)
+        mask = x**2 + y**2 < 1
+        normals = np.stack([x, y, np.sqrt(np.maximum(1 - x**2 - y**2, 0))], axis=-1) * mask[..., None]
+        uv = (np.stack([x, y], axis=-1) / 2 + 0.5) * mask[..., None]
+        return SimpleNamespace(mask=mask.astype(np.float32), normals=normals, uv=uv)
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +52,10 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def data(open_head, tmp_path_factory):
+def data(tmp_path_factory):
     """PREPROCESSED_DATA and TRACKING_OUTPUT of two photographs, one of them tracked."""
     root = tmp_path_factory.mktemp("pixel3dmm")
-    head = RenderedHead(open_head)
+    head = Ball()
     write_folder(root / "data" / "anna", head)
     shutil.copytree(root / "data" / "anna", root / "data" / "berta")
     contents = frame_dict(neck=0.0)
@@ -53,7 +70,7 @@ def preprocessed(data, tmp_path_factory):
     root, _, _ = data
     out = tmp_path_factory.mktemp("out")
     settings = Settings(
-        "precomputed", FrontendOptions(size=410, max_faces=1, precomputed=root / "data"), margin=1.25
+        "precomputed", FrontendOptions(size=128, max_faces=1, precomputed=root / "data"), margin=1.25
     )
     summary = run(parse_inputs([str(root / "data")]), out, settings, progress=False)
     assert summary.counts == {"ok": 2, "no face": 0, "error": 0}
@@ -68,12 +85,12 @@ def test_its_maps_are_stored_in_our_crop(data, preprocessed):
     face = read_face(face_path(preprocessed, name))
     expected = head.draw(square(*face.crop), STORED)
     assert face.size == STORED and overlap(face.mask, expected.mask) > 0.98
-    inside = (face.mask > 0) & (np.asarray(expected.mask) > 0)
-    chord = np.linalg.norm(face.normals - np.asarray(expected.normals), axis=-1)[inside]
-    assert np.degrees(np.median(chord)) < 0.4
-    uv = np.abs(face.uv - (2 * np.asarray(expected.uv) - 1))[inside]
-    assert np.median(uv) < 0.005
-    assert set(np.unique(face.classes)) == {2, 14}
+    inside = (face.mask > 0) & (expected.mask > 0)
+    chord = np.linalg.norm(face.normals - expected.normals, axis=-1)[inside]
+    assert np.degrees(np.median(chord)) < 0.4 and np.degrees(np.quantile(chord, 0.95)) < 2
+    uv = np.abs(face.uv - (2 * expected.uv - 1))[inside]
+    assert np.quantile(uv, 0.95) < 0.02
+    assert set(np.unique(face.classes)) == {0, 2, 14}
     assert face.provenance["frontend"] == "precomputed" and len(face.provenance["files"]) == 4
 
 
