@@ -29,9 +29,12 @@ FACE_MESH = ["ai-edge-litert>=2.0"]
 DEMO = [*FACE_MESH, "scikit-image>=0.24"]
 # Closest points on meshes and rays.
 EVALUATION = ["embreex>=2.17.7.post6", "libigl>=2.6"]
+# Reads stored faces in training; no wheel for Intel Macs.
+FINETUNE = ["grain>=0.2.18"]
 TEST = [
     *DEMO,
     *EVALUATION,
+    *FINETUNE,
     "beartype>=0.19",
     "chumpy-fork>=0.71",
     "hypothesis>=6.100",
@@ -62,6 +65,7 @@ setup(
         "face-mesh": FACE_MESH,
         "demo": DEMO,
         "evaluation": EVALUATION,
+        "finetune": FINETUNE,
         "test": TEST,
         "torch": TORCH,
     },

@@ -7,8 +7,8 @@ The paper's (N2FNet, IV.1), on 300W with estimated normals and masks and the dat
 The small one, on two CPU cores, for any folder of photographs with .pts files (here of the free data, whose
 landmarks the free front end predicted):
     python scripts/train.py --config=configs/finetune_stage2.py:small --workdir=runs/small/finetune2 \\
-        --config.init_from=runs/small/finetune1/best --config.stored.folder=runs/finetune_data/photos \\
-        --config.stored.annotations=runs/finetune_data/photos/images
+        --config.init_from=runs/small/finetune1/best --config.stored.folder=runs/finetune_data/photos_faces \\
+        --config.stored.annotations=runs/finetune_data/photos
 What to expect: see finetune_stage1.py.
 """
 

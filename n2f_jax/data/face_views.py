@@ -61,13 +61,20 @@ def face_view(face: StoredFace, square: Float[np.ndarray, "3"], size: int) -> Vi
         square = snapped
     corner, side = square[:2], square[2]
     scale = size / side
-    planes = np.concatenate([face.normals * face.mask[..., None], face.mask[..., None]], axis=-1)
-    shown = _cut(planes, square) if whole else crop_image(planes, Crop(corner, side), size)
-    length = np.sqrt(np.einsum("hwc,hwc->hw", shown[..., :3], shown[..., :3]))
-    # Opposite normals may cancel; there is no direction then, so no face either.
-    inside = (shown[..., 3] >= 0.5) & (length > 1e-3)
+    if whole:
+        normals, mask = _cut(face.normals, square), _cut(face.mask, square)
+        inside = mask >= 0.5
+        normals *= inside[..., None]
+    else:
+        planes = np.concatenate([face.normals * face.mask[..., None], face.mask[..., None]], axis=-1)
+        planes = crop_image(planes, Crop(corner, side), size)
+        normals, mask = planes[..., :3], planes[..., 3]
+        length = np.sqrt(np.einsum("hwc,hwc->hw", normals, normals))
+        # Opposite normals may cancel; there is no direction then, so no face either.
+        inside = (mask >= 0.5) & (length > 1e-3)
+        normals = normals * (inside / np.maximum(length, 1e-3))[..., None]
     view = {
-        "normals": np.where(inside[..., None], shown[..., :3] / np.maximum(length, 1e-3)[..., None], 0),
+        "normals": normals,
         "mask": inside,
         "landmarks_2d": scale * (face.landmarks_68 - corner),
         "focal": scale * face.intrinsics[0, 0],
@@ -75,7 +82,7 @@ def face_view(face: StoredFace, square: Float[np.ndarray, "3"], size: int) -> Vi
     }
     if face.uv is not None:
         uv = _cut(face.uv, square) if whole else _nearest(face.uv, square, size)
-        view["uv"] = np.where(inside[..., None], uv, 0)
+        view["uv"] = uv * inside[..., None]
     return {name: np.asarray(values, np.float32) for name, values in view.items()}
 
 

@@ -216,20 +216,24 @@ def read_face(path: str | Path) -> StoredFace:
     try:
         size = numbers["size"]
         mask = _decode(members[_MASK], (size, size), np.uint8).astype(np.float32) / 255
-        colors = _decode(members[_NORMALS], (size, size, 3), np.uint8)[..., ::-1]
-        normals = colors.astype(np.float32) / 127.5 - 1
-        length = np.sqrt(np.einsum("hwc,hwc->hw", normals, normals))[..., None]
-        inside = mask[..., None] > 0
+        inside = mask > 0
+        colors = cv2.cvtColor(_decode(members[_NORMALS], (size, size, 3), np.uint8), cv2.COLOR_BGR2RGB)
+        normals = colors.astype(np.float32)
+        normals *= np.float32(1 / 127.5)
+        normals -= 1
+        # No stored direction is shorter than the 0.007 of (128, 128, 128).
+        length = np.sqrt(np.einsum("hwc,hwc->hw", normals, normals))
+        normals *= (inside / length)[..., None]
         uv = classes = None
         if _UV in members:
             uv = (
                 _decode(members[_UV], (size, size, 3), np.uint16)[..., :0:-1].astype(np.float32) / 32767.5 - 1
             )
-            uv = np.where(inside, uv, np.float32(0))
+            uv *= inside[..., None]
         if _CLASSES in members:
             classes = _decode(members[_CLASSES], (size, size), np.uint8)
         return StoredFace(
-            normals=np.where(inside, normals / np.maximum(length, 1e-6), np.float32(0)),
+            normals=normals,
             mask=mask,
             crop=np.array(numbers["crop"], np.float64).reshape(3),
             landmarks_68=np.array(numbers["landmarks_68"], np.float32).reshape(68, 2),

@@ -49,4 +49,28 @@ def make_frontend(name: str, options: FrontendOptions) -> Frontend:
         from n2f_jax.frontends.face_mesh import FaceMeshFrontend
 
         return FaceMeshFrontend(options.size, options.crop_scale, options.max_faces)
+    if name == "pixel3dmm":
+        try:
+            from n2f_jax.frontends.pixel3dmm.frontend import Pixel3dmmFrontend
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise ImportError(
+                "the pixel3dmm front end needs PyTorch: pip install 'n2f-jax[bridge]'"
+            ) from error
+
+        return Pixel3dmmFrontend(
+            options.pixel3dmm_normals,
+            options.pixel3dmm_uv,
+            options.farl_weights,
+            size=options.size,
+            crop_scale=options.crop_scale,
+            max_faces=options.max_faces,
+            device=options.torch_device,
+            precision=options.precision,
+        )
+    if name == "precomputed":
+        from n2f_jax.frontends.precomputed import PrecomputedFrontend
+
+        return PrecomputedFrontend(options.precomputed, size=options.size, crop_scale=options.crop_scale)
     raise ValueError(f"no front end named {name!r}; there are {', '.join(FRONTENDS)}")

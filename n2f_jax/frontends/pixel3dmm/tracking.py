@@ -27,6 +27,7 @@ from flame_jax.files import restricted_pickle
 from flame_jax.files.restricted_pickle import RefusedPickle
 from flame_jax.rotations import IDENTITY_6D, matrix_to_rotation_6d, rotation_6d_to_matrix
 from n2f_jax.evaluation.alignment import rigid_transform
+from n2f_jax.frontends.resample import Window
 from n2f_jax.geometry.camera import Camera
 
 NUM_FLAME_VERTICES = 5023
@@ -135,7 +136,7 @@ def to_head(frame: TrackedFrame, model: HeadModel) -> tuple[FlameParams, Camera]
 
     Returns:
         Parameters (float32, no batch axes, rotations orthonormal) and the camera in pixels of ``frame.size``²;
-        ``n2f_jax.frontends.pixel3dmm.folder`` carries it to the photograph.
+        ``camera_in_photo`` carries it to the photograph.
 
     Raises:
         ValueError: the model is not FLAME, has fewer coefficients than the frame, or has no ``'face'`` region.
@@ -177,6 +178,25 @@ def to_head(frame: TrackedFrame, model: HeadModel) -> tuple[FlameParams, Camera]
         principal_point=jnp.asarray(frame.principal_point, jnp.float32),
     )
     return at_rest, camera
+
+
+def camera_in_photo(camera: Camera, size: int, window: Window) -> Camera:
+    """The camera that sees in the photograph what ``camera`` sees in ``size``² pixels of its window.
+
+    A window that is a pixel or two off square (``crop.face_window``) gives two focal lengths; their mean is taken.
+
+    Args:
+        camera: of the tracked image.
+        size: its side, ``TrackedFrame.size``.
+        window: ``folder.Pixel3dmmFolder.window``.
+    """
+    scale = np.array([window.width, window.height], np.float32) / np.float32(size)
+    corner = np.array([window.x0, window.y0], np.float32)
+    return dataclasses.replace(
+        camera,
+        focal=camera.focal * scale.mean(),
+        principal_point=camera.principal_point * scale + corner,
+    )
 
 
 def _rotation(rotation_6d: np.ndarray) -> np.ndarray:
