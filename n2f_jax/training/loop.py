@@ -25,6 +25,7 @@ from n2f_jax.training.parallel import any_process, is_main_process
 from n2f_jax.training.report import heads_page, measure_heads, write_report
 from n2f_jax.training.step import (
     Objective,
+    State,
     best_params,
     initial_state,
     make_train_step,
@@ -65,10 +66,11 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
     """Runs one stage to its end, from where the run's folder says it is.
 
     The folder holds ``config.json`` (as resolved), ``checkpoints/``, ``metrics.jsonl``, ``tensorboard/`` and, at
-    the end, ``best/``: the network of the best validation as ``n2f_jax.models.pretrained`` reads it.
+    the end, ``best/``, the network of the best validation as ``n2f_jax.models.pretrained`` reads it, and
+    ``report.html``.
 
     Args:
-        config: of ``configs/stage1.py`` or ``configs/stage2.py``.
+        config: of a file under ``configs/``.
         workdir: the run's folder; made if missing, gone on with if it holds a run of the same config.
 
     Returns:
@@ -116,14 +118,25 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
     if restored is not None:
         start, state = restored
         print(f"goes on from step {start} of {steps}", flush=True)
-    log = MetricLog(workdir, start) if is_main_process() else NoLog()
+    log = MetricLog(workdir, start if restored else -1) if is_main_process() else NoLog()
     stop = _StopRequest()
     quiet = not is_main_process()
+
+    def validated(state: State, step: int) -> State:
+        values, heads = validate(state["params"], assets)
+        log.write(step, "validation", values)
+        log.image(step, "validation/heads", heads_page(heads))
+        if not quiet:
+            tqdm.write(_validation_line(step, values), file=sys.stdout)
+        return record_best(state, groups, values[config.validation.best_by])
+
     try:
         with (
             stop.listening(),
             tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True, disable=quiet) as bar,
         ):
+            if start == 0 and config.init_from:
+                state = validated(state, 0)  # what the steps have to improve on
             feed = stored.feed(start, layout) if stored else None
             ticks, tick_step = time.perf_counter(), start
             for step in range(start + 1, steps + 1):
@@ -142,12 +155,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
                     log.scalars(step, {"images_per_second": rate, **rates})
                     bar.set_postfix_str(f"loss {values['loss']:.4g}, {rate:.0f} images/s", refresh=False)
                 if step % config.validation.every == 0 or step == steps:
-                    values, heads = validate(state["params"], assets)
-                    state = record_best(state, groups, values[config.validation.best_by])
-                    log.write(step, "validation", values)
-                    log.image(step, "validation/heads", heads_page(heads))
-                    if not quiet:
-                        tqdm.write(_validation_line(step, values), file=sys.stdout)
+                    state = validated(state, step)
                     ticks, tick_step = time.perf_counter(), step  # validation is not training time
                 checkpoints.save(step, state, force=step == steps)
                 # Every process must stop at the same step; asking the others costs a round of messages.

@@ -77,6 +77,16 @@ def test_a_run_leaves_what_it_says(finished):
     assert (notes["best_step"], notes["best_face_mm"]) == (best["step"], pytest.approx(best["face_mm"]))
 
 
+def test_a_stage_that_starts_from_another_says_where_it_starts(finished):
+    lines = read_json_lines(finished / "stage2" / "metrics.jsonl")
+    validation = [line for line in lines if line["split"] == "validation"]
+    assert [line["step"] for line in validation] == [0, 4, 8, 12]
+    before = read_json_lines(finished / "stage1" / "metrics.jsonl")
+    assert min(line["face_mm"] for line in before if line["split"] == "validation") == pytest.approx(
+        validation[0]["face_mm"], rel=1e-6
+    )
+
+
 def test_stage_2_moves_the_camera_module_and_not_a_bit_else(finished):
     before, after = _weights(finished / "stage1" / "best"), _weights(finished / "stage2" / "best")
     frozen = [path for path in before if not path.startswith("camera/")]
