@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from n2f_jax.frontends.face_landmarks import FaceLandmarker, MeshedFace
 from n2f_jax.frontends.farl import FarlParser
 from n2f_jax.frontends.files import record
 from n2f_jax.frontends.pixel3dmm.checkpoint import COMMIT, load_network
-from n2f_jax.frontends.pixel3dmm.crop import SCALE, cut, face_window
-from n2f_jax.frontends.pixel3dmm.predict import INPUT_SIZE, Precision, predict_normals, predict_uv
+from n2f_jax.frontends.pixel3dmm.crop import INPUT_SIZE, SCALE, cut, face_window
+from n2f_jax.frontends.pixel3dmm.predict import Precision, predict_normals, predict_uv
 from n2f_jax.frontends.resample import Window, crop_maps
 from n2f_jax.geometry.crop import landmark_crop
 
@@ -65,15 +64,13 @@ class Pixel3dmmFrontend(Frontend):
         self._uv = None if uv is None else load_network(uv, "uv_map", self.device)
         self._parser = FarlParser(farl_weights, self.device)
         self._landmarker = landmarker or FaceLandmarker()
-        self._files = {"pixel3dmm_normals": Path(normals), "farl": self._parser.path}
+        paths = {"pixel3dmm_normals": Path(normals), "farl": self._parser.path}
         if uv is not None:
-            self._files["pixel3dmm_uv"] = Path(uv)
-
-    @functools.cached_property
-    def _provenance(self) -> Provenance:
-        return Provenance(
+            paths["pixel3dmm_uv"] = Path(uv)
+        self.files = record(paths) | dict(zip(MEDIAPIPE.names, MEDIAPIPE.members.values(), strict=True))
+        self._provenance = Provenance(
             frontend=self.name,
-            files=record(self._files) | dict(zip(MEDIAPIPE.names, MEDIAPIPE.members.values(), strict=True)),
+            files=self.files,
             commit=COMMIT,
             region=f"Pixel3DMM's crop: {SCALE} times the box of the face mesh, {INPUT_SIZE} pixels",
             mask="FaRL's classes",
