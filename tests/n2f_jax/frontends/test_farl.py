@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from n2f_jax.frontends.face_classes import CLASS_IDS  # noqa: E402
-from n2f_jax.frontends.farl import FarlParser, square_of_points  # noqa: E402
+from n2f_jax.frontends.farl import FarlParser, cut_for_parser, square_of_points  # noqa: E402
 from n2f_jax.frontends.files import FrontendFileError  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -105,3 +105,21 @@ def test_wrong_files_are_named(tmp_path, monkeypatch):
     place.mkdir(parents=True)
     weights(place / "face_parsing.farl.celebm.main_ema_181500_jit.pt")
     assert FarlParser().path.parent == place
+
+
+@pytest.mark.parametrize("degrees", [0, 40])
+def test_the_cut(degrees):
+    """It holds the whole square at the scale of the parser's input, and says where it lies in the photograph."""
+    points, centre, half, (x_axis, y_axis) = face(degrees, middle=(300.0, 200.0))
+    v, u = np.mgrid[:420, :600].astype(np.float32) + 0.5
+    photo = np.stack([u / 3, v / 3, 0 * u], axis=-1).astype(np.uint8)
+    cut, inside, window = cut_for_parser(photo, points)
+    assert cut.shape == (640, 640, 3) and window.width == pytest.approx(2 * half * 640 / 448, rel=1e-5)
+    scale = 640 / window.width
+    assert np.allclose(inside, (points - [window.x0, window.y0]) * scale, atol=1e-3)
+    # In the middle the picture shows the photograph's places, to the step of its colours.
+    middle = cut[300:340, 300:340, :2].astype(float).mean(axis=(0, 1)) * 3 + 1.5
+    assert np.abs(middle - [window.x0 + 320 / scale, window.y0 + 320 / scale]).max() < 1.5
+    corners = [centre + sx * half * x_axis + sy * half * y_axis for sx in (-1, 1) for sy in (-1, 1)]
+    placed = (np.array(corners) - [window.x0, window.y0]) * scale
+    assert placed.min() > -1 and placed.max() < 641

@@ -16,7 +16,7 @@ from n2f_jax.frontends.resample import Window
         ((100.4, 120.6, 219.2, 219.3), (400, 500), Window(75, 85, 244, 254)),
         # 20 pixels over the upper edge: smaller by as much from the upper left corner.
         ((100, 5, 200, 125), (400, 500), Window(85, 0, 234, 149)),
-        # 6 pixels over the right edge: 4 are taken off both sides and the image ends, so it is a pixel narrower than high.
+        # 6 pixels over the right edge: 4 are taken off both sides and the image ends, and it is a pixel too narrow.
         ((135, 100, 235, 220), (400, 264), Window(100, 75, 264, 240)),
     ],
 )
