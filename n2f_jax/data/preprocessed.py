@@ -107,7 +107,10 @@ def face_id(key: str, frame: int | None = None, number: int = 1) -> str:
         number: from 1.
     """
     digits = key_hash(key, frame)
-    stem = re.sub(r"[^A-Za-z0-9._-]", "_", Path(key).stem)[:40].strip(".")
+    path = Path(key)
+    # Pixel3DMM keeps the frames of NAME as NAME/rgb/00000.jpg, …
+    name = f"{path.parent.parent.name}-{path.stem}" if path.parent.name == "rgb" else path.stem
+    stem = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:40].strip(".")
     if frame is not None:
         stem += f"-{frame:06d}"
     return f"{digits[:2]}/{digits[2:4]}/{stem}-{digits[:16]}" + (f"_face{number}" if number > 1 else "")
