@@ -327,6 +327,7 @@ class _Job:
             "head_model": self.model.name,
             "head_model_sha256": reconstructor.head_model_sha256,
             "frontend": getattr(reconstructor.frontend, "name", "none"),
+            "frontend_files": dict(getattr(reconstructor.frontend, "files", {})),
             "alignment": reconstructor.alignment,
             "focal": options.focal,
             "max_faces": options.max_faces,

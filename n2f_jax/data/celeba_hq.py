@@ -125,10 +125,11 @@ def _celeba_parts(folder: Path):
         parts[int(columns[0])] = partition[columns[2]]
 
     def part(face: str) -> Part:
-        name = face.rsplit("/", 1)[1].rsplit("-", 1)[0]
-        if not name.isdigit() or int(name) not in parts:
+        # 17.jpg, or 17/rgb/00000.jpg of Pixel3DMM's.
+        number = re.fullmatch(r"(\d+)(-00000)?-[0-9a-f]+(_face\d+)?", face.rsplit("/", 1)[1])
+        if number is None or int(number[1]) not in parts:
             raise ValueError(f"face {face} is not called by a number of CelebA-HQ's (0.jpg … 29999.jpg)")
-        return parts[int(name)]
+        return parts[int(number[1])]
 
     return part
 

@@ -107,7 +107,10 @@ def face_id(key: str, frame: int | None = None, number: int = 1) -> str:
         number: from 1.
     """
     digits = key_hash(key, frame)
-    stem = re.sub(r"[^A-Za-z0-9._-]", "_", Path(key).stem)[:40].strip(".")
+    path = Path(key)
+    # Pixel3DMM keeps the frames of NAME as NAME/rgb/00000.jpg, …
+    name = f"{path.parent.parent.name}-{path.stem}" if path.parent.name == "rgb" else path.stem
+    stem = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:40].strip(".")
     if frame is not None:
         stem += f"-{frame:06d}"
     return f"{digits[:2]}/{digits[2:4]}/{stem}-{digits[:16]}" + (f"_face{number}" if number > 1 else "")
@@ -191,7 +194,8 @@ def write_face(path: str | Path, face: StoredFace) -> None:
         _MASK: _encode(np.rint(face.mask * 255).astype(np.uint8)),
     }
     if face.uv is not None:
-        uv = np.rint((np.where(inside[..., None], face.uv, 0) + 1) * 32767.5).astype(np.uint16)
+        uv = np.clip(np.where(inside[..., None], face.uv, 0), -1, 1)
+        uv = np.rint((uv + 1) * 32767.5).astype(np.uint16)
         members[_UV] = _encode(np.concatenate([np.zeros_like(uv[..., :1]), uv[..., ::-1]], axis=-1))
     if face.classes is not None:
         members[_CLASSES] = _encode(face.classes)
@@ -312,7 +316,7 @@ def _check(face: StoredFace) -> None:
         raise ValueError(
             f"a stored face's normals are unit vectors inside the mask; one has length {worst:.3f}"
         )
-    if face.uv is not None and np.abs(face.uv[face.mask > 0]).max(initial=0) > 1:
+    if face.uv is not None and np.abs(face.uv[face.mask > 0]).max(initial=0) > 1.001:
         raise ValueError("a stored face's uv is −1 … 1")
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import overload
 
 import jax
@@ -34,7 +35,7 @@ class Provenance:
     """
 
     frontend: str
-    files: dict[str, str]
+    files: Mapping[str, str]
     region: str
     mask: str
     landmarks: str
@@ -81,9 +82,11 @@ class Frontend(abc.ABC):
 
     Attributes:
         name: recorded in what is written.
+        files: role → SHA-256 of the networks that it runs; another file may mean other maps.
     """
 
     name: str
+    files: Mapping[str, str] = MappingProxyType({})
 
     @abc.abstractmethod
     def detect(self, images: Sequence[Image], sources: Sequence[Path | None]) -> list[list[FrontendFace]]:

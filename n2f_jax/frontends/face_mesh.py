@@ -52,9 +52,10 @@ class FaceMeshFrontend(Frontend):
         self.max_faces = max_faces
         self._landmarker = FaceLandmarker(num_threads, min_score, small_faces=small_faces)
         self._ibug68 = load_coarse_mesh().ibug68
+        self.files = dict(zip(MEDIAPIPE.names, MEDIAPIPE.members.values(), strict=True))
         self._provenance = Provenance(
             frontend=self.name,
-            files=dict(zip(MEDIAPIPE.names, MEDIAPIPE.members.values(), strict=True)),
+            files=self.files,
             region="the paper's landmark box",
             mask="the face mesh",
             landmarks="the face mesh",

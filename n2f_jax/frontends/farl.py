@@ -2,24 +2,30 @@
 
 facer itself (detector, downloads, drawing) is not needed: the file holds the whole network, 448² RGB in [0, 1] →
 19 class logits a pixel. What facer does around it, an upright-turned square from five points there and back, is here.
-Classes: ``n2f_jax.frontends.face_classes``.
+Like facer, and unlike Pixel3DMM's preprocessing, it sees the head in the photograph and not in Pixel3DMM's crop, which
+cuts the hair off. Classes: ``n2f_jax.frontends.face_classes``.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
 from n2f_jax.frontends.face_classes import CLASS_NAMES
 from n2f_jax.frontends.files import FrontendFileError, require_file
+from n2f_jax.frontends.resample import Window
+from n2f_jax.geometry.crop import Crop, crop_image
 
 FILE_NAME = "face_parsing.farl.celebm.main_ema_181500_jit.pt"
 WHERE = f"{FILE_NAME} is on facer's releases page (models-v1), and where facer has run in {{hub}}"
 FLAG = "--farl_weights"
 INPUT_SIZE = 448
+CUT_SIZE = 640  # of ``cut_for_parser``: a square of 448² fits in, however it is turned
 # Faces that go through the network at once.
 BATCH_SIZE = 8
 
@@ -82,6 +88,29 @@ class FarlParser:
         back = _grid(to_square, size, logits.shape[2:], False)
         logits = F.grid_sample(logits, back, align_corners=False)
         return logits.argmax(dim=1).to(torch.uint8)
+
+
+def cut_for_parser(
+    image: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "5 2"]
+) -> tuple[UInt8[np.ndarray, "640 640 3"], Float[np.ndarray, "5 2"], Window]:
+    """What the parser needs of a photograph: an upright square around its own, at the scale of its input.
+
+    facer samples the photograph itself, without averaging where it is large.
+
+    Args:
+        image: the photograph.
+        points: five points of a face (``FarlParser``), pixels of the photograph.
+
+    Returns:
+        The cut, black beyond the photograph; the points in its pixels; and what it shows.
+    """
+    matrix = square_of_points(torch.from_numpy(np.asarray(points, np.float32))[None])[0].double().numpy()
+    middle = np.linalg.solve(matrix[:, :2], INPUT_SIZE / 2 - matrix[:, 2])
+    side = CUT_SIZE / np.linalg.norm(matrix[0, :2])
+    x0, y0 = (float(x) for x in middle - side / 2)
+    cut = crop_image(image, Crop(x0y0=np.array([x0, y0]), side=np.float64(side)), CUT_SIZE)
+    scaled = (np.asarray(points) - [x0, y0]) * (CUT_SIZE / side)
+    return cut, scaled.astype(np.float32), Window(x0, y0, x0 + float(side), y0 + float(side))
 
 
 def square_of_points(points: Tensor) -> Tensor:

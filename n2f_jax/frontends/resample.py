@@ -26,17 +26,17 @@ _MIN_LENGTH = 1e-3
 class Window:
     """An upright rectangle of the photograph: pixels from its left and top edge, ``[x0, x1) × [y0, y1)``."""
 
-    x0: int
-    y0: int
-    x1: int
-    y1: int
+    x0: float
+    y0: float
+    x1: float
+    y1: float
 
     @property
-    def width(self) -> int:
+    def width(self) -> float:
         return self.x1 - self.x0
 
     @property
-    def height(self) -> int:
+    def height(self) -> float:
         return self.y1 - self.y0
 
 
@@ -46,7 +46,7 @@ class CroppedMaps(NamedTuple):
     normals: Float[Array, "S S 3"]
     mask: Float[Array, "S S"]
     uv: Float[Array, "S S 2"] | None
-    classes: UInt8[Array, "S S"] | None
+    classes: UInt8[Array, "S S"]
 
 
 def crop_maps(
@@ -54,14 +54,14 @@ def crop_maps(
     crop: Crop,
     size: int,
     normals: Float[Array, "H W 3"],
-    classes: UInt8[Array, "H W"] | None,
+    classes: UInt8[Array, "h w"],
     uv: Float[Array, "H W 2"] | None = None,
-    mask: Float[Array, "S S"] | None = None,
+    classes_window: Window | None = None,
 ) -> CroppedMaps:
     """Cuts one face's maps to its crop, on the device where they are.
 
     Normals and UV are interpolated (bilinear; averaged where the crop shrinks them), classes take the nearest pixel.
-    Beyond the window nothing is known: background.
+    Beyond its window nothing is known of a map: background.
 
     Args:
         window: what the maps show of the photograph.
@@ -70,12 +70,11 @@ def crop_maps(
         normals: of any lengths; unit in the result, zero outside the mask.
         classes: ids of ``face_classes``; they give the mask.
         uv: in [−1, 1].
-        mask: of the crop, where there are no classes.
+        classes_window: what the classes show, where it is another rectangle.
     """
-    if (classes is None) == (mask is None):
-        raise ValueError("the mask comes from the classes or is given: one of the two")
-    scale, shift = _between(window, crop, size, normals.shape[:2])
-    return _crop_maps(scale, shift, normals, classes, uv, mask, size=size)
+    place = _between(window, crop, size, normals.shape[:2])
+    classes_place = _between(classes_window or window, crop, size, classes.shape)
+    return _crop_maps(place, classes_place, normals, classes, uv, size=size)
 
 
 def _between(window: Window, crop: Crop, size: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -88,25 +87,22 @@ def _between(window: Window, crop: Crop, size: int, shape: tuple[int, int]) -> t
 
 
 @functools.partial(jax.jit, static_argnames="size")
-def _crop_maps(scale, shift, normals, classes, uv, mask, *, size) -> CroppedMaps:
+def _crop_maps(place, classes_place, normals, classes, uv, *, size) -> CroppedMaps:
     def interpolate(image):
         return jax.image.scale_and_translate(
             image,
             (size, size, image.shape[-1]),
             (0, 1),
-            scale,
-            shift,
+            *place,
             method="linear",
             antialias=True,
             precision=jax.lax.Precision.HIGHEST,
         )
 
-    if classes is not None:
-        classes = _nearest(classes, scale, shift, size)
-        mask = face_mask(classes)
+    classes = _nearest(classes, *classes_place, size)
     normals = interpolate(normals)
     length = jnp.sqrt(jnp.sum(normals * normals, axis=-1, keepdims=True))
-    mask = jnp.where(length[..., 0] > _MIN_LENGTH, mask, 0.0)
+    mask = jnp.where(length[..., 0] > _MIN_LENGTH, face_mask(classes), 0.0)
     inside = mask[..., None] > 0
     normals = jnp.where(inside, normals / jnp.maximum(length, _MIN_LENGTH), 0.0)
     if uv is not None:

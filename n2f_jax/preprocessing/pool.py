@@ -99,6 +99,8 @@ def _collect(running: dict[Future, Sequence[Task]]) -> Iterator[Record]:
 def _start_worker(make_worker: Callable[[], Worker], parent: int) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
+    # Several processes share a GPU: none may take most of its memory at once, as JAX does by default.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _worker = make_worker()
 

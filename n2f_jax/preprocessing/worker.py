@@ -112,8 +112,16 @@ def stored_face(
         focal: in pixels of the image, and where it came from (``resolve_focal``).
         source: the image's file.
         frame: of a video.
+
+    Raises:
+        ValueError: the face has no pixel.
     """
     normals, mask = np.asarray(face.normals, np.float32), np.asarray(face.mask, np.float32)
+    mask = np.where(
+        np.linalg.norm(normals, axis=-1) > 0.5, mask, 0
+    )  # a pixel without a direction shows no face
+    if not mask.any():
+        raise ValueError("the mask is empty")
     corner, side = np.asarray(face.crop.x0y0, np.float64), float(np.asarray(face.crop.side))
     scale = mask.shape[0] / side
     centre = scale * (0.5 * np.array(image_size[::-1]) - corner)

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from n2f_jax.frontends.pixel3dmm.predict import INPUT_SIZE
 from n2f_jax.frontends.resample import Window
 
+INPUT_SIZE = 512  # of the network, pixels
 SCALE = 1.42  # side of the square over the longer side of the detector's box
 
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from n2f_jax.frontends.assets_cache import MEDIAPIPE
 from n2f_jax.frontends.base import Frontend, FrontendFace, Image, Provenance
 from n2f_jax.frontends.coarse_mesh import load_coarse_mesh
 from n2f_jax.frontends.dlpack import to_jax
 from n2f_jax.frontends.face_landmarks import FaceLandmarker, MeshedFace
-from n2f_jax.frontends.farl import FarlParser
+from n2f_jax.frontends.farl import FarlParser, cut_for_parser
 from n2f_jax.frontends.files import record
 from n2f_jax.frontends.pixel3dmm.checkpoint import COMMIT, load_network
-from n2f_jax.frontends.pixel3dmm.crop import SCALE, cut, face_window
-from n2f_jax.frontends.pixel3dmm.predict import INPUT_SIZE, Precision, predict_normals, predict_uv
+from n2f_jax.frontends.pixel3dmm.crop import INPUT_SIZE, SCALE, cut, face_window
+from n2f_jax.frontends.pixel3dmm.predict import Precision, predict_normals, predict_uv
 from n2f_jax.frontends.resample import Window, crop_maps
 from n2f_jax.geometry.crop import landmark_crop
 
@@ -65,15 +65,13 @@ class Pixel3dmmFrontend(Frontend):
         self._uv = None if uv is None else load_network(uv, "uv_map", self.device)
         self._parser = FarlParser(farl_weights, self.device)
         self._landmarker = landmarker or FaceLandmarker()
-        self._files = {"pixel3dmm_normals": Path(normals), "farl": self._parser.path}
+        paths = {"pixel3dmm_normals": Path(normals), "farl": self._parser.path}
         if uv is not None:
-            self._files["pixel3dmm_uv"] = Path(uv)
-
-    @functools.cached_property
-    def _provenance(self) -> Provenance:
-        return Provenance(
+            paths["pixel3dmm_uv"] = Path(uv)
+        self.files = record(paths) | dict(zip(MEDIAPIPE.names, MEDIAPIPE.members.values(), strict=True))
+        self._provenance = Provenance(
             frontend=self.name,
-            files=record(self._files) | dict(zip(MEDIAPIPE.names, MEDIAPIPE.members.values(), strict=True)),
+            files=self.files,
             commit=COMMIT,
             region=f"Pixel3DMM's crop: {SCALE} times the box of the face mesh, {INPUT_SIZE} pixels",
             mask="FaRL's classes",
@@ -90,28 +88,25 @@ class Pixel3dmmFrontend(Frontend):
         crops = torch.from_numpy(
             np.stack([cut(image, window) for (image, _), window in zip(places, windows, strict=True)])
         ).to(self.device)
-        points = torch.from_numpy(
-            np.stack(
-                [
-                    five_points(_landmarks(face), window)
-                    for (_, face), window in zip(places, windows, strict=True)
-                ]
-            )
+        heads, points, head_windows = zip(
+            *(cut_for_parser(image, five_points(_landmarks(face))) for image, face in places), strict=True
         )
         normals = to_jax(predict_normals(self._normals, crops, self.precision))
         uv = None if self._uv is None else to_jax(predict_uv(self._uv, crops, self.precision))
-        classes = to_jax(self._parser(crops, points))
+        classes = to_jax(self._parser(*(torch.from_numpy(np.stack(x)) for x in (heads, points))))
 
-        faces = iter(
-            self._face(face, window, normals[i], classes[i], None if uv is None else uv[i])
-            for i, ((_, face), window) in enumerate(zip(places, windows, strict=True))
+        maps = zip(
+            windows, head_windows, normals, classes, [None] * len(places) if uv is None else uv, strict=True
         )
+        faces = iter([self._face(face, *of_face) for (_, face), of_face in zip(places, maps, strict=True)])
         return [[next(faces) for _ in of_image] for of_image in found]
 
-    def _face(self, face: MeshedFace, window: Window, normals, classes, uv) -> FrontendFace:
+    def _face(
+        self, face: MeshedFace, window: Window, head_window: Window, normals, classes, uv
+    ) -> FrontendFace:
         landmarks = _landmarks(face)
         crop = landmark_crop(landmarks, self.crop_scale)
-        maps = crop_maps(window, crop, self.size, normals, classes, uv)
+        maps = crop_maps(window, crop, self.size, normals, classes, uv, head_window)
         return FrontendFace(
             normals=maps.normals,
             mask=maps.mask,
@@ -125,22 +120,13 @@ class Pixel3dmmFrontend(Frontend):
         )
 
 
-def five_points(landmarks: np.ndarray, window: Window) -> np.ndarray:
-    """``(5, 2)`` float32 pixels of the window's 512² crop: the points by which FaRL's parser is placed.
+def five_points(landmarks: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, "5 2"]:
+    """The points that place FaRL's parser, which facer takes from its detector, from the 68 landmarks.
 
-    The middles of the eyes, the nose's tip and the mouth's corners, which facer takes from its detector.
+    The middles of the eyes, the nose's tip and the mouth's corners.
     """
-    points = np.stack(
-        [
-            landmarks[36:42].mean(axis=0),
-            landmarks[42:48].mean(axis=0),
-            landmarks[30],
-            landmarks[48],
-            landmarks[54],
-        ]
-    )
-    scale = np.array([INPUT_SIZE / window.width, INPUT_SIZE / window.height])
-    return ((points - [window.x0, window.y0]) * scale).astype(np.float32)
+    eyes = [landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0)]
+    return np.stack([*eyes, landmarks[30], landmarks[48], landmarks[54]])
 
 
 def _landmarks(face: MeshedFace) -> np.ndarray:

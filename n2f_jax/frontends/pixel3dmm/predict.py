@@ -15,7 +15,6 @@ from torch import Tensor
 
 from n2f_jax.frontends.pixel3dmm.network import Pixel3dmmNetwork
 
-INPUT_SIZE = 512
 UV_MIRROR_SHIFT = 0.015
 # Crops that go through a network at once, each with its mirror image.
 BATCH_SIZE = 8

@@ -69,6 +69,15 @@ def test_celebas_own_parts(tmp_path):
     }
     found = {p: {faces.id(i) for i in range(len(faces))} for p, faces in parts.items()}
     assert found == {"train": {ids[0], ids[2]}, "validation": {ids[3]}, "test": {ids[1]}}
+    for key, name in (("data/2/rgb/00000.jpg", "2"), ("data/img/rgb/00001.jpg", None)):  # Pixel3DMM's folders
+        face = random_face(9)
+        (written,) = write_folder(tmp_path / "p3dmm", {key: [face]})[key]
+        write_truth(truth_path(tmp_path / "p3dmm", written), truth(9))
+        if name is None:
+            with pytest.raises(ValueError, match="not called by a number"):
+                PseudoTruthFaces(tmp_path / "p3dmm", 8, 1.0, IDENTITY, "train", files)
+        else:
+            assert len(PseudoTruthFaces(tmp_path / "p3dmm", 8, 1.0, IDENTITY, "train", files)) == 1
     (files / PARTITION_FILE).write_text("000100.jpg 0\n000101.jpg 7\n")
     with pytest.raises(ValueError, match=r"partition\.txt, line 2: a partition is 0, 1 or 2"):
         PseudoTruthFaces(tmp_path, 8, 1.0, IDENTITY, "train", files)

@@ -136,6 +136,7 @@ def test_ids_spread_and_never_meet():
     assert face_id("set/a.jpg") != face_id("set/a.png") != face_id("set/A.jpg")
     assert face_id("v/clip.mp4", 3) != face_id("v/clip.mp4") and "clip-000003" in face_id("v/clip.mp4", 3)
     assert face_id("set/a.jpg", number=2) == face_id("set/a.jpg") + "_face2"
+    assert "/anna-00000-" in face_id("data/anna/rgb/00000.jpg")
     assert face_id("set/../ü b*?.jpg").split("/")[-1].startswith("__b__-")
     # They decide where files lie, so they may never change: the first digits of the SHA-256 of the key.
     assert face_id("photos/astronaut.png") == "7f/1d/astronaut-7f1df4b4c8762978"

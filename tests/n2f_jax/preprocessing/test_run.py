@@ -1,5 +1,6 @@
 """Runs with a front end that finds discs: what is written, and what a second run does."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -77,6 +78,28 @@ def test_what_is_stored_lies_where_the_photo_has_it(tmp_path, frontend):
     view = face_view(face, landmark_square(face.landmarks_68, 1.4), 32)
     np.testing.assert_array_equal(view["mask"], face.mask[4:36, 4:36])
     np.testing.assert_allclose(view["normals"], face.normals[4:36, 4:36], atol=1e-6)
+
+
+def test_a_face_without_a_pixel_or_a_direction(tmp_path, frontend, monkeypatch):
+    face = frontend.face
+    degenerate = {"a.png": {"mask": np.zeros((40, 40), np.float32)}, "b.png": {"normals": None}}
+
+    def spoilt(bright):
+        found = face(bright)
+        change = degenerate[frontend.seen[-1]]
+        if "normals" in change:
+            change = {"normals": found.normals.copy()}
+            change["normals"][20, 20] = 0
+        return dataclasses.replace(found, **change)
+
+    monkeypatch.setattr(frontend, "face", spoilt)
+    for name in degenerate:
+        save(tmp_path / "set" / name, disc_image())
+    preprocess(tmp_path / "set", tmp_path / "out")
+    index = ManifestIndex(tmp_path / "out")
+    assert index.find("set/a.png").reason == "the front end's maps: ValueError: the mask is empty"
+    stored = read_face(face_path(tmp_path / "out", index.find("set/b.png").faces[0]))
+    assert stored.mask[20, 20] == 0 and stored.mask[20, 21] == 1
 
 
 def test_all_faces_or_the_largest(tmp_path, frontend):
