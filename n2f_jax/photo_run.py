@@ -37,7 +37,7 @@ MAX_ROWS = 60  # of the table on screen; beyond that only what went wrong
 
 EXIT_OK, EXIT_PARTLY, EXIT_NOTHING, EXIT_INTERRUPTED = 0, 1, 2, 130
 # After these no further file can be written either.
-_FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+FATAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 Status = Literal["done", "no face", "failed", "not reached"]
 
@@ -435,7 +435,7 @@ class _Job:
                 entry.overlay = f"{entry.name}_overlay.jpg"
                 _write_image(self.output / entry.overlay, photo_overlay(image, heads, self.overlay_colors))
         except OSError as error:
-            if error.errno in _FATAL:
+            if error.errno in FATAL_ERRNOS:
                 raise OutputError(f"cannot write to {self.output}: {error.strerror}") from error
             entry.status, entry.message = "failed", f"its files cannot be written: {_describe_error(error)}"
         except Exception as error:

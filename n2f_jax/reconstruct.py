@@ -30,12 +30,11 @@ from n2f_jax.frontends.registry import FrontendOptions, make_frontend
 from n2f_jax.geometry import Camera, Crop
 from n2f_jax.head import Head, project_points
 from n2f_jax.models.n2fnet import camera_from_output
-from n2f_jax.models.pretrained import HeadModelIdentity, Pretrained, from_pretrained
+from n2f_jax.models.pretrained import DEFAULT_CHECKPOINT, HeadModelIdentity, Pretrained, from_pretrained
 
 Alignment = Literal["network", "landmarks"]
 ALIGNMENTS: tuple[Alignment, ...] = ("network", "landmarks")
 DEFAULT_ALIGNMENT: Alignment = "landmarks"
-DEFAULT_CHECKPOINT = Path(__file__).parent / "models" / "assets" / "default"
 DEFAULT_FOCAL = 1.2  # times the longer side: 45° across, where neither user nor EXIF says better
 NUM_INNER = 51  # landmarks 17 … 67: they are places on the skin, the contour is not
 
@@ -417,10 +416,10 @@ def _checkpoint_frontend(name: str, pretrained: Pretrained, options: FrontendOpt
         ValueError: an unknown name, or a checkpoint whose input no front end gives.
     """
     inputs = pretrained.inputs
-    if inputs.channels != "normals" or inputs.normal_frame != "head":
+    if inputs.channels != "normals" or inputs.normal_frame != "head" or not inputs.masked:
         raise ValueError(
-            f"front ends give head-frame normals; the checkpoint wants {inputs.channels} in the "
-            f"{inputs.normal_frame} frame"
+            f"front ends give the face's normals in the head frame; the checkpoint wants {inputs.channels} in the "
+            f"{inputs.normal_frame} frame{'' if inputs.masked else ' without a mask'}"
         )
     options = dataclasses.replace(
         options or FrontendOptions(), size=inputs.size, crop_scale=inputs.crop_scale
