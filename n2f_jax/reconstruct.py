@@ -258,7 +258,7 @@ class Reconstructor:
 
     def infer(
         self,
-        normals: Float[Array, "B S S 3"],
+        normals: Float[Array, "B S S C"],
         masks: Float[Array, "B S S"],
         focal: Float[Array, "B"],
         principal_point: Float[Array, "B 2"],
@@ -268,7 +268,7 @@ class Reconstructor:
         """The compiled stage alone, on arrays of crops; compiled anew for each batch size.
 
         Args:
-            normals: ``S = inputs.size``.
+            normals: ``S = inputs.size``; or what ``inputs.channels`` names, in that order along the last axis.
             masks: 1 on the face.
             focal: of the crop's camera, crop pixels.
             principal_point: of the crop's camera, crop pixels.
@@ -313,7 +313,7 @@ class Reconstructor:
             return jnp.asarray(scale[:, None, None] * (pixels - x0y0[:, None]), jnp.float32)
 
         result = self.infer(
-            normals,
+            self._network_maps([faces[i] for i in rows], normals),
             masks,
             jnp.asarray(scale * lengths),
             jnp.asarray(scale[:, None] * (centres - x0y0)),
@@ -360,6 +360,18 @@ class Reconstructor:
                 )
             )
         return heads
+
+    def _network_maps(self, faces: Sequence[FrontendFace], normals: jax.Array) -> jax.Array:
+        """What ``inputs.channels`` names, along the last axis."""
+        maps = {"normals": normals}
+        if "uv" in self.inputs.channels:
+            if any(face.uv is None for face in faces):
+                raise ValueError(
+                    f"the checkpoint wants {self.inputs.channels}, and the front end gives no UV: pixel3dmm does with "
+                    "--pixel3dmm_uv, precomputed where Pixel3DMM's UV network has run"
+                )
+            maps["uv"] = _stack([face.uv for face in faces])
+        return jnp.concatenate([maps[name] for name in self.inputs.channels.split("+")], axis=-1)
 
     def _alignment_of(self, landmarks: np.ndarray) -> Alignment:
         return self.alignment if np.isfinite(landmarks[-NUM_INNER:]).any() else "network"
@@ -416,9 +428,9 @@ def _checkpoint_frontend(name: str, pretrained: Pretrained, options: FrontendOpt
         ValueError: an unknown name, or a checkpoint whose input no front end gives.
     """
     inputs = pretrained.inputs
-    if inputs.channels != "normals" or inputs.normal_frame != "head" or not inputs.masked:
+    if inputs.normal_frame != "head" or not inputs.masked:
         raise ValueError(
-            f"front ends give the face's normals in the head frame; the checkpoint wants {inputs.channels} in the "
+            "front ends give maps of the face in the head frame; the checkpoint wants them in the "
             f"{inputs.normal_frame} frame{'' if inputs.masked else ' without a mask'}"
         )
     options = dataclasses.replace(
