@@ -24,7 +24,7 @@ import flame_jax
 from flame_jax import FlameParams, HeadModel
 from flame_jax.rotations import matrix_to_axis_angle, rotation_6d_to_matrix
 from n2f_jax.fitting.camera import align_camera, rotation_to_z
-from n2f_jax.frontends.base import Frontend, FrontendFace, check_image
+from n2f_jax.frontends.base import Frontend, FrontendFace
 from n2f_jax.frontends.coarse_mesh import NUM_POINTS, load_coarse_mesh
 from n2f_jax.frontends.registry import FrontendOptions, make_frontend
 from n2f_jax.geometry import Camera, Crop
@@ -169,11 +169,16 @@ class Reconstructor:
             image: upright.
             source: its file, for a front end that looks up what was computed before.
         """
+        return self.detect_all([image], [source])[0]
+
+    def detect_all(
+        self, images: Sequence[np.ndarray], sources: Sequence[Path | None] | None = None
+    ) -> list[list[FrontendFace]]:
+        """``detect`` for several images, which a front end with networks sees as one batch."""
         if self.frontend is None:
             raise ValueError("this reconstructor has no front end; use from_maps, or load one with it")
-        image = np.asarray(image)
-        check_image(image)
-        return sorted(self.frontend(image, source), key=lambda face: -float(face.crop.side))
+        found = self.frontend([np.asarray(image) for image in images], sources)
+        return [sorted(faces, key=lambda face: -float(face.crop.side)) for faces in found]
 
     def reconstruct(
         self,
@@ -190,8 +195,8 @@ class Reconstructor:
         """
         focals = [None] * len(images) if focals is None else focals
         faces, owners = [], []
-        for index, image in enumerate(images):
-            found = self.detect(image)[:max_faces]
+        for index, found in enumerate(self.detect_all(images)):
+            found = found[:max_faces]
             faces += found
             owners += [index] * len(found)
         heads: list[list[Head]] = [[] for _ in images]

@@ -13,7 +13,7 @@ import pytest
 
 from ..frontends.pixel3dmm.written_folder import write_folder
 from ..frontends.rendered_head import RenderedHead
-from .conftest import SIZE, place_head
+from .conftest import SIZE, FakeFrontend, place_head
 
 
 @pytest.fixture
@@ -86,3 +86,18 @@ def test_uv_reaches_a_network_that_wants_it(load, open_head):
     assert np.array_equal(maps[0], np.concatenate([uv, face.normals], axis=-1))
     with pytest.raises(ValueError, match="front end gives no UV: pixel3dmm does with --pixel3dmm_uv"):
         reconstructor.from_faces([face], [(480, 640)], [(700.0, "given")])
+
+
+def test_photographs_reach_the_front_end_together(load, open_head):
+    calls = []
+
+    class Counting(FakeFrontend):
+        def detect(self, images, sources):
+            calls.append(len(images))
+            return super().detect(images, sources)
+
+    reconstructor = copy.copy(load("landmarks"))
+    reconstructor.frontend = Counting(open_head)
+    images = [np.full((60, 80, 3), value, np.uint8) for value in (100, 0, 200)]
+    heads = reconstructor.reconstruct(images)
+    assert calls == [3] and [len(of_image) for of_image in heads] == [1, 0, 2]
