@@ -1,4 +1,5 @@
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -38,6 +39,15 @@ def test_what_is_read_is_what_was_written(tmp_path):
         np.testing.assert_array_equal(getattr(read, field.name), getattr(truth(), field.name), field.name)
     with np.load(path, allow_pickle=False) as data:  # no pickles
         assert data["jaw"].dtype == np.float32
+
+
+def test_many_threads_may_read_and_arrays_may_be_transposed(tmp_path):
+    """NumPy's own reader fails now and then in threads on CPython 3.11."""
+    path = tmp_path / "x.truth.npz"
+    write_truth(path, truth(rotation=truth().rotation.T.copy(order="C").T))
+    with ThreadPoolExecutor(8) as pool:
+        for read in pool.map(lambda _: read_truth(path), range(400)):
+            np.testing.assert_array_equal(read.rotation, truth().rotation)
 
 
 @pytest.mark.parametrize(
