@@ -42,6 +42,8 @@ TEST = [
     "rtree>=1.3",
     "ruff>=0.9",
 ]
+# The paper's own front end (docs/front_ends.md); choose the build of PyTorch yourself.
+BRIDGE = [*FACE_MESH, "torch>=2.6"]
 TORCH = [
     *("onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"),
     *("smplx>=0.1.28", "torch>=2.6", "transformers>=5.0"),
@@ -62,6 +64,7 @@ setup(
     },
     install_requires=CORE,
     extras_require={
+        "bridge": BRIDGE,
         "face-mesh": FACE_MESH,
         "demo": DEMO,
         "evaluation": EVALUATION,

@@ -24,7 +24,7 @@ import flame_jax
 from flame_jax import FlameParams, HeadModel
 from flame_jax.rotations import matrix_to_axis_angle, rotation_6d_to_matrix
 from n2f_jax.fitting.camera import align_camera, rotation_to_z
-from n2f_jax.frontends.base import Frontend, FrontendFace, check_image
+from n2f_jax.frontends.base import Frontend, FrontendFace
 from n2f_jax.frontends.coarse_mesh import NUM_POINTS, load_coarse_mesh
 from n2f_jax.frontends.registry import FrontendOptions, make_frontend
 from n2f_jax.geometry import Camera, Crop
@@ -169,11 +169,16 @@ class Reconstructor:
             image: upright.
             source: its file, for a front end that looks up what was computed before.
         """
+        return self.detect_all([image], [source])[0]
+
+    def detect_all(
+        self, images: Sequence[np.ndarray], sources: Sequence[Path | None] | None = None
+    ) -> list[list[FrontendFace]]:
+        """``detect`` for several images, which a front end with networks sees as one batch."""
         if self.frontend is None:
             raise ValueError("this reconstructor has no front end; use from_maps, or load one with it")
-        image = np.asarray(image)
-        check_image(image)
-        return sorted(self.frontend(image, source), key=lambda face: -float(face.crop.side))
+        found = self.frontend([np.asarray(image) for image in images], sources)
+        return [sorted(faces, key=lambda face: -float(face.crop.side)) for faces in found]
 
     def reconstruct(
         self,
@@ -190,8 +195,8 @@ class Reconstructor:
         """
         focals = [None] * len(images) if focals is None else focals
         faces, owners = [], []
-        for index, image in enumerate(images):
-            found = self.detect(image)[:max_faces]
+        for index, found in enumerate(self.detect_all(images)):
+            found = found[:max_faces]
             faces += found
             owners += [index] * len(found)
         heads: list[list[Head]] = [[] for _ in images]
@@ -258,7 +263,7 @@ class Reconstructor:
 
     def infer(
         self,
-        normals: Float[Array, "B S S 3"],
+        normals: Float[Array, "B S S C"],
         masks: Float[Array, "B S S"],
         focal: Float[Array, "B"],
         principal_point: Float[Array, "B 2"],
@@ -268,7 +273,7 @@ class Reconstructor:
         """The compiled stage alone, on arrays of crops; compiled anew for each batch size.
 
         Args:
-            normals: ``S = inputs.size``.
+            normals: ``S = inputs.size``; or what ``inputs.channels`` names, in that order along the last axis.
             masks: 1 on the face.
             focal: of the crop's camera, crop pixels.
             principal_point: of the crop's camera, crop pixels.
@@ -313,7 +318,7 @@ class Reconstructor:
             return jnp.asarray(scale[:, None, None] * (pixels - x0y0[:, None]), jnp.float32)
 
         result = self.infer(
-            normals,
+            self._network_maps([faces[i] for i in rows], normals),
             masks,
             jnp.asarray(scale * lengths),
             jnp.asarray(scale[:, None] * (centres - x0y0)),
@@ -360,6 +365,18 @@ class Reconstructor:
                 )
             )
         return heads
+
+    def _network_maps(self, faces: Sequence[FrontendFace], normals: jax.Array) -> jax.Array:
+        """What ``inputs.channels`` names, along the last axis."""
+        maps = {"normals": normals}
+        if "uv" in self.inputs.channels:
+            if any(face.uv is None for face in faces):
+                raise ValueError(
+                    f"the checkpoint wants {self.inputs.channels}, and the front end gives no UV: pixel3dmm does with "
+                    "--pixel3dmm_uv, precomputed where Pixel3DMM's UV network has run"
+                )
+            maps["uv"] = _stack([face.uv for face in faces])
+        return jnp.concatenate([maps[name] for name in self.inputs.channels.split("+")], axis=-1)
 
     def _alignment_of(self, landmarks: np.ndarray) -> Alignment:
         return self.alignment if np.isfinite(landmarks[-NUM_INNER:]).any() else "network"
@@ -416,9 +433,9 @@ def _checkpoint_frontend(name: str, pretrained: Pretrained, options: FrontendOpt
         ValueError: an unknown name, or a checkpoint whose input no front end gives.
     """
     inputs = pretrained.inputs
-    if inputs.channels != "normals" or inputs.normal_frame != "head" or not inputs.masked:
+    if inputs.normal_frame != "head" or not inputs.masked:
         raise ValueError(
-            f"front ends give the face's normals in the head frame; the checkpoint wants {inputs.channels} in the "
+            "front ends give maps of the face in the head frame; the checkpoint wants them in the "
             f"{inputs.normal_frame} frame{'' if inputs.masked else ' without a mask'}"
         )
     options = dataclasses.replace(

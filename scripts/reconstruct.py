@@ -38,6 +38,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     for name, metavar, text in (
         ("pixel3dmm-normals", "CKPT", "Pixel3DMM's normals.ckpt, for --frontend pixel3dmm"),
+        ("pixel3dmm-uv", "CKPT", "its uv.ckpt, for a checkpoint whose input has UV"),
         ("farl-weights", "PT", "FaRL's parser; default: where facer keeps it"),
         ("precomputed", "DIR", "what Pixel3DMM's own scripts wrote, for --frontend precomputed"),
     ):
@@ -106,6 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
             FrontendOptions(
                 max_faces=options.max_faces,
                 pixel3dmm_normals=flags.pixel3dmm_normals,
+                pixel3dmm_uv=flags.pixel3dmm_uv,
                 farl_weights=flags.farl_weights,
                 precomputed=flags.precomputed,
                 torch_device=flags.torch_device,

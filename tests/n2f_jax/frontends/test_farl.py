@@ -79,12 +79,31 @@ def test_there_and_back(tmp_path):
         reach = np.max([np.abs(offset @ axis) for axis in axes], axis=0)
         assert (found[reach > half + 1] == 0).all()
         seen = reach < half - 1
-        # Only pixels at the borders of the blocks may fall to the other side, evenly to both.
+        # Only pixels at the borders of the blocks may fall to the other side.
         wrong = seen & (found != wanted)
         assert wrong.sum() < 0.1 * seen.sum()
         inner = np.zeros((15, 15), bool)
         inner[2:-2, 2:-2] = True
         assert not (wrong & np.tile(inner, (size // 15, size // 15))).any()
+
+
+@pytest.mark.parametrize("edge", [150.3, 150.7])
+def test_no_half_pixel_is_lost(tmp_path, edge):
+    """A ramp of red crosses the parser's threshold 0.2 pixels before, or behind, the middle of pixel 150."""
+    u = np.arange(300) + 0.5
+    ramp = np.clip(np.rint(127.5 + 20 * (u - edge)), 0, 255).astype(np.uint8)
+    across = np.zeros((300, 300, 3), np.uint8)
+    across[..., 0] = ramp
+    crops = torch.from_numpy(np.stack([across, across.transpose(1, 0, 2)]))
+    points = torch.from_numpy(np.stack([face(0, middle=(150.0, 140.0))[0]] * 2))
+    classes = FarlParser(weights(tmp_path / "farl.pt"))(crops, points).numpy()
+    expected = CLASS_IDS["nose"] if edge < 150.5 else CLASS_IDS["cloth"]
+    for found in (classes[0], classes[1].T):
+        seen = slice(100, 200)
+        assert (found[seen, 149] == CLASS_IDS["cloth"]).all() and (
+            found[seen, 151] == CLASS_IDS["nose"]
+        ).all()
+        assert (found[seen, 150] == expected).all()
 
 
 def test_wrong_files_are_named(tmp_path, monkeypatch):

@@ -1,8 +1,10 @@
 """``scripts/reconstruct.py --frontend``: from what Pixel3DMM wrote of a photograph to the head in it."""
 
+import copy
+import dataclasses
+import importlib.util
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,27 +13,32 @@ import pytest
 
 from ..frontends.pixel3dmm.written_folder import write_folder
 from ..frontends.rendered_head import RenderedHead
-
-SCRIPT = Path(__file__).parents[3] / "scripts" / "reconstruct.py"
-
-
-def run(*arguments):
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+from .conftest import SIZE, FakeFrontend, place_head
 
 
-def test_precomputed(checkpoint, open_head, tmp_path):
+@pytest.fixture
+def script(monkeypatch):
+    """``scripts/reconstruct.py`` as a function of its arguments."""
+    path = Path(__file__).parents[3] / "scripts" / "reconstruct.py"
+    spec = importlib.util.spec_from_file_location("reconstruct_script", path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    spec.loader.exec_module(module)
+    return lambda *arguments: module.main([str(argument) for argument in arguments])
+
+
+def test_precomputed(script, checkpoint, open_head, tmp_path):
     """The untrained network says the mean head, which is the one drawn; landmarks then give its camera."""
     head = RenderedHead(open_head)
-    folder = write_folder(tmp_path / "data" / "anna", head)
+    folder = write_folder(tmp_path / "data" / "anna", head, size=160, uv=False)
     shutil.copy(folder / "rgb" / "00000.jpg", tmp_path / "anna.jpg")
     shutil.copy(folder / "rgb" / "00000.jpg", tmp_path / "bob.jpg")  # which Pixel3DMM has not seen
-    done = run(
+    code = script(
         tmp_path / "bob.jpg", tmp_path / "anna.jpg", "--out", tmp_path / "out", "--frontend", "precomputed",
         "--precomputed", tmp_path / "data", "--checkpoint", checkpoint, "--focal", 700,
         "--formats", "npz", "--no-picture",
     )  # fmt: skip
-    assert done.returncode == 1, done.stdout + done.stderr
+    assert code == 1
     bob, anna = json.loads((tmp_path / "out" / "summary.json").read_text())["photos"]
     assert bob["status"] == "failed" and "nothing of Pixel3DMM's for bob.jpg" in bob["message"]
     assert anna["status"] == "done"
@@ -48,11 +55,49 @@ def test_precomputed(checkpoint, open_head, tmp_path):
     [
         (("--frontend", "precomputed"), "--precomputed=DIR"),
         (("--frontend", "precomputed", "--precomputed", "{here}/nowhere"), "is none"),
-        (("--frontend", "telepathy"), "invalid choice"),
     ],
 )
-def test_wrong_use_says_why(checkpoint, tmp_path, arguments, words):
+def test_wrong_use_says_why(script, checkpoint, tmp_path, capsys, arguments, words):
     (tmp_path / "photo.jpg").touch()
     arguments = [argument.format(here=tmp_path) for argument in arguments]
-    done = run(tmp_path / "photo.jpg", "--out", tmp_path / "out", "--checkpoint", checkpoint, *arguments)
-    assert done.returncode == 2 and words in done.stderr
+    assert (
+        script(tmp_path / "photo.jpg", "--out", tmp_path / "out", "--checkpoint", checkpoint, *arguments) == 2
+    )
+    assert words in capsys.readouterr().err
+
+
+def test_uv_reaches_a_network_that_wants_it(load, open_head):
+    """In the order of ``inputs.channels``; a front end without UV is told so."""
+
+    class Seen(Exception):
+        pass
+
+    def infer(maps, *_):
+        raise Seen(maps)
+
+    reconstructor = copy.copy(load("landmarks"))
+    reconstructor.inputs = dataclasses.replace(reconstructor.inputs, channels="uv+normals")
+    reconstructor.infer = infer
+    face, _ = place_head(open_head, (480, 640))
+    uv = np.random.default_rng(0).uniform(-1, 1, (SIZE, SIZE, 2)).astype(np.float32)
+    with pytest.raises(Seen) as seen:
+        reconstructor.from_faces([dataclasses.replace(face, uv=uv)], [(480, 640)], [(700.0, "given")])
+    (maps,) = seen.value.args
+    assert np.array_equal(maps[0], np.concatenate([uv, face.normals], axis=-1))
+    with pytest.raises(ValueError, match="front end gives no UV: pixel3dmm does with --pixel3dmm_uv"):
+        reconstructor.from_faces([face], [(480, 640)], [(700.0, "given")])
+
+
+def test_photographs_reach_the_front_end_together(load, open_head):
+    calls = []
+
+    class Counting(FakeFrontend):
+        def detect(self, images, sources):
+            calls.append(len(images))
+            return super().detect(images, sources)
+
+    reconstructor = copy.copy(load("landmarks"))
+    reconstructor.frontend = Counting(open_head)
+    images = [np.full((60, 80, 3), value, np.uint8) for value in (100, 0, 200)]
+    heads = reconstructor.reconstruct(images)
+    assert calls == [3] and [len(of_image) for of_image in heads] == [1, 0, 2]

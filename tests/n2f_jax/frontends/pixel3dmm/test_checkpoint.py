@@ -1,6 +1,7 @@
 """Pixel3DMM's checkpoints: read without OmegaConf and Lightning, sized by their tensors, refused with the reason."""
 
 import os
+import sys
 
 import pytest
 
@@ -107,6 +108,13 @@ def test_wrong_files_are_named(tmp_path):
         load_network(none, "normals")
 
 
+def test_an_old_pytorch_is_named(tmp_path, monkeypatch):
+    path = write_checkpoint(tmp_path / "good.ckpt", random_network(), {})
+    monkeypatch.setattr(torch, "__version__", "2.3.1+cu118")
+    with pytest.raises(ImportError, match=r"PyTorch 2\.3\.1.*pip install 'torch>=2\.6'"):
+        load_network(path, "normals")
+
+
 class Attack:
     def __init__(self, path):
         self.path = path
@@ -129,6 +137,4 @@ def test_nothing_in_the_file_is_run(tmp_path):
     assert not (tmp_path / "attacked").exists()
     harmless = write_checkpoint(tmp_path / "odd.ckpt", random_network(), {}, extra=Imported())
     load_network(harmless, "normals")
-    import sys
-
     assert "antigravity" not in sys.modules

@@ -9,7 +9,6 @@ from n2f_jax.frontends.wflw import WFLW_TO_IBUG68
 from ..rendered_head import IMAGE_SIZE, square
 
 WINDOW = (262, 77, 280)  # x0, y0, side
-SIZE = 512
 
 
 def eight_bits(values):
@@ -17,10 +16,10 @@ def eight_bits(values):
     return ((np.clip(values, -1, 1) + 1) / 2 * 255).astype(np.uint8)
 
 
-def write_folder(folder, head, frame="00000", window=WINDOW, uv=True):
+def write_folder(folder, head, frame="00000", window=WINDOW, uv=True, size=512):
     """Everything that our reader looks at; returns the folder."""
     x0, y0, side = window
-    maps = head.draw(square(x0, y0, side), SIZE)
+    maps = head.draw(square(x0, y0, side), size)
     mask = np.asarray(maps.mask) > 0
     for name in ("rgb", "cropped", "seg_og", "p3dmm/normals", "p3dmm/uv_map", "PIPnet_landmarks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -36,7 +35,7 @@ def write_folder(folder, head, frame="00000", window=WINDOW, uv=True):
             folder / "p3dmm" / "uv_map" / f"{frame}.png"
         )
     classes = np.where(mask, CLASS_IDS["face"], CLASS_IDS["hair"]).astype(np.uint8)
-    classes[:40] = 20  # beyond the parser's crop
+    classes[: size // 12] = 20  # beyond the parser's crop
     Image.fromarray(classes).save(folder / "seg_og" / f"{frame}.png")
     points = np.zeros((98, 2))
     points[WFLW_TO_IBUG68] = (head.landmarks - [x0, y0]) / side
@@ -44,5 +43,5 @@ def write_folder(folder, head, frame="00000", window=WINDOW, uv=True):
     np.save(folder / "crop_ymin_ymax_xmin_xmax.npy", np.array([y0, y0 + side, x0, x0 + side]))
     photo = Image.new("RGB", IMAGE_SIZE[::-1])
     photo.save(folder / "rgb" / f"{frame}.jpg")
-    photo.crop((x0, y0, x0 + side, y0 + side)).resize((SIZE, SIZE)).save(folder / "cropped" / f"{frame}.jpg")
+    photo.crop((x0, y0, x0 + side, y0 + side)).resize((size, size)).save(folder / "cropped" / f"{frame}.jpg")
     return folder
