@@ -1,6 +1,9 @@
 """JAX as strict as it gets: what these settings refuse is a bug here, even where users run without them."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 # Set before JAX is imported. Two devices, so that whatever shards is tested sharded. The tests' time is spent on
 # compiling, so LLVM is told to leave the code as it comes: two thirds of the time, the same arithmetic.
@@ -8,8 +11,12 @@ os.environ.setdefault(
     "XLA_FLAGS", "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# The scripts keep compiled programs in the user's cache; tests leave nothing there.
-os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+# The scripts keep compiled programs in the user's cache; tests leave nothing there. They compile the same programs
+# again and again (each run of the training loop its own), so they have a cache that ends with them.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="n2f-jax-tests-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 import jax
 import pytest
