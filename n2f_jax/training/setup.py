@@ -124,6 +124,11 @@ def check(config: ml_collections.ConfigDict, model: HeadModel) -> None:
         )
     if not 0.0 <= config.data.front_end_share <= 1.0:
         raise SetupError(f"data.front_end_share is {config.data.front_end_share}; it is a share, 0 … 1")
+    if config.optimizer.warmup_steps >= num_steps(config):
+        raise SetupError(
+            f"optimizer.warmup_steps is {config.optimizer.warmup_steps} of {num_steps(config)} steps; "
+            "it must be shorter than the run"
+        )
     sampler = sampler_config(config.data)
     if network.backbone.channels != CHANNELS[sampler.channels]:
         raise SetupError(
