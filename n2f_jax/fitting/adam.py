@@ -177,7 +177,7 @@ def fit_adam(
     def uv_points(vertices, view, weight):
         off = targets - project(vertices[:, tables.uv_vertices], view)
         near = jnp.sum(jnp.abs(off), axis=-1) < config.uv_distance * size / _TRACKER_SIZE
-        return 100.0 * mean_square(off / size, jax.lax.stop_gradient(weight * near))
+        return 100.0 * mean_square(off / size, jax.lax.stop_gradient(jnp.where(near, weight, 0.0)))
 
     x = {
         "rotation": matrix_to_rotation_6d(frontal_rotation(camera.rotation)),
@@ -219,7 +219,7 @@ def fit_adam(
         )
         off = observations.normals - maps.normals
         valid = jnp.mean(jnp.abs(off), axis=-1) < config.normal_outlier
-        looked_at = jax.lax.stop_gradient(valid * observations.mask * (1.0 - eyes))
+        looked_at = jax.lax.stop_gradient(jnp.where(valid, observations.mask * (1.0 - eyes), 0.0))
         terms += config.normals * jnp.mean(jnp.abs(off) * looked_at[..., None], axis=(-3, -2, -1))
 
         found = drawn_landmarks(vertices, view)

@@ -381,11 +381,10 @@ def damped_step(equations, damping):
     shape_block, cross, own_blocks, shape_gradient, own_gradients = equations
 
     def damped(block):
-        diagonal = jnp.diagonal(block, axis1=-2, axis2=-1)
-        return block + damping * diagonal[..., None] * jnp.eye(block.shape[-1])
+        return block + damping * jnp.diag(jnp.diagonal(block))
 
     both = jnp.concatenate([jnp.swapaxes(cross, -1, -2), own_gradients[..., None]], axis=-1)
-    solved = jax.vmap(solve_positive)(damped(own_blocks), both)
+    solved = jax.vmap(solve_positive)(jax.vmap(damped)(own_blocks), both)
     by_shape, by_gradient = solved[..., :-1], solved[..., -1]
     reduced = damped(shape_block) - jnp.einsum("fso,fot->st", cross, by_shape)
     right = shape_gradient - jnp.einsum("fso,fo->s", cross, by_gradient)
@@ -425,7 +424,7 @@ def _run_stage(problem: _Problem, state: _State, config: GaussNewtonConfig, stag
         step = damped_step(equations, damping)
         goes_on = jnp.where(better, gain > config.tolerance, damping < _DAMPING_MAX) & jnp.isfinite(cost)
         return (
-            *(number + 1, accepted + better, state, problem.moved(state, *step)),
+            *(number + 1, accepted + better.astype(jnp.int32), state, problem.moved(state, *step)),
             *((cost, weights), equations, damping, goes_on),
         )
 

@@ -7,7 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from flame_jax import HeadModel
 
@@ -78,10 +78,10 @@ def spread_order(size: int) -> Int[np.ndarray, " P"]:
 
 
 def first_pixels(
-    mask: Float[Array, "S S"] | Array, order: Int[Array, " P"], count: int
+    mask: Shaped[Array, "S S"], order: Int[Array, " P"], count: int
 ) -> tuple[Int[Array, " count"], Float[Array, " count"]]:
     """The first ``count`` pixels of the mask in ``order``, and which of them there are (1, or 0 beyond the last)."""
-    inside = mask.reshape(-1)[order] > 0
+    inside = mask.reshape(-1)[order].astype(bool)
     (places,) = jnp.nonzero(inside, size=count, fill_value=order.shape[0])
     there = places < order.shape[0]
     return order[jnp.where(there, places, 0)], there.astype(jnp.float32)
@@ -115,7 +115,7 @@ def sample_field(
     place = jnp.clip(pixels - 0.5, 0.0, size - 1.0)
     place = jnp.where(jnp.isfinite(place), place, 0.0)
     corner = jnp.minimum(place.astype(jnp.int32), size - 2)
-    share = place - corner
+    share = place - corner.astype(jnp.float32)
     u, v = corner[:, 0], corner[:, 1]
     a, b, c, d = field[v, u], field[v, u + 1], field[v + 1, u], field[v + 1, u + 1]
     top, bottom = a + (b - a) * share[:, 0], c + (d - c) * share[:, 0]

@@ -57,7 +57,7 @@ class ResidualConfig:
         num_border: how many border pixels are sampled.
     """
 
-    normals: float = 100.0
+    normals: float = 30.0
     points: float = 68.0
     border: float = 20.0
     normal_noise: float = 0.02
@@ -158,7 +158,7 @@ def place_samples(
     total = areas.sum(axis=-1, keepdims=True)
     usable = jnp.abs(total[:, 0]) > 1e-12
     barycentric = areas / jnp.where(usable, total[:, 0], 1.0)[:, None]
-    return Samples(face[target.pixels], border_faces, barycentric, there * usable)
+    return Samples(face[target.pixels], border_faces, barycentric, jnp.where(usable, there, 0.0))
 
 
 def _centres(pixels, size):

@@ -28,7 +28,8 @@ from n2f_jax.fitting.observations import (
 )
 from n2f_jax.geometry.camera import project
 from n2f_jax.render import HeadTopology, render_head
-from tests.flame_jax.random_model import random_model
+from flame_jax.loading import head_model_from_arrays
+from tests.flame_jax.random_model import random_arrays
 
 SIZE = 48
 CONFIG = GaussNewtonConfig(stages=(Stage(128, 5, 5.0), Stage(128, 6, 1.0)))
@@ -86,7 +87,7 @@ def fitted(tables, anchors, batch):
 
 @pytest.mark.parametrize("correctives", [False, True])
 def test_posing_is_the_decoders(open_head, correctives):
-    model = random_model(seed=1) if correctives else open_head
+    model = head_model_from_arrays(random_arrays(), default_name="random") if correctives else open_head
     tables = HeadTables.from_model(model, HeadTopology.from_model(model, regions=None))
     rng = np.random.default_rng(0)
     coefficients = jnp.asarray(rng.normal(size=model.num_shape + model.num_expression), jnp.float32)
