@@ -89,7 +89,7 @@ class AdamTables:
     Attributes:
         topology: of the head; its region is the face, its corners carry UV.
         mirrored: ``(V,)`` the vertex on the other side.
-        eyes: the same topology with the eyeballs as its region; the whole region False where the model has none.
+        eyes: ``(F,)`` the triangles of the eyeballs; all False where the model has none.
         uv_vertices: ``(n,)`` vertices of the face region that have a texture coordinate.
         uv: ``(n, 2)`` theirs.
     """
@@ -202,18 +202,26 @@ def fit_adam(
     pose, _ = _descend(camera_loss, pose, pose_rates, config.camera_steps, drop=0.75)
     x = x | pose
 
+    # Where there is no UV map to compare with, the texture coordinates carry the eyeballs to the pixels.
+    flag = jnp.broadcast_to(
+        tables.eyes[:, None, None].astype(jnp.float32), tables.topology.corner_uv.shape
+    )
+    with_eyes = dataclasses.replace(tables.topology, corner_uv=flag)
+    topology = with_eyes if uv is None else tables.topology
     identity = jnp.asarray(IDENTITY_6D)
     background = 1.0 - observations.mask
     margin = max(1, round(config.eye_margin * size / _TRACKER_SIZE))
 
     def loss(x, _):
         vertices, view = decoded(x), seen_by(x)
-        maps = render_head(tables.topology, vertices, view, size, antialias=True)
+        maps = render_head(topology, vertices, view, size, antialias=True)
         terms = config.silhouette * jnp.mean(background * maps.mask, axis=(-2, -1))
 
-        # The tracker masks dilated eyeballs by drawing them; here they are drawn without a gradient.
-        eyeballs = dataclasses.replace(tables.topology, region=tables.eyes)
-        eyes = render_head(eyeballs, *jax.lax.stop_gradient((vertices, view)), size).mask
+        # The tracker masks dilated eyeballs by drawing them.
+        eyes = maps.uv
+        if uv is not None:
+            eyes = render_head(with_eyes, *jax.lax.stop_gradient((vertices, view)), size).uv
+        eyes = (jax.lax.stop_gradient(eyes[..., 0]) > 0.5).astype(jnp.float32)
         eyes = jax.lax.reduce_window(
             eyes, 0.0, jax.lax.max, (1, 2 * margin + 1, 2 * margin + 1), (1, 1, 1), "SAME"
         )

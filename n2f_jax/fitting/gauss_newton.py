@@ -86,14 +86,14 @@ class GaussNewtonConfig:
         align: whether the camera is first moved onto the points in closed form.
     """
 
-    stages: tuple[Stage, ...] = (Stage(256, 6, 30.0), Stage(512, 6, 5.0), Stage(1024, 10, 1.0))
+    stages: tuple[Stage, ...] = (Stage(192, 4, 10.0), Stage(384, 8, 1.0))
     residuals: ResidualConfig = ResidualConfig()
     shape_std: float = 0.8
     expression_std: float = 0.5
     jaw_std_deg: tuple[float, float, float] = (15.0, 5.0, 5.0)
     eyelid_std: float = 0.3
     camera_std: float = 1.0
-    tolerance: float = 1e-3
+    tolerance: float = 5e-3
     damping: float = 1e-2
     align: bool = True
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from flame_jax import HeadModel
+from flame_jax.landmarks import NUM_CONTOUR, NUM_LANDMARKS
 
 
 @jax.tree_util.register_dataclass
@@ -28,19 +29,36 @@ class Anchors:
     weights: Float[Array, " N"]
 
     @classmethod
-    def landmarks68(cls, model: HeadModel, contour: bool = True) -> Anchors:
-        """The 68 landmarks, the contour fixed on the mesh; without ``contour`` its 17 points get weight 0, for
-        landmarks of a photograph, whose contour is that of the view.
+    def landmarks68(cls, model: HeadModel) -> Anchors:
+        """The 68 landmarks, the contour fixed on the mesh.
 
         Raises:
             ValueError: the model has no landmark embedding.
         """
         if model.landmarks is None:
             raise ValueError(f"head model {model.name!r} has no landmark embedding")
-        weights = np.ones(68, np.float32)
-        if not contour:
-            weights[:17] = 0.0
-        return cls(model.landmarks.static_faces, model.landmarks.static_barycentric, jnp.asarray(weights))
+        return cls(
+            model.landmarks.static_faces, model.landmarks.static_barycentric, jnp.ones(NUM_LANDMARKS)
+        )
+
+    @classmethod
+    def photograph(
+        cls, model: HeadModel, face_mesh: tuple[Int[Array, " n"], Float[Array, "n 3"]] | None = None
+    ) -> Anchors:
+        """The 68 landmarks of which the contour counts nothing, since in a photograph it is that of the view; and the
+        face mesh's points, triangles and barycentrics, where they are embedded in the model. Both sets weigh alike.
+        """
+        landmarks = cls.landmarks68(model)
+        inner = jnp.arange(NUM_LANDMARKS) >= NUM_CONTOUR
+        weights = inner.astype(jnp.float32) / (NUM_LANDMARKS - NUM_CONTOUR)
+        if face_mesh is None:
+            return dataclasses.replace(landmarks, weights=weights)
+        faces, barycentric = face_mesh
+        return cls(
+            jnp.concatenate([landmarks.faces, faces]),
+            jnp.concatenate([landmarks.barycentric, barycentric]),
+            jnp.concatenate([weights, jnp.full(faces.shape[0], 1.0 / faces.shape[0])]),
+        )
 
 
 @jax.tree_util.register_dataclass
