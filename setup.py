@@ -12,6 +12,7 @@ CORE = [
     "flax>=0.12",
     "jax>=0.7",
     "jaxtyping>=0.3",
+    "matplotlib>=3.9",
     "ml-collections>=1.0",
     "numpy>=2.0",
     "opencv-python>=4.10",
@@ -25,12 +26,15 @@ CORE = [
     "trimesh>=4.5",
 ]
 FACE_MESH = ["ai-edge-litert>=2.0"]
-DEMO = [*FACE_MESH, "matplotlib>=3.9", "scikit-image>=0.24"]
-# Closest points on meshes and rays; pictures.
-EVALUATION = ["embreex>=2.17.7.post6", "libigl>=2.6", "matplotlib>=3.9"]
+DEMO = [*FACE_MESH, "scikit-image>=0.24"]
+# Closest points on meshes and rays.
+EVALUATION = ["embreex>=2.17.7.post6", "libigl>=2.6"]
+# Reads stored faces in training; no wheel for Intel Macs.
+FINETUNE = ["grain>=0.2.18"]
 TEST = [
     *DEMO,
     *EVALUATION,
+    *FINETUNE,
     "beartype>=0.19",
     "chumpy-fork>=0.71",
     "hypothesis>=6.100",
@@ -61,6 +65,7 @@ setup(
         "face-mesh": FACE_MESH,
         "demo": DEMO,
         "evaluation": EVALUATION,
+        "finetune": FINETUNE,
         "test": TEST,
         "torch": TORCH,
     },

@@ -37,7 +37,7 @@ MAX_ROWS = 60  # of the table on screen; beyond that only what went wrong
 
 EXIT_OK, EXIT_PARTLY, EXIT_NOTHING, EXIT_INTERRUPTED = 0, 1, 2, 130
 # After these no further file can be written either.
-_FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+FATAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 Status = Literal["done", "no face", "failed", "not reached"]
 
@@ -327,6 +327,7 @@ class _Job:
             "head_model": self.model.name,
             "head_model_sha256": reconstructor.head_model_sha256,
             "frontend": getattr(reconstructor.frontend, "name", "none"),
+            "frontend_files": dict(getattr(reconstructor.frontend, "files", {})),
             "alignment": reconstructor.alignment,
             "focal": options.focal,
             "max_faces": options.max_faces,
@@ -388,7 +389,7 @@ class _Job:
             return None
         entry.image_size = list(image.shape[:2])
         try:
-            faces = self.reconstructor.detect(image)
+            faces = self.reconstructor.detect(image, Path(entry.source))
         except Exception as error:  # one photo never stops the others
             entry.status, entry.message = "failed", f"front end: {_describe_error(error)}"
             return None
@@ -434,7 +435,7 @@ class _Job:
                 entry.overlay = f"{entry.name}_overlay.jpg"
                 _write_image(self.output / entry.overlay, photo_overlay(image, heads, self.overlay_colors))
         except OSError as error:
-            if error.errno in _FATAL:
+            if error.errno in FATAL_ERRNOS:
                 raise OutputError(f"cannot write to {self.output}: {error.strerror}") from error
             entry.status, entry.message = "failed", f"its files cannot be written: {_describe_error(error)}"
         except Exception as error:

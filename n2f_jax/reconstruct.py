@@ -24,17 +24,17 @@ import flame_jax
 from flame_jax import FlameParams, HeadModel
 from flame_jax.rotations import matrix_to_axis_angle, rotation_6d_to_matrix
 from n2f_jax.fitting.camera import align_camera, rotation_to_z
-from n2f_jax.frontends.base import Frontend, FrontendFace
+from n2f_jax.frontends.base import Frontend, FrontendFace, check_image
 from n2f_jax.frontends.coarse_mesh import NUM_POINTS, load_coarse_mesh
+from n2f_jax.frontends.registry import FrontendOptions, make_frontend
 from n2f_jax.geometry import Camera, Crop
 from n2f_jax.head import Head, project_points
 from n2f_jax.models.n2fnet import camera_from_output
-from n2f_jax.models.pretrained import HeadModelIdentity, Pretrained, from_pretrained
+from n2f_jax.models.pretrained import DEFAULT_CHECKPOINT, HeadModelIdentity, Pretrained, from_pretrained
 
 Alignment = Literal["network", "landmarks"]
 ALIGNMENTS: tuple[Alignment, ...] = ("network", "landmarks")
 DEFAULT_ALIGNMENT: Alignment = "landmarks"
-DEFAULT_CHECKPOINT = Path(__file__).parent / "models" / "assets" / "default"
 DEFAULT_FOCAL = 1.2  # times the longer side: 45° across, where neither user nor EXIF says better
 NUM_INNER = 51  # landmarks 17 … 67: they are places on the skin, the contour is not
 
@@ -135,7 +135,8 @@ class Reconstructor:
         cls,
         path: str | Path | None = None,
         head_model: HeadModel | str | Path | None = None,
-        frontend: Frontend | Literal["face_mesh"] | None = "face_mesh",
+        frontend: Frontend | str | None = "face_mesh",
+        frontend_options: FrontendOptions | None = None,
         **options: Any,
     ) -> Reconstructor:
         """Loads a checkpoint, its head model and a front end.
@@ -143,7 +144,9 @@ class Reconstructor:
         Args:
             path: a folder written by ``save_pretrained``; None for the checkpoint that ships.
             head_model: a model, the path of one (``.npz``), or None for the free one that ships.
-            frontend: a front end, ``'face_mesh'``, or None if only ``from_maps`` is used.
+            frontend: a front end, the name of one (``frontends.registry.FRONTENDS``), or None if only
+                ``from_maps`` is used.
+            frontend_options: files and limits of a named front end; size and crop are the checkpoint's.
             **options: ``alignment``, ``batch_size``.
 
         Raises:
@@ -156,17 +159,21 @@ class Reconstructor:
             head_model = flame_jax.load_head_model(head_model)
         pretrained = from_pretrained(path, head_model)
         if isinstance(frontend, str):
-            frontend = make_frontend(frontend, pretrained)
+            frontend = _checkpoint_frontend(frontend, pretrained, frontend_options)
         return cls(pretrained, head_model, frontend, name=path.name, **options)
 
-    def detect(self, image: np.ndarray) -> list[FrontendFace]:
-        """The front end on one ``(H, W, 3)`` uint8 RGB image: its faces, the largest first."""
+    def detect(self, image: np.ndarray, source: Path | None = None) -> list[FrontendFace]:
+        """The front end on one ``(H, W, 3)`` uint8 RGB image: its faces, the largest first.
+
+        Args:
+            image: upright.
+            source: its file, for a front end that looks up what was computed before.
+        """
         if self.frontend is None:
             raise ValueError("this reconstructor has no front end; use from_maps, or load one with it")
         image = np.asarray(image)
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(f"an image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
-        return sorted(self.frontend(image), key=lambda face: -float(face.crop.side))
+        check_image(image)
+        return sorted(self.frontend(image, source), key=lambda face: -float(face.crop.side))
 
     def reconstruct(
         self,
@@ -289,8 +296,7 @@ class Reconstructor:
         padded = 1 if count == 1 else self.batch_size
         rows = [*range(count), *[0] * (padded - count)]  # padding repeats the first face
 
-        normals = np.stack([faces[i].normals for i in rows]).astype(np.float32)
-        masks = np.stack([faces[i].mask for i in rows]).astype(np.float32)
+        normals, masks = _stack([faces[i].normals for i in rows]), _stack([faces[i].mask for i in rows])
         if normals.shape[1:] != (size, size, 3) or masks.shape[1:] != (size, size):
             raise ValueError(f"the network takes maps of {size} pixels, got {normals.shape} {masks.shape}")
         x0y0 = np.array([np.asarray(faces[i].crop.x0y0) for i in rows], np.float32)
@@ -307,14 +313,14 @@ class Reconstructor:
             return jnp.asarray(scale[:, None, None] * (pixels - x0y0[:, None]), jnp.float32)
 
         result = self.infer(
-            jnp.asarray(normals),
-            jnp.asarray(masks),
+            normals,
+            masks,
             jnp.asarray(scale * lengths),
             jnp.asarray(scale[:, None] * (centres - x0y0)),
             to_crop(np.stack(landmarks)),
             to_crop(np.stack(points)[..., :2]),
         )
-        result = jax.device_get(result)
+        result, normals, masks = jax.device_get((result, normals, masks))
         jaw = np.asarray(matrix_to_axis_angle(rotation_6d_to_matrix(jnp.asarray(result.params.jaw))))
 
         heads = []
@@ -359,6 +365,13 @@ class Reconstructor:
         return self.alignment if np.isfinite(landmarks[-NUM_INNER:]).any() else "network"
 
 
+def _stack(maps: list[np.ndarray | jax.Array]) -> jax.Array:
+    """One batch on the device: maps that are there already do not pass through the host."""
+    if all(isinstance(image, jax.Array) for image in maps):
+        return jnp.stack(maps).astype(jnp.float32)
+    return jnp.asarray(np.stack(maps).astype(np.float32))
+
+
 @functools.partial(jax.jit, static_argnames=("graph", "size", "alignment"))
 def _infer(
     graph,
@@ -396,23 +409,22 @@ def _infer(
     return BatchResult(params, camera, vertices, flame_jax.landmarks68(model, vertices, yaw))
 
 
-def make_frontend(name: str, pretrained: Pretrained) -> Frontend:
+def _checkpoint_frontend(name: str, pretrained: Pretrained, options: FrontendOptions | None) -> Frontend:
     """The named front end, set up as a checkpoint's input description asks.
 
     Raises:
-        ValueError: an unknown name, or a checkpoint whose input the front end cannot give.
+        ValueError: an unknown name, or a checkpoint whose input no front end gives.
     """
-    if name != "face_mesh":
-        raise ValueError(f"no front end named {name!r}; there is 'face_mesh'")
     inputs = pretrained.inputs
-    if inputs.channels != "normals" or inputs.normal_frame != "head":
+    if inputs.channels != "normals" or inputs.normal_frame != "head" or not inputs.masked:
         raise ValueError(
-            f"the face_mesh front end gives head-frame normals; the checkpoint wants {inputs.channels} "
-            f"in the {inputs.normal_frame} frame"
+            f"front ends give the face's normals in the head frame; the checkpoint wants {inputs.channels} in the "
+            f"{inputs.normal_frame} frame{'' if inputs.masked else ' without a mask'}"
         )
-    from n2f_jax.frontends.face_mesh import FaceMeshFrontend  # needs OpenCV and ai-edge-litert
-
-    return FaceMeshFrontend(size=inputs.size, crop_scale=inputs.crop_scale)
+    options = dataclasses.replace(
+        options or FrontendOptions(), size=inputs.size, crop_scale=inputs.crop_scale
+    )
+    return make_frontend(name, options)
 
 
 def _face_mesh_embedding(model: HeadModel) -> tuple[jax.Array, jax.Array] | None:

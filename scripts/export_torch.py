@@ -38,8 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     import flame_jax
     from flame_jax.loading import OPEN_HEAD_PATH
     from n2f_jax.export.torch_folder import save_back, write_torch_folder
-    from n2f_jax.models.pretrained import PretrainedError, from_pretrained
-    from n2f_jax.reconstruct import DEFAULT_CHECKPOINT
+    from n2f_jax.models.pretrained import DEFAULT_CHECKPOINT, PretrainedError, from_pretrained
 
     folder = DEFAULT_CHECKPOINT if flags.checkpoint == "default" else Path(flags.checkpoint)
     try:

@@ -31,6 +31,29 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="default: the one that ships")
     parser.add_argument("--head-model", type=Path, metavar="NPZ", help="default: the open head that ships")
     parser.add_argument(
+        "--frontend",
+        choices=("face_mesh", "pixel3dmm", "precomputed"),
+        default="face_mesh",
+        help="what turns photos into normal maps (docs/front_ends.md); default: %(default)s, which ships",
+    )
+    for name, metavar, text in (
+        ("pixel3dmm-normals", "CKPT", "Pixel3DMM's normals.ckpt, for --frontend pixel3dmm"),
+        ("farl-weights", "PT", "FaRL's parser; default: where facer keeps it"),
+        ("precomputed", "DIR", "what Pixel3DMM's own scripts wrote, for --frontend precomputed"),
+    ):
+        # Both spellings: messages of the package name the second, which other scripts take.
+        spellings = dict.fromkeys([f"--{name}", f"--{name.replace('-', '_')}"])
+        parser.add_argument(*spellings, type=Path, metavar=metavar, help=text)
+    parser.add_argument(
+        "--torch-device", metavar="NAME", help="of --frontend pixel3dmm; default: a GPU if any"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="of Pixel3DMM's network; default: %(default)s",
+    )
+    parser.add_argument(
         "--focal", type=float, metavar="PX", help="default: EXIF, else 1.2 times the longer side"
     )
     parser.add_argument("--faces", choices=("largest", "all"), default="largest", help="of each photo")
@@ -54,9 +77,12 @@ def main(arguments: list[str] | None = None) -> int:
     flags = parse(arguments)
     if flags.device:
         os.environ["JAX_PLATFORMS"] = "cuda" if flags.device == "gpu" else flags.device
+    if flags.frontend == "pixel3dmm":
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch shares the GPU
     # After the device is chosen, since importing JAX reads it; and so that --help answers at once.
     from n2f_jax import compilation_cache, photo_run
     from n2f_jax.frontends.assets_cache import AssetError
+    from n2f_jax.frontends.registry import FrontendOptions
     from n2f_jax.reconstruct import DEFAULT_ALIGNMENT, Reconstructor
 
     compilation_cache.enable()
@@ -76,6 +102,15 @@ def main(arguments: list[str] | None = None) -> int:
         reconstructor = Reconstructor.from_pretrained(
             flags.checkpoint,
             flags.head_model,
+            flags.frontend,
+            FrontendOptions(
+                max_faces=options.max_faces,
+                pixel3dmm_normals=flags.pixel3dmm_normals,
+                farl_weights=flags.farl_weights,
+                precomputed=flags.precomputed,
+                torch_device=flags.torch_device,
+                precision=flags.precision,
+            ),
             alignment=flags.align or DEFAULT_ALIGNMENT,
             batch_size=flags.batch_size,
         )

@@ -25,6 +25,11 @@ from n2f_jax.geometry.crop import Crop, crop_camera, landmark_crop, to_crop
 from n2f_jax.render import HeadTopology, render_head
 
 Batch = dict[str, Any]
+# What the network's channels may hold, and how many they are.
+CHANNELS = {"normals": 3, "uv": 2, "uv+normals": 5}
+
+
+_ON_THE_MASK = ("mask_erosion", "occluder_share", "bar_share", "hair_share", "lower_face_share")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +60,10 @@ class SyntheticConfig:
         crop_scale: ``α`` (open): the crop's side over the longer side of the landmark box. 1.4 is what SMIRK
             takes, and next to DECA's 1.1·1.25.
         normal_frame: ``'head'`` as Pixel3DMM's maps, or ``'camera'``.
+        channels: what the network is shown: ``'normals'``, ``'uv'`` or ``'uv+normals'`` (the paper's input
+            ablation; both in [−1, 1], channels concatenated in this order).
+        masked: the network is shown the face region alone, as the paper has it. If not ("without segmentation"),
+            the normals of all that is seen of the head, and no mask.
         front_end_share: share of samples (rounded to whole samples, the first of the batch) whose *input* is
             what the free front end would have seen. 0 in the paper, which has no such front end.
         crop_centre_jitter: σ of the crop's centre in units of its side. 0 in the paper.
@@ -103,6 +112,8 @@ class SyntheticConfig:
     principal_std: float = 0.02
     crop_scale: float = 1.4
     normal_frame: str = "head"
+    channels: str = "normals"
+    masked: bool = True
     front_end_share: float = 0.0
     crop_centre_jitter: float = 0.0
     crop_scale_jitter: float = 0.0
@@ -119,6 +130,19 @@ class SyntheticConfig:
     normal_noise_deg: float = 0.0
     mirror_shift: float = 0.0
     eight_bit: bool = False
+
+    def __post_init__(self) -> None:
+        if self.channels not in CHANNELS:
+            raise ValueError(f"channels is {self.channels!r}; there are {', '.join(CHANNELS)}")
+        if not self.masked and self.channels != "normals":
+            raise ValueError(f"masked = False does not go with channels = {self.channels!r}")
+        # The front end has no UV and sees nothing but the face; what degrades a mask needs one.
+        what = f"channels = {self.channels!r}" if self.masked else "masked = False"
+        excluded = ("front_end_share", "mask_dilation", *(() if self.masked else _ON_THE_MASK))
+        if self.channels != "normals" or not self.masked:
+            for name in excluded:
+                if getattr(self, name) > 0.0:
+                    raise ValueError(f"{what} does not go with {name} = {getattr(self, name)}")
 
     def num_front_end(self, batch_size: int) -> int:
         """How many samples of a batch show the front end's map (they come first)."""
@@ -249,7 +273,8 @@ def make_batch(
         indices: numbers of the samples within a larger batch, of which this is a part; 0 … B − 1 if None.
 
     Returns:
-        A dict: ``normals`` (B, S, S, 3) and ``mask`` (B, S, S), the network's input in the crop; ``params``,
+        A dict: ``normals`` (B, S, S, 3) and ``mask`` (B, S, S) in the crop, of which (and of ``uv`` (B, S, S, 2) in
+        [−1, 1], where ``config.channels`` has it) ``network_inputs`` makes the network's input; ``params``,
         a ``FlameParams`` with B in front; ``camera``, the ``Camera`` of the crop (``R*, t*, f*, c*``);
         ``landmarks_2d`` (B, 68, 2), pixels of the crop; with ``targets`` also ``target_normals`` and
         ``target_mask``.
@@ -294,7 +319,7 @@ def make_batch(
     full_from = 0 if targets else num_coarse
     # Not under vmap: handed the batch, the renderer draws one head after the other where that is faster.
     scenes = vertices[full_from:], jax.tree.map(lambda x: x[full_from:], camera)
-    if config.mask_dilation > 0.0:
+    if config.mask_dilation > 0.0 or not config.masked:
         shown_normals, full_mask = render_beyond_the_face(topology, *scenes, size, config.normal_frame)
         full_normals = shown_normals * full_mask[..., None]
     else:
@@ -341,6 +366,20 @@ def make_batch(
         "camera": camera,
         "landmarks_2d": landmarks_2d,
     }
+    if config.channels != "normals":
+        batch["uv"] = (2.0 * full.uv - 1.0) * mask[..., None]
     if targets:
         batch |= {"target_normals": full_normals, "target_mask": full_mask}
     return batch
+
+
+def network_inputs(
+    batch: Batch, config: SyntheticConfig
+) -> tuple[Float[Array, "B S S C"], Float[Array, "B S S"]]:
+    """What the network is called with: the maps that ``config.channels`` names, and the mask.
+
+    Where the network is to do without segmentation the mask is one everywhere.
+    """
+    maps = [batch[name] for name in config.channels.split("+")]
+    mask = batch["mask"] if config.masked else jnp.ones_like(batch["mask"])
+    return jnp.concatenate(maps, axis=-1), mask

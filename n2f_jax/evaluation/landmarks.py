@@ -7,40 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from n2f_jax.data.pts import read_pts
+
 # 17 of the contour, then brows, nose, eyes, mouth: the inner 51.
 INNER = slice(17, 68)
 OUTER_EYE_CORNERS = (36, 45)
-
-
-def read_pts(path: Path) -> np.ndarray:
-    """Landmarks of a ``.pts`` file.
-
-    Such files count pixel centres from 1, so ``u = u_pts − 0.5``.
-
-    Args:
-        path: the file: ``version``, ``n_points``, then one ``u v`` a line between braces.
-
-    Returns:
-        ``(n, 2)`` float64 in pixels, u = 0 the image's left edge.
-
-    Raises:
-        ValueError: the file does not hold what its header announces.
-    """
-    text = Path(path).read_text(encoding="utf-8", errors="replace")
-    header, _, rest = text.partition("{")
-    body, closing, _ = rest.partition("}")
-    if not closing:
-        raise ValueError(f"{path}: no point list between braces")
-    try:
-        points = np.array(
-            [[float(number) for number in line.split()] for line in body.split("\n") if line.strip()]
-        )
-        announced = [int(line.split(":")[1]) for line in header.splitlines() if line.startswith("n_points")]
-    except (ValueError, IndexError) as error:
-        raise ValueError(f"{path}: not a .pts file ({error})") from error
-    if points.ndim != 2 or points.shape[1] != 2 or announced not in ([], [len(points)]):
-        raise ValueError(f"{path}: {points.shape} points, header says {announced}")
-    return points - 0.5
 
 
 def read_ljson(path: Path) -> np.ndarray:

@@ -15,14 +15,15 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 import flame_jax
 from flame_jax import FlameParams, HeadModel
-from n2f_jax.data.synthetic import Batch, SyntheticConfig, make_batch
+from flame_jax.rotations import rotation_6d_to_matrix
+from n2f_jax.data.synthetic import Batch, SyntheticConfig, make_batch, network_inputs
 from n2f_jax.evaluation.alignment import apply_rigid, rigid_transform
 from n2f_jax.frontends.coarse_mesh import CoarseMesh, load_coarse_mesh
 from n2f_jax.geometry.camera import Camera, project
 from n2f_jax.models.n2fnet import N2FOutput, camera_from_output
 from n2f_jax.models.parameters import functional
 from n2f_jax.models.pretrained import from_pretrained
-from n2f_jax.render import HeadTopology
+from n2f_jax.render import HeadTopology, render_head
 
 # Regions reported where the head model has them; the first is what heads are aligned on.
 REGIONS = ("face", "eyes", "nose", "mouth", "left_ear", "right_ear", "neck", "scalp")
@@ -76,38 +77,101 @@ def rotation_error_degrees(a: Float[Array, "... 3 3"], b: Float[Array, "... 3 3"
     return (180.0 / math.pi) * 2.0 * jnp.arcsin(jnp.clip(chord / math.sqrt(8.0), 0.0, 1.0))
 
 
-def camera_errors(
-    landmarks_answer: Float[Array, "... 68 2"],
-    landmarks_truth: Float[Array, "... 68 2"],
-    camera_answer: Camera,
-    camera_truth: Camera,
-    size: int,
-) -> dict[str, Float[Array, "..."]]:
-    """Landmark error in per cent of the crop's side, and the rotation's in degrees."""
-    distance = jnp.sqrt(jnp.sum((landmarks_answer - landmarks_truth) ** 2, axis=-1))
+def head_errors(output: N2FOutput, truth: FlameParams, model: HeadModel) -> dict[str, Float[Array, "B"]]:
+    """``<region>_mm`` and ``mean_head_<region>_mm`` of every sample.
+
+    ``mean_head_…`` is the error of answering the mean head at rest to everything.
+    """
+    answered, _ = flame_jax.decode(model, output.flame_params())
+    true, _ = flame_jax.decode(model, truth)
+    mean, _ = flame_jax.decode(model, FlameParams.neutral(model, (1,)))
+    mean = jnp.broadcast_to(mean, true.shape)
+    errors = {f"{region}_mm": value for region, value in vertex_errors(model, answered, true).items()}
+    return errors | {f"mean_head_{r}_mm": value for r, value in vertex_errors(model, mean, true).items()}
+
+
+def parameter_errors(output: N2FOutput, truth: FlameParams) -> dict[str, Float[Array, "B"]]:
+    """Errors of each group of parameters: root mean square over the coefficients of shape and expression (in σ of the
+    head model's directions), the jaw's angle in degrees, mean absolute error of the eyelids' closure.
+    """
+    rms = lambda x: jnp.sqrt(jnp.mean(x * x, axis=-1))  # noqa: E731
     return {
-        "landmarks_percent": jnp.mean(distance, axis=-1) * (100.0 / size),
-        "rotation_degrees": rotation_error_degrees(camera_answer.rotation, camera_truth.rotation),
+        "shape_rms": rms(output.shape - truth.shape),
+        "expression_rms": rms(output.expression - truth.expression),
+        "jaw_degrees": rotation_error_degrees(
+            rotation_6d_to_matrix(output.jaw), rotation_6d_to_matrix(truth.jaw)
+        ),
+        "eyelids_error": jnp.mean(jnp.abs(output.eyelids - truth.eyelids), axis=-1),
+    }
+
+
+def draw_answer(
+    output: N2FOutput, camera: Camera, assets: Assets, config: SyntheticConfig
+) -> tuple[Float[Array, "B S S 3"], Float[Array, "B S S"]]:
+    """Normals and mask of the answered heads as this camera sees them."""
+    vertices, _ = flame_jax.decode(assets.model, output.flame_params())
+    maps = render_head(assets.topology, vertices, camera, config.image_size, config.normal_frame)
+    return maps.normals, maps.mask
+
+
+def map_errors(
+    normals: Float[Array, "B S S 3"],
+    mask: Float[Array, "B S S"],
+    target_normals: Float[Array, "B S S 3"],
+    target_mask: Float[Array, "B S S"],
+) -> dict[str, Float[Array, "B"]]:
+    """How a drawn answer differs from the true head's maps.
+
+    ``normals_degrees`` is the mean angle over the pixels in both masks, 90 where they do not meet;
+    ``mask_iou`` is intersection over union, 1 where both are empty.
+    """
+    a, b = mask > 0.5, target_mask > 0.5
+    both, either = (jnp.sum(x.astype(jnp.float32), axis=(-2, -1)) for x in (a & b, a | b))
+    chord = jnp.sqrt(jnp.sum((normals - target_normals) ** 2, axis=-1))
+    angle = (180.0 / math.pi) * 2.0 * jnp.arcsin(jnp.clip(0.5 * chord, 0.0, 1.0))
+    total = jnp.sum(jnp.where(a & b, angle, 0.0), axis=(-2, -1))
+    return {
+        "normals_degrees": jnp.where(both > 0, total / jnp.maximum(both, 1.0), 90.0),
+        "mask_iou": jnp.where(either > 0, both / jnp.maximum(either, 1.0), 1.0),
     }
 
 
 def batch_errors(
-    output: N2FOutput, batch: Batch, model: HeadModel, size: int
+    output: N2FOutput,
+    batch: Batch,
+    assets: Assets,
+    config: SyntheticConfig,
+    drawn: tuple[Float[Array, "B S S 3"], Float[Array, "B S S"]] | None = None,
 ) -> dict[str, Float[Array, "B"]]:
-    """Every error of every sample: ``<region>_mm``, ``mean_head_<region>_mm``, camera errors.
+    """Every error of every sample that the batch's truths allow.
 
-    ``mean_head_…`` is the error of answering the mean head at rest to everything.
+    ``head_errors``, ``parameter_errors`` and ``rotation_degrees`` where there are ``params``; ``landmarks_percent``,
+    the mean distance of the 68 landmarks in per cent of the crop's side; ``map_errors`` where there are
+    ``target_normals``.
+
+    Args:
+        output: the network's answer.
+        batch: of ``make_batch``.
+        assets: head model and what drawing needs.
+        config: the sampler.
+        drawn: normals and mask of the answered heads, if they are to be those of another camera than the answered
+            one, or are there already.
     """
-    answer, _ = flame_jax.decode(model, output.flame_params())
-    truth, _ = flame_jax.decode(model, batch["params"])
-    mean, _ = flame_jax.decode(model, FlameParams.neutral(model, (1,)))
-    mean = jnp.broadcast_to(mean, truth.shape)
-    errors = {f"{region}_mm": value for region, value in vertex_errors(model, answer, truth).items()}
-    errors |= {f"mean_head_{r}_mm": value for r, value in vertex_errors(model, mean, truth).items()}
-    camera_truth: Camera = batch["camera"]
-    camera = camera_from_output(output, camera_truth.focal, camera_truth.principal_point, size)
-    landmarks = project(flame_jax.landmarks68(model, answer), camera)
-    return errors | camera_errors(landmarks, batch["landmarks_2d"], camera, camera_truth, size)
+    size, truth = config.image_size, batch["camera"]
+    camera = camera_from_output(output, truth.focal, truth.principal_point, size)
+    errors: dict[str, Array] = {}
+    if "params" in batch:
+        errors |= head_errors(output, batch["params"], assets.model)
+        errors |= parameter_errors(output, batch["params"])
+        errors["rotation_degrees"] = rotation_error_degrees(camera.rotation, truth.rotation)
+    vertices, _ = flame_jax.decode(assets.model, output.flame_params())
+    landmarks = project(flame_jax.landmarks68(assets.model, vertices), camera)
+    distance = jnp.sqrt(jnp.sum((landmarks - batch["landmarks_2d"]) ** 2, axis=-1))
+    errors["landmarks_percent"] = jnp.mean(distance, axis=-1) * (100.0 / size)
+    if "target_normals" in batch:
+        drawn = drawn or draw_answer(output, camera, assets, config)
+        errors |= map_errors(*drawn, batch["target_normals"], batch["target_mask"])
+    return errors
 
 
 def evaluate(
@@ -143,9 +207,10 @@ def evaluate(
             config,
             batch_size,
             coarse_mesh=assets.coarse_mesh,
+            targets=True,
         )
-        output = forward(params, batch["normals"], batch["mask"])
-        return batch_errors(output, batch, assets.model, config.image_size)
+        output = forward(params, *network_inputs(batch, config))
+        return batch_errors(output, batch, assets, config)
 
     parts = [
         jax.device_get(errors_of(params, assets, jnp.asarray(index)))
@@ -174,7 +239,8 @@ def evaluate_pretrained(
         num_heads, batch_size, seed: of the held-out set (``evaluate``).
 
     Returns:
-        ``full`` and, with the open head, ``front_end``: each the means of ``evaluate``.
+        ``full`` and, with the open head and a network that takes masked normals, ``front_end``: each the means
+        of ``evaluate``.
     """
     model = flame_jax.load_head_model(head_model) if head_model else flame_jax.load_open_head()
     saved = from_pretrained(folder, head_model=model)
@@ -185,8 +251,12 @@ def evaluate_pretrained(
         image_size=saved.inputs.size,
         crop_scale=saved.inputs.crop_scale,
         normal_frame=saved.inputs.normal_frame,
+        channels=saved.inputs.channels,
+        masked=saved.inputs.masked,
     )
-    shares = {"full": 0.0} if coarse_mesh is None else {"full": 0.0, "front_end": 1.0}
+    shares = {"full": 0.0}
+    if coarse_mesh is not None and saved.inputs.channels == "normals" and saved.inputs.masked:
+        shares["front_end"] = 1.0
     return {
         name: evaluate(
             forward,
@@ -216,6 +286,12 @@ def format_report(full: Mapping[str, float], front_end: Mapping[str, float] | No
     for name, label in (
         ("landmarks_percent", "landmarks, % of crop"),
         ("rotation_degrees", "rotation, degrees"),
+        ("normals_degrees", "normals, degrees"),
+        ("mask_iou", "mask, IoU"),
+        ("shape_rms", "shape, RMS in σ"),
+        ("expression_rms", "expression, RMS in σ"),
+        ("jaw_degrees", "jaw, degrees"),
+        ("eyelids_error", "eyelids, closure"),
     ):
         values = "".join(f"{values[name]:>20.3f}" for _, values, _ in columns[1:])
         lines.append(f"{label:<24}{'—':>20}{values}")

@@ -2,45 +2,125 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import overload
 
+import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
+import n2f_jax
 from n2f_jax.geometry.crop import Crop
 
 
 @dataclasses.dataclass(frozen=True)
+class Provenance:
+    """Where a face's maps come from, for the record (JSON by ``dataclasses.asdict``).
+
+    No front end assumes a focal length: ``n2f_jax.reconstruct`` resolves and records that of the photograph.
+
+    Attributes:
+        frontend: its name.
+        version: of n2f-jax.
+        files: every network or archive that took part: its role → its SHA-256.
+        commit: of the outside repository whose conventions hold, where there is one.
+        region: the square that the front end's own networks saw, in words; the maps are cut again to the paper's
+            landmark box.
+        mask: what decided the mask.
+        landmarks: what found the 68 landmarks.
+    """
+
+    frontend: str
+    files: Mapping[str, str]
+    region: str
+    mask: str
+    landmarks: str
+    commit: str | None = None
+    version: str = n2f_jax.__version__
+
+
+@dataclasses.dataclass(frozen=True)
 class FrontendFace:
-    """One face. S is the network's input size.
+    """One face. S is the network's input size. Maps are NumPy arrays, or JAX arrays that never left their device.
 
     Attributes:
         normals: ``(S, S, 3)`` float32 unit normals in the head frame, zero outside the mask.
         mask: ``(S, S)`` float32, 1 on the face.
         crop: the square of the original image that the maps show: the landmark box of the paper.
         landmarks_68: ``(68, 2)`` float32 iBUG landmarks, pixels of the original image (centres at +0.5).
-        score: the front end's probability that this is a face.
+        score: the front end's probability that this is a face; NaN where it gives none.
         points_468: ``(468, 3)`` float32 face mesh points, original pixels and depth in the same scale
             growing away from the camera; None for a front end without them.
+        uv: ``(S, S, 2)`` float32 in [−1, 1], zero outside the mask: ``2·(u, v) − 1`` of FLAME's texture coordinates,
+            u towards the subject's left, v up, as ``n2f_jax.render`` draws them; None for a front end without UV.
+        classes: ``(S, S)`` uint8, ids of ``n2f_jax.frontends.face_classes``; None for a front end without a parser.
+        provenance: where the maps come from; None where nobody said.
     """
 
-    normals: Float[np.ndarray, "S S 3"]
-    mask: Float[np.ndarray, "S S"]
+    normals: Float[np.ndarray | jax.Array, "S S 3"]
+    mask: Float[np.ndarray | jax.Array, "S S"]
     crop: Crop
     landmarks_68: Float[np.ndarray, "68 2"]
     score: float
     points_468: Float[np.ndarray, "468 3"] | None = None
+    uv: Float[np.ndarray | jax.Array, "S S 2"] | None = None
+    classes: UInt8[np.ndarray | jax.Array, "S S"] | None = None
+    provenance: Provenance | None = None
 
 
-class Frontend(Protocol):
-    """RGB image → faces, the largest first; an empty list where there is none.
+Image = UInt8[np.ndarray, "H W 3"]
+
+
+class Frontend(abc.ABC):
+    """RGB images → faces, the largest first; an empty list where there is none.
+
+    Call it with one image, or with several at once so that its networks see whole batches.
 
     Attributes:
         name: recorded in what is written.
+        files: role → SHA-256 of the networks that it runs; another file may mean other maps.
     """
 
     name: str
+    files: Mapping[str, str] = MappingProxyType({})
 
-    def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> Sequence[FrontendFace]: ...
+    @abc.abstractmethod
+    def detect(self, images: Sequence[Image], sources: Sequence[Path | None]) -> list[list[FrontendFace]]:
+        """The faces of each image.
+
+        Args:
+            images: upright, of any sizes.
+            sources: the file of each, for front ends that look up what was computed before; None where unknown.
+        """
+
+    @overload
+    def __call__(self, images: Image, sources: Path | None = None) -> list[FrontendFace]: ...
+    @overload
+    def __call__(
+        self, images: Sequence[Image], sources: Sequence[Path | None] | None = None
+    ) -> list[list[FrontendFace]]: ...
+    def __call__(self, images, sources=None):
+        """``detect`` for one ``(H, W, 3)`` uint8 image (faces), or for a sequence (a list of faces for each).
+
+        Raises:
+            ValueError: an image of another shape or type, or another number of sources than images.
+        """
+        one = isinstance(images, np.ndarray) and images.ndim == 3
+        images = [images] if one else list(images)
+        sources = [None] * len(images) if sources is None else [sources] if one else list(sources)
+        if len(sources) != len(images):
+            raise ValueError(f"{len(images)} images and {len(sources)} sources")
+        for image in images:
+            check_image(image)
+        faces = self.detect(images, sources)
+        return faces[0] if one else faces
+
+
+def check_image(image: np.ndarray) -> None:
+    """Raises ValueError unless the image is ``(H, W, 3)`` uint8."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"an image is (H, W, 3) uint8, not {image.shape} {image.dtype}")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
-from jaxtyping import UInt8
 
-from n2f_jax.frontends.base import FrontendFace
+from n2f_jax.frontends.assets_cache import MEDIAPIPE
+from n2f_jax.frontends.base import Frontend, FrontendFace, Image, Provenance
 from n2f_jax.frontends.coarse_mesh import coarse_maps, load_coarse_mesh
 from n2f_jax.frontends.face_landmarks import FaceLandmarker, MeshedFace
 from n2f_jax.geometry.crop import Crop, landmark_crop
 
 
-class FaceMeshFrontend:
+class FaceMeshFrontend(Frontend):
     """Finds faces, cuts the paper's landmark box and draws normals and mask of the 468-point mesh there.
 
     Not thread-safe: one object for each thread.
@@ -50,10 +52,20 @@ class FaceMeshFrontend:
         self.max_faces = max_faces
         self._landmarker = FaceLandmarker(num_threads, min_score, small_faces=small_faces)
         self._ibug68 = load_coarse_mesh().ibug68
+        self.files = dict(zip(MEDIAPIPE.names, MEDIAPIPE.members.values(), strict=True))
+        self._provenance = Provenance(
+            frontend=self.name,
+            files=self.files,
+            region="the paper's landmark box",
+            mask="the face mesh",
+            landmarks="the face mesh",
+        )
 
-    def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> list[FrontendFace]:
-        """The faces of one upright RGB image, the largest first."""
-        return [self.face_maps(face) for face in self._landmarker(image)[: self.max_faces]]
+    def detect(self, images: Sequence[Image], sources: Sequence[Path | None]) -> list[list[FrontendFace]]:
+        """The faces of each image, the largest first; ``sources`` do not matter."""
+        return [
+            [self.face_maps(face) for face in self._landmarker(image)[: self.max_faces]] for image in images
+        ]
 
     def face_maps(self, face: MeshedFace) -> FrontendFace:
         """Crop, normals and mask of one face whose points are known."""
@@ -67,6 +79,7 @@ class FaceMeshFrontend:
             landmarks_68=landmarks,
             score=face.score,
             points_468=face.points,
+            provenance=self._provenance,
         )
 
 

@@ -32,6 +32,7 @@ from n2f_jax.models.parameters import flatten, from_dict, map_with_path, to_dict
 
 FORMAT = "n2f-jax/n2fnet"
 FORMAT_VERSION = 1
+DEFAULT_CHECKPOINT = Path(__file__).parent / "assets" / "default"  # the one that ships
 
 # What gives the coefficients their meaning. UV, landmarks and region masks do not: a file may lack them.
 _HEAD_ARRAYS = (

@@ -22,12 +22,12 @@ from n2f_jax.training.metric_log import MetricLog, NoLog
 from n2f_jax.training.not_finite import NotFiniteError, stop_if_not_finite
 from n2f_jax.training.optimizers import assign_groups, build_optimizer, group_table
 from n2f_jax.training.parallel import any_process, is_main_process
+from n2f_jax.training.report import heads_page, measure_heads, write_report
 from n2f_jax.training.step import (
     Objective,
     best_params,
     initial_state,
     make_train_step,
-    make_validation,
     record_best,
 )
 
@@ -35,6 +35,7 @@ from n2f_jax.training.step import (
 EXIT_RESUME_ME = 75
 __all__ = ["EXIT_RESUME_ME", "NotFiniteError", "train"]
 
+_WORST_SHOWN = 12
 CHECKPOINTS = "checkpoints"
 BEST = "best"
 
@@ -87,6 +88,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
     optimizer, schedules = build_optimizer(config.optimizer, groups, steps)
     layout = setup.layout(config, sampler)
     assets = layout.place(setup.build_assets(config, model))
+    stored = setup.stored_faces(config, model)
     workdir.mkdir(parents=True, exist_ok=True)
     if is_main_process():
         setup.save_resolved(config, workdir)
@@ -103,9 +105,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
         accumulation_steps=config.parallel.accumulation_steps,
         skip_not_finite=config.not_finite == "skip",
     )
-    validate = make_validation(
-        objective, config.validation.num_heads, config.validation.batch_size, config.validation.seed, layout
-    )
+    validate = setup.validation(config, objective, layout, stored)
     state = initial_state(params, optimizer, groups, layout)
     del params
     checkpoints = Checkpoints(
@@ -124,13 +124,14 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
             stop.listening(),
             tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True, disable=quiet) as bar,
         ):
+            feed = stored.feed(start, layout) if stored else None
             ticks, tick_step = time.perf_counter(), start
             for step in range(start + 1, steps + 1):
-                state, metrics = train_step(state, assets)
+                state, metrics = train_step(state, assets, next(feed) if feed else None)
                 bar.update()
                 if step % config.log_every == 0 or step == steps:
                     values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-                    stop_if_not_finite(state, objective, assets, config.seed, workdir)
+                    stop_if_not_finite(state, objective, assets, config.seed, workdir, stored)
                     log.write(step, "train", values)
                     now = time.perf_counter()
                     rate = (step - tick_step) * config.batch_size / (now - ticks)
@@ -141,9 +142,10 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
                     log.scalars(step, {"images_per_second": rate, **rates})
                     bar.set_postfix_str(f"loss {values['loss']:.4g}, {rate:.0f} images/s", refresh=False)
                 if step % config.validation.every == 0 or step == steps:
-                    values = validate(state["params"], assets)
+                    values, heads = validate(state["params"], assets)
                     state = record_best(state, groups, values[config.validation.best_by])
                     log.write(step, "validation", values)
+                    log.image(step, "validation/heads", heads_page(heads))
                     if not quiet:
                         tqdm.write(_validation_line(step, values), file=sys.stdout)
                     ticks, tick_step = time.perf_counter(), step  # validation is not training time
@@ -162,18 +164,33 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
     finally:
         checkpoints.close()
         log.close()
-    best = layout.whole(best_params(state, groups))
+    best = best_params(state, groups)
+    measured = measure_heads(
+        lambda index: validate.heads(best, assets, index),
+        validate.num_batches,
+        "landmarks_percent" if config.objective == "render" else "face_mm",
+        worst=_WORST_SHOWN,
+    )
+    best = layout.whole(best)
     if is_main_process():
         _write_best(config, state, best, network, sampler, model, workdir)
+        try:
+            title = f"{workdir.name}, step {int(state['best']['step'])}"
+            print(f"report: {write_report(workdir, title, *measured)}", flush=True)
+        except OSError as error:  # the network is written; only its report is not
+            _log.warning("no report: %s", error)
     return 0
 
 
 def _validation_line(step: int, values: dict[str, float]) -> str:
-    return (
-        f"step {step}: validation loss {values['loss']:.4g}, face {values['face_mm']:.3f} mm "
-        f"({values['face_ratio']:.3f} of the mean head's), landmarks {values['landmarks_percent']:.2f} %, "
-        f"rotation {values['rotation_degrees']:.2f}°"
-    )
+    parts = [f"loss {values['loss']:.4g}"]
+    if "face_mm" in values:
+        parts += [f"face {values['face_mm']:.3f} mm ({values['face_ratio']:.3f} of the mean head's)"]
+    parts += [f"landmarks {values['landmarks_percent']:.2f} %"]
+    if "rotation_degrees" in values:
+        parts += [f"rotation {values['rotation_degrees']:.2f}°"]
+    parts += [f"normals {values['normals_degrees']:.2f}°", f"mask IoU {values['mask_iou']:.3f}"]
+    return f"step {step}: validation {', '.join(parts)}"
 
 
 def _write_best(config, state, params, network, sampler, model, workdir: Path) -> None:
@@ -185,7 +202,11 @@ def _write_best(config, state, params, network, sampler, model, workdir: Path) -
         network,
         head_model=model,
         inputs=InputSpec(
-            size=network.input_size, crop_scale=sampler.crop_scale, normal_frame=sampler.normal_frame
+            size=network.input_size,
+            crop_scale=sampler.crop_scale,
+            normal_frame=sampler.normal_frame,
+            channels=sampler.channels,
+            masked=sampler.masked,
         ),
         notes={
             "objective": config.objective,

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import UInt8
 from tensorboardX import SummaryWriter
 
 JSON_LINES = "metrics.jsonl"
@@ -60,6 +62,10 @@ class MetricLog:
         for name, value in values.items():
             self._writer.add_scalar(name, float(value), step)
 
+    def image(self, step: int, name: str, picture: UInt8[np.ndarray, "H W 3"]) -> None:
+        """TensorBoard only."""
+        self._writer.add_image(name, picture, step, dataformats="HWC")
+
     def close(self) -> None:
         self._lines.close()
         self._writer.close()
@@ -72,6 +78,9 @@ class NoLog:
         """Nothing."""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def image(self, step: int, name: str, picture: UInt8[np.ndarray, "H W 3"]) -> None:
         """Nothing."""
 
     def close(self) -> None:

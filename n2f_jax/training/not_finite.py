@@ -15,6 +15,7 @@ from n2f_jax.evaluation.synthetic import Assets
 from n2f_jax.models.parameters import flatten
 from n2f_jax.training.parallel import is_main_process
 from n2f_jax.training.step import Objective, step_key
+from n2f_jax.training.stored import StoredFaces, stored_batch
 
 
 class NotFiniteError(FloatingPointError):
@@ -22,12 +23,18 @@ class NotFiniteError(FloatingPointError):
 
 
 def stop_if_not_finite(
-    state: dict[str, Any], objective: Objective, assets: Assets, seed: int, workdir: Path
+    state: dict[str, Any],
+    objective: Objective,
+    assets: Assets,
+    seed: int,
+    workdir: Path,
+    stored: StoredFaces | None = None,
 ) -> None:
     """Raises if a step since the last look was not finite; nothing has been updated since that step.
 
-    The batch of that step is drawn again, its samples are looked at one by one, and all of it is written to
-    ``<workdir>/not_finite_step_<N>.npz`` (the network's inputs, what was asked for, and each sample's terms).
+    The batch of that step is drawn (or, of stored faces, this process's part is read) again, its samples are looked at
+    one by one, and all of it is written to ``<workdir>/not_finite_step_<N>.npz`` (the network's inputs, what was asked
+    for, and each sample's terms).
 
     Raises:
         NotFiniteError: see above.
@@ -39,9 +46,9 @@ def stop_if_not_finite(
     key = step_key(seed, jnp.asarray(stopped_at, jnp.int32))
 
     @jax.jit
-    def look(params: Any, assets: Assets) -> tuple[dict, dict]:
-        batch = objective.batch(key, assets)
-        output = objective.forward(params, batch["normals"], batch["mask"])
+    def look(params: Any, assets: Assets, data: Any) -> tuple[dict, dict]:
+        batch = objective.batch(key, assets) if data is None else stored_batch(data)
+        output = objective.answer(params, batch)
 
         def terms_of(output: Any, batch: Any) -> dict:
             one = lambda tree: jax.tree.map(lambda leaf: leaf[None], tree)  # noqa: E731
@@ -50,7 +57,8 @@ def stop_if_not_finite(
 
         return batch, jax.lax.map(lambda pair: terms_of(*pair), (output, batch))
 
-    batch, terms = jax.device_get(look(state["params"], assets))
+    data = stored.pipeline.batch_at(stopped_at) if stored else None
+    batch, terms = jax.device_get(look(state["params"], assets, data))
     bad_terms = [name for name, values in terms.items() if not np.isfinite(values).all()]
     bad_samples = sorted({int(i) for name in bad_terms for i in np.flatnonzero(~np.isfinite(terms[name]))})
     if bad_terms:

@@ -157,6 +157,15 @@ def mean_gradients(
     }
 
 
+def on_host(tree: Any) -> Any:
+    """Every leaf complete as a NumPy array on every process; all must ask at the same time."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.process_allgather(tree, tiled=True)
+
+
 def is_main_process() -> bool:
     """Whether this process writes logs and results."""
     return jax.process_index() == 0

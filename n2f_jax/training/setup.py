@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 from flax import nnx
 
 import flame_jax
 from flame_jax import HeadModel
-from n2f_jax.data.synthetic import SyntheticConfig
+from n2f_jax.data.celeba_hq import PseudoTruthFaces
+from n2f_jax.data.manifest import ManifestError
+from n2f_jax.data.pipeline import make_pipeline
+from n2f_jax.data.synthetic import CHANNELS, SyntheticConfig
+from n2f_jax.data.w300 import AnnotatedFaces
 from n2f_jax.evaluation.synthetic import Assets
 from n2f_jax.frontends.coarse_mesh import load_coarse_mesh
 from n2f_jax.models.conversion import ConversionError
@@ -21,7 +27,7 @@ from n2f_jax.models.dinov3 import DinoV3Config
 from n2f_jax.models.dinov3_files import load_dinov3
 from n2f_jax.models.n2fnet import N2FNet, N2FNetConfig
 from n2f_jax.models.parameters import Tree, to_dict
-from n2f_jax.models.pretrained import PretrainedError, from_pretrained
+from n2f_jax.models.pretrained import DEFAULT_CHECKPOINT, PretrainedError, from_pretrained
 from n2f_jax.render import HeadTopology
 from n2f_jax.training.losses import (
     JointLossConfig,
@@ -30,7 +36,10 @@ from n2f_jax.training.losses import (
     RenderLossConfig,
     coefficient_metric,
 )
-from n2f_jax.training.parallel import Layout, Parts
+from n2f_jax.training.parallel import Layout, Parts, is_main_process
+from n2f_jax.training.step import Objective
+from n2f_jax.training.stored import StoredFaces
+from n2f_jax.training.validation import Validation
 
 RESOLVED_CONFIG = "config.json"
 
@@ -61,7 +70,15 @@ def model_config(section: ml_collections.ConfigDict) -> N2FNetConfig:
 
 
 def sampler_config(section: ml_collections.ConfigDict) -> SyntheticConfig:
-    return SyntheticConfig(**_fields(section))
+    """The sampler.
+
+    Raises:
+        SetupError: fields that do not go together.
+    """
+    try:
+        return SyntheticConfig(**_fields(section))
+    except ValueError as error:
+        raise SetupError(f"data: {error}") from error
 
 
 def loss_config(config: ml_collections.ConfigDict) -> LossConfig:
@@ -107,6 +124,16 @@ def check(config: ml_collections.ConfigDict, model: HeadModel) -> None:
         )
     if not 0.0 <= config.data.front_end_share <= 1.0:
         raise SetupError(f"data.front_end_share is {config.data.front_end_share}; it is a share, 0 … 1")
+    sampler = sampler_config(config.data)
+    if network.backbone.channels != CHANNELS[sampler.channels]:
+        raise SetupError(
+            f"data.channels {sampler.channels!r} are {CHANNELS[sampler.channels]}, model.backbone.channels is "
+            f"{network.backbone.channels}; configs/ablations/ sets both"
+        )
+    if "uv" in sampler.channels.split("+") and not len(model.uv):
+        raise SetupError(
+            f"the head model {model.name!r} has no texture coordinates, which data.channels asks for"
+        )
     if model.landmarks is None:
         raise SetupError(f"the head model {model.name!r} has no landmark embedding, which the crop needs")
 
@@ -153,6 +180,69 @@ def build_assets(config: ml_collections.ConfigDict, model: HeadModel) -> Assets:
     return jax.tree.map(jax.numpy.asarray, assets)
 
 
+STORED_KINDS = ("pseudo_truth", "annotated")
+
+
+def stored_faces(config: ml_collections.ConfigDict, model: HeadModel) -> StoredFaces | None:
+    """The stored faces that a fine-tuning config trains and is validated on; None where heads are sampled.
+
+    Raises:
+        SetupError: a folder is missing or holds nothing of what is asked for.
+    """
+    section = config.get("stored")
+    if section is None:
+        return None
+    if section.kind not in STORED_KINDS:
+        raise SetupError(f"stored.kind is {section.kind!r}; there are {', '.join(STORED_KINDS)}")
+    if not section.folder:
+        raise SetupError(STORED_HELP.format(kind=section.kind))
+    size, scale = config.data.image_size, config.data.crop_scale
+
+    def dataset(folder: str, annotations: str, part: str) -> Sequence[Mapping[str, np.ndarray]]:
+        if section.kind == "pseudo_truth":
+            return PseudoTruthFaces(folder, size, scale, model, part, section.celeba or None)
+        return AnnotatedFaces(folder, annotations, size, scale, part, progress=is_main_process())
+
+    try:
+        train = dataset(section.folder, section.annotations, section.part)
+        held_out = dataset(
+            section.validation_folder or section.folder,
+            section.validation_annotations or section.annotations,
+            section.validation_part,
+        )
+        pipeline = make_pipeline(
+            train, config.batch_size, config.seed, jax.process_index(), jax.process_count()
+        )
+    except (ImportError, ManifestError, OSError, ValueError) as error:
+        raise SetupError(f"stored: {error}") from error
+    if "uv" in config.data.channels.split("+") and "uv" not in train[0]:
+        raise SetupError(f"data.channels is {config.data.channels!r} and {section.folder} has no UV maps")
+    return StoredFaces(pipeline, held_out)
+
+
+def validation(
+    config: ml_collections.ConfigDict, objective: Objective, layout: Layout, stored: StoredFaces | None
+) -> Validation:
+    """On sampled heads from a stream of their own, or on the stored faces that are not trained on."""
+    section = config.validation
+    if stored is None:
+        return Validation(objective, section.num_heads, section.batch_size, section.seed, layout)
+    batch_size = min(section.batch_size, len(stored.validation))
+    return Validation(
+        objective,
+        min(section.num_heads, len(stored.validation)),
+        batch_size,
+        section.seed,
+        layout,
+        held_out=lambda index: stored.held_out(batch_size, index),
+    )
+
+
+STORED_HELP = """\
+This config trains on faces that a front end has seen and no folder is given.
+  Make one:  python scripts/preprocess.py IMAGES --out FOLDER   (docs/preprocessing.md), or
+             python scripts/make_finetune_data.py for a small free one
+  Flag:      --config.stored.folder=FOLDER (kind {kind!r})"""
 BACKBONE_HELP = """\
 This config starts from DINOv3's pretrained weights and none are given.
   File:  model.safetensors of {name} (LVD-1689M), from https://huggingface.co/facebook/{name}
@@ -204,13 +294,18 @@ def initial_params(config: ml_collections.ConfigDict, model: HeadModel) -> Tree:
 
 
 def params_from_run(folder: str | Path, network: N2FNetConfig, model: HeadModel) -> Tree:
-    """Parameters of a saved network (``runs/stage1/best``) of the same sizes, trained for the same head model.
+    """Parameters of a saved network of the same sizes, trained for the same head model.
+
+    Args:
+        folder: ``runs/stage1/best``, or ``default`` for the checkpoint that ships.
+        network: the config's sizes.
+        model: the config's head model.
 
     Raises:
         SetupError: the folder is missing or damaged, or holds another network or head model's.
     """
     try:
-        saved = from_pretrained(folder, head_model=model)
+        saved = from_pretrained(DEFAULT_CHECKPOINT if folder == "default" else folder, head_model=model)
     except (FileNotFoundError, PretrainedError) as error:
         raise SetupError(f"init_from: {error}") from error
     # What is computed in may change between stages; sizes may not.

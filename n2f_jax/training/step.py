@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -14,11 +14,11 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 import flame_jax
-from n2f_jax.data.synthetic import Batch, SyntheticConfig, make_batch
-from n2f_jax.evaluation.synthetic import Assets, batch_errors, held_out_key
+from n2f_jax.data.synthetic import Batch, SyntheticConfig, make_batch, network_inputs
+from n2f_jax.evaluation.synthetic import Assets
 from n2f_jax.geometry.camera import project
 from n2f_jax.models.n2fnet import N2FNet, N2FNetConfig, N2FOutput, camera_from_output
-from n2f_jax.models.parameters import Tree, flatten, functional, unflatten
+from n2f_jax.models.parameters import Tree, flatten, functional
 from n2f_jax.render import render_head
 from n2f_jax.training.losses import (
     JointLossConfig,
@@ -31,8 +31,10 @@ from n2f_jax.training.losses import (
 )
 from n2f_jax.training.optimizers import Flat, apply_gradients, merge_frozen, split_frozen
 from n2f_jax.training.parallel import AXIS, Layout, Parts, gather, mean_gradients
+from n2f_jax.training.stored import stored_batch
 
 State = dict[str, Any]
+Data = Mapping[str, Array] | None
 
 
 def network_forward(config: N2FNetConfig) -> Callable[[Tree, Array, Array], N2FOutput]:
@@ -74,9 +76,10 @@ class Objective:
         assets: Assets,
         batch_size: int | None = None,
         indices: Int[Array, " B"] | None = None,
+        targets: bool = False,
     ) -> Batch:
         """A fresh batch (or the samples ``indices`` of it), with full renders to compare with where the loss needs
-        them."""
+        them or ``targets`` asks for them."""
         return make_batch(
             key,
             assets.model,
@@ -84,9 +87,13 @@ class Objective:
             self.sampler,
             indices.shape[0] if indices is not None else batch_size or self.batch_size,
             coarse_mesh=assets.coarse_mesh,
-            targets=self.render_loss is not None,
+            targets=targets or self.render_loss is not None,
             indices=indices,
         )
+
+    def answer(self, params: Tree, batch: Batch) -> N2FOutput:
+        """The network's answer to what it is shown of a batch."""
+        return self.forward(params, *network_inputs(batch, self.sampler))
 
     def loss(self, output: N2FOutput, batch: Batch, assets: Assets) -> tuple[Float[Array, ""], Terms]:
         """The stage's loss and its terms."""
@@ -168,8 +175,11 @@ def make_train_step(
     *,
     accumulation_steps: int = 1,
     skip_not_finite: bool = False,
-) -> Callable[[State, Assets], tuple[State, Terms]]:
-    """``step(state, assets) -> (state, metrics)``, jitted, the state donated; a fresh batch every step.
+) -> Callable[[State, Assets, Data], tuple[State, Terms]]:
+    """``step(state, assets, data=None) -> (state, metrics)``, jitted, the state donated.
+
+    Without ``data`` a fresh batch is drawn every step; ``data`` is a batch of stored faces, its rows split over the
+    devices (``training.stored``).
 
     The batch is the same whatever the devices and the accumulation, and so, up to the order in which float32 sums
     are taken, are the numbers.
@@ -191,46 +201,55 @@ def make_train_step(
     num_first = objective.sampler.num_front_end(objective.batch_size)
     parts = Parts.of(layout, accumulation_steps, objective.batch_size, num_first)
 
-    def mean_gradient(trained: Flat, frozen: Flat, axes: dict, step: Array, assets: Assets):
+    def mean_gradient(trained: Flat, frozen: Flat, axes: dict, step: Array, assets: Assets, data: Any):
         """On one device: loss, terms and gradient of its samples, averaged over all devices."""
         whole_frozen = gather(frozen, axes)
+        device = jax.lax.axis_index(AXIS).astype(jnp.int32)
+        count = objective.batch_size // parts.count
 
-        def loss_of(trained: Flat, part: Array) -> tuple[Float[Array, ""], Terms]:
-            indices = parts.indices(part, objective.batch_size)
-            batch = objective.batch(step_key(seed, step), assets, indices=indices)
+        def rows_of_turn(turn: Array) -> dict[str, Array]:
+            return {
+                name: jax.lax.dynamic_slice_in_dim(value, turn * count, count) for name, value in data.items()
+            }
+
+        def loss_of(trained: Flat, turn: Array) -> tuple[Float[Array, ""], Terms]:
+            if data is None:
+                indices = parts.indices(turn * layout.count + device, objective.batch_size)
+                batch = objective.batch(step_key(seed, step), assets, indices=indices)
+            else:
+                batch = stored_batch(rows_of_turn(turn))
             params = merge_frozen(gather(trained, axes), whole_frozen)
-            output = objective.forward(params, batch["normals"], batch["mask"])
+            output = objective.answer(params, batch)
             return objective.loss(output, batch, assets)
 
-        device = jax.lax.axis_index(AXIS).astype(jnp.int32)
         value_and_gradient = jax.value_and_grad(loss_of, has_aux=True)
         if accumulation_steps == 1:
-            (loss, terms), gradients = value_and_gradient(trained, device)
+            (loss, terms), gradients = value_and_gradient(trained, jnp.zeros((), jnp.int32))
         else:
 
             def add(total, turn):
-                return jax.tree.map(
-                    jnp.add, total, value_and_gradient(trained, turn * layout.count + device)
-                ), None
+                return jax.tree.map(jnp.add, total, value_and_gradient(trained, turn)), None
 
-            shapes = jax.eval_shape(value_and_gradient, trained, device)
+            shapes = jax.eval_shape(value_and_gradient, trained, jnp.zeros((), jnp.int32))
             zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
             total, _ = jax.lax.scan(add, zeros, jnp.arange(accumulation_steps, dtype=jnp.int32))
             (loss, terms), gradients = jax.tree.map(lambda leaf: leaf / accumulation_steps, total)
         loss, terms = jax.lax.pmean((loss, terms), AXIS)
         return loss, terms, mean_gradients(gradients, axes, layout.count)
 
-    def step(state: State, assets: Assets) -> tuple[State, Terms]:
+    def step(state: State, assets: Assets, data: Data = None) -> tuple[State, Terms]:
         trained, frozen = split_frozen(state["params"], groups)
         axes = {path: layout.split_axis(tuple(leaf.shape)) for path, leaf in (trained | frozen).items()}
         specs = {path: layout.spec(tuple(leaf.shape)) for path, leaf in (trained | frozen).items()}
         trained_specs = {path: specs[path] for path in trained}
         frozen_specs = {path: specs[path] for path in frozen}
         loss, terms, gradients = layout.map(
-            lambda trained, frozen, step, assets: mean_gradient(trained, frozen, axes, step, assets),
-            (trained_specs, frozen_specs, PartitionSpec(), PartitionSpec()),
+            lambda trained, frozen, step, assets, data: mean_gradient(
+                trained, frozen, axes, step, assets, data
+            ),
+            (trained_specs, frozen_specs, PartitionSpec(), PartitionSpec(), PartitionSpec(AXIS)),
             (PartitionSpec(), PartitionSpec(), trained_specs),
-        )(trained, frozen, state["step"], assets)
+        )(trained, frozen, state["step"], assets, data)
         norm = jnp.sqrt(sum(jnp.sum(gradient * gradient) for gradient in gradients.values()))
         params, opt_state = apply_gradients(optimizer, gradients, state["opt_state"], state["params"], groups)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
@@ -250,52 +269,6 @@ def make_train_step(
         return new_state, {"loss": loss, **terms, "gradient_norm": norm}
 
     return jax.jit(step, donate_argnums=0)
-
-
-def make_validation(
-    objective: Objective, num_heads: int, batch_size: int, seed: int, layout: Layout | None = None
-) -> Callable[[Tree, Assets], dict[str, float]]:
-    """``validate(params, assets)``: means over a fixed held-out set, drawn anew each time from the same keys.
-
-    A batch is split over the devices where it divides evenly; else each of them computes all of it.
-    """
-    layout = layout or Layout.of_devices(1)
-    parts = Parts(layout.count)
-    if not parts.fits(batch_size, objective.sampler.num_front_end(batch_size)):
-        parts = Parts(1)
-
-    def device_metrics(params: Flat, axes: dict, assets: Assets, index: Array) -> dict[str, Array]:
-        part = jax.lax.axis_index(AXIS).astype(jnp.int32) if parts.count > 1 else jnp.zeros((), jnp.int32)
-        batch = objective.batch(held_out_key(seed, index), assets, indices=parts.indices(part, batch_size))
-        output = objective.forward(unflatten(gather(params, axes)), batch["normals"], batch["mask"])
-        loss, terms = objective.loss(output, batch, assets)
-        errors = batch_errors(output, batch, assets.model, objective.sampler.image_size)
-        metrics = {"loss": loss, **terms} | {name: jnp.mean(value) for name, value in errors.items()}
-        return jax.lax.pmean(metrics, AXIS)
-
-    @jax.jit
-    def batch_metrics(params: Tree, assets: Assets, index: Array) -> dict[str, Array]:
-        flat = flatten(params)
-        axes = {path: layout.split_axis(tuple(leaf.shape)) for path, leaf in flat.items()}
-        specs = {path: layout.spec(tuple(leaf.shape)) for path, leaf in flat.items()}
-        return layout.map(
-            lambda params, assets, index: device_metrics(params, axes, assets, index),
-            (specs, PartitionSpec(), PartitionSpec()),
-            PartitionSpec(),
-        )(flat, assets, index)
-
-    num_batches = max(1, num_heads // batch_size)
-
-    def validate(params: Tree, assets: Assets) -> dict[str, float]:
-        parts = [
-            jax.device_get(batch_metrics(params, assets, np.asarray(index, np.int32)))
-            for index in range(num_batches)
-        ]
-        means = {name: float(sum(float(part[name]) for part in parts) / num_batches) for name in parts[0]}
-        means["face_ratio"] = means["face_mm"] / means["mean_head_face_mm"]
-        return means
-
-    return validate
 
 
 @jax.jit

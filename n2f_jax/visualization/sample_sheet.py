@@ -18,7 +18,7 @@ from n2f_jax.geometry.camera import frontal_rotation
 from n2f_jax.visualization.layout import BACKGROUND, GAP, background, pad, text_strip
 from n2f_jax.visualization.overlay import normals_to_rgb
 
-_FULL_ANGLE = 15.0  # degrees at which the difference is drawn in full red
+FULL_ANGLE = 15.0  # degrees at which the difference is drawn in full red
 
 
 def sample_page(
@@ -49,7 +49,7 @@ def sample_page(
         np.concatenate([panel, text_strip(text, panel.shape[1], 24)])
         for panel, text in zip(panels, captions(batch, config), strict=True)
     ]
-    return _table(cells, columns)
+    return table(cells, columns)
 
 
 def degradation_page(
@@ -80,7 +80,7 @@ def degradation_page(
                 mask_change_panel(before, after),
                 angle_panel(clean["normals"][i], batch["normals"][i]),
             )
-            cells.append(np.concatenate([_resize(panel, tile) for panel in panels], axis=1))
+            cells.append(np.concatenate([resized(panel, tile) for panel in panels], axis=1))
             cells.append(background(tile, GAP))
         line = np.concatenate(cells[:-1], axis=1)
         text = ", ".join(f"{key}={value}" for key, value in setting.items())
@@ -90,7 +90,7 @@ def degradation_page(
         title += f"; angle: median {np.median(both):.2f}°, most {both.max():.2f}°"
         rows += [text_strip(title, line.shape[1], 28, center=False), line]
     legend = (
-        f"clean, degraded, mask (red: taken away, blue: added), angle between them (red: {_FULL_ANGLE:.0f}°)"
+        f"clean, degraded, mask (red: taken away, blue: added), angle between them (red: {FULL_ANGLE:.0f}°)"
     )
     return pad(np.concatenate([text_strip(legend, rows[0].shape[1], 28, center=False), *rows]), GAP)
 
@@ -145,7 +145,7 @@ def mask_change_panel(before: np.ndarray, after: np.ndarray) -> UInt8[np.ndarray
 def angle_panel(before: np.ndarray, after: np.ndarray) -> UInt8[np.ndarray, "S S 3"]:
     """The angle between two maps where both have a normal, from white (0) to red."""
     angle = _angles(before, after)
-    share = np.clip(angle / _FULL_ANGLE, 0, 1)[..., None]
+    share = np.clip(angle / FULL_ANGLE, 0, 1)[..., None]
     colors = (1 - share) * np.array((250, 250, 250)) + share * np.array((225, 50, 40))
     return np.where((angle >= 0)[..., None], colors, np.array(BACKGROUND)).astype(np.uint8)
 
@@ -158,7 +158,8 @@ def _angles(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return np.where(both, np.degrees(2 * np.arcsin(np.clip(0.5 * chord, 0, 1))), -1.0)
 
 
-def _resize(panel: np.ndarray, tile: int) -> np.ndarray:
+def resized(panel: np.ndarray, tile: int) -> np.ndarray:
+    """A square panel at a side of ``tile`` pixels."""
     from PIL import Image
 
     small = Image.fromarray(panel).resize((tile, tile), Image.Resampling.LANCZOS)
@@ -166,10 +167,11 @@ def _resize(panel: np.ndarray, tile: int) -> np.ndarray:
 
 
 def _beside(left: np.ndarray, right: np.ndarray, tile: int) -> np.ndarray:
-    return np.concatenate([_resize(left, tile), _resize(right, tile)], axis=1)
+    return np.concatenate([resized(left, tile), resized(right, tile)], axis=1)
 
 
-def _table(cells: list[np.ndarray], columns: int) -> np.ndarray:
+def table(cells: list[np.ndarray], columns: int) -> np.ndarray:
+    """Cells of one size in rows."""
     framed = [pad(cell, GAP // 2) for cell in cells]
     framed += [background(*framed[0].shape[:2])] * (-len(framed) % columns)
     rows = [np.concatenate(framed[i : i + columns], axis=1) for i in range(0, len(framed), columns)]

@@ -177,13 +177,19 @@ def test_front_end_samples_come_first_and_are_the_coarse_mesh(open_head, topolog
         batch = synthetic.make_batch(key, model, topo, config, 4, coarse_mesh=mesh, targets=True)
         vertices, _ = flame_jax.decode(model, batch["params"])
         points = jax.vmap(lambda v, c: synthetic.coarse_points(mesh, model, v, c))(vertices, batch["camera"])
-        return batch, points, jax.vmap(lambda p: coarse_maps(p, 48, mesh))(points)
+        # What one of two devices draws: its share of the front end's samples, then of the others.
+        odd = jnp.asarray([1, 3], jnp.int32)
+        part = synthetic.make_batch(key, model, topo, config, 2, coarse_mesh=mesh, targets=True, indices=odd)
+        return batch, points, jax.vmap(lambda p: coarse_maps(p, 48, mesh))(points), part
 
-    batch, points, (normals, mask) = draw(jax.random.key(8), open_head, topology, mesh)
+    batch, points, (normals, mask), part = draw(jax.random.key(8), open_head, topology, mesh)
     assert config.num_front_end(4) == 2
     same = np.abs(np.asarray(batch["normals"][:2] - normals[:2])).max(axis=-1) < 1e-3
     assert same.mean() > 0.995
     np.testing.assert_array_equal(batch["normals"][2:], batch["target_normals"][2:])
+    for name in ("normals", "target_normals"):
+        differs = np.abs(np.asarray(part[name] - batch[name][1::2])).max(axis=-1) > 1e-3
+        assert differs.mean() < 0.005, name
     # It covers the face that the full render shows, and shows normals near to its.
     both = np.asarray(mask * batch["target_mask"]) > 0
     assert both.sum() > 0.8 * np.asarray(mask).sum()

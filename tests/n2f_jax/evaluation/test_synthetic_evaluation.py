@@ -103,7 +103,9 @@ def test_the_truth_has_no_error(setting):
 
     @jax.jit
     def errors(assets):
-        batch = synthetic.make_batch(synthetic.held_out_key(0, 0), assets.model, assets.topology, config, 3)
+        batch = synthetic.make_batch(
+            synthetic.held_out_key(0, 0), assets.model, assets.topology, config, 3, targets=True
+        )
         params, camera = batch["params"], batch["camera"]
         rotation = frontal_rotation(camera.rotation)[..., :2, :].reshape(3, 6)
         output = N2FOutput(
@@ -114,12 +116,31 @@ def test_the_truth_has_no_error(setting):
             rotation,
             uvs_from_camera(camera, config.image_size),
         )
-        return synthetic.batch_errors(output, batch, assets.model, config.image_size)
+        return synthetic.batch_errors(output, batch, assets, config)
 
     found = errors(assets)
     assert float(found["face_mm"].max()) < 1e-3
     assert float(found["landmarks_percent"].max()) < 0.02
     assert float(found["rotation_degrees"].max()) < 0.05
+    assert float(found["normals_degrees"].max()) < 0.5
+    assert float(found["mask_iou"].min()) > 0.98
+    for name in ("shape_rms", "expression_rms", "jaw_degrees", "eyelids_error"):
+        assert float(found[name].max()) < 1e-3
+
+
+def test_map_errors_on_maps_whose_errors_are_known():
+    """Turned by 10°: 10 degrees. Half of a mask: IoU a half. Masks that do not meet: 90 degrees and 0."""
+    turn = Rotation.from_euler("y", 10, degrees=True).as_matrix()
+    normals = np.broadcast_to(np.array([0.0, 0.0, 1.0], np.float32), (2, 8, 8, 3))
+    mask = np.ones((2, 8, 8), np.float32)
+    mask[1, :, 4:] = 0.0
+    half = np.zeros((2, 8, 8), np.float32)
+    half[:, :, :4] = 1.0
+    half[1] = 1.0 - half[1]
+    turned = (normals @ turn.T).astype(np.float32)
+    found = synthetic.map_errors(*map(jnp.asarray, (turned, mask, normals, half)))
+    np.testing.assert_allclose(found["normals_degrees"], [10.0, 90.0], atol=1e-3)
+    np.testing.assert_allclose(found["mask_iou"], [0.5, 0.0])
 
 
 def test_the_held_out_stream_is_not_the_training_stream():

@@ -266,7 +266,7 @@ def script(monkeypatch, open_head):
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setattr(sys, "path", list(sys.path))
     spec.loader.exec_module(module)
-    monkeypatch.setattr("n2f_jax.reconstruct.make_frontend", lambda name, pretrained: FakeFrontend(open_head))
+    monkeypatch.setattr("n2f_jax.reconstruct.make_frontend", lambda name, options: FakeFrontend(open_head))
     return lambda *arguments: module.main([str(argument) for argument in arguments])
 
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import flame_jax
 from n2f_jax.models.parameters import flatten, to_dict
@@ -59,7 +60,14 @@ def test_a_run_leaves_what_it_says(finished):
         validation[0]
     )
     assert all(np.isfinite(value) for line in lines for key, value in line.items() if key != "split")
-    assert list((run / "tensorboard").glob("events.out.tfevents.*"))
+    assert {"normals_degrees", "mask_iou", "shape_rms", "jaw_degrees", "eyelids_error"} <= set(validation[0])
+    (events,) = (run / "tensorboard").glob("events.out.tfevents.*")
+    assert events.read_bytes().count(b"validation/heads") == 3
+    report = (run / "report.html").read_text()
+    assert report.count("data:image/png;base64,") == 2
+    assert "<th>face, mm</th>" in report and "&quot;batch_size&quot;: 4" in report
+    for name in ("curves.png", "worst.png"):
+        assert np.asarray(Image.open(run / name)).std() > 1.0
     resolved = json.loads((run / "config.json").read_text())
     assert resolved["batch_size"] == SMALL_RUN["batch_size"]
     assert resolved["optimizer"]["rates"]["flame"] == 1.5e-3

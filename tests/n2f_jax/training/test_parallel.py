@@ -15,7 +15,8 @@ from n2f_jax.models.parameters import flatten
 from n2f_jax.training import setup
 from n2f_jax.training.optimizers import build_optimizer
 from n2f_jax.training.parallel import Layout, Parts
-from n2f_jax.training.step import initial_state, make_train_step, make_validation
+from n2f_jax.training.step import initial_state, make_train_step
+from n2f_jax.training.validation import Validation
 
 from .conftest import make_objective
 
@@ -34,7 +35,7 @@ def run_steps(config, params, groups, head, layout, accumulation_steps=1):
     state = initial_state(params, optimizer, groups, layout)
     for _ in range(STEPS):
         state, metrics = step(state, assets)
-    validation = make_validation(objective, 8, 8, 1, layout)(state["params"], assets)
+    validation, _ = Validation(objective, 8, 8, 1, layout)(state["params"], assets)
     flat = flatten(state["params"])
     return {path: np.asarray(leaf) for path, leaf in flat.items()}, jax.device_get(metrics), validation, state
 

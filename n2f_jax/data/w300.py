@@ -1,0 +1,151 @@
+"""Stored faces with annotated landmarks: what fine-tuning stage 2 learns from, 300W above all.
+
+N2FNet, section IV.1: 300W with estimated normals and masks and the dataset's own 68 landmarks. Any folder of images
+with ``.pts`` files beside them will do.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+from tqdm import tqdm
+
+from n2f_jax.data.face_views import View, face_view, landmark_square
+from n2f_jax.data.manifest import FOLDER, ManifestError, ManifestIndex, Record
+from n2f_jax.data.preprocessed import face_path, read_face, read_landmarks
+from n2f_jax.data.pts import read_pts
+from n2f_jax.frontends.face_detector import box_overlap
+
+Part = Literal["train", "common", "challenging", "private", "all"]
+# 300W's folders by the protocol of Ren et al. (CVPR 2014): trained on AFW and the training parts of LFPW and HELEN,
+# tested on their test parts (common) and IBUG (challenging); the competition's 600 are the private test set.
+PARTS: dict[str, tuple[str, ...]] = {
+    "train": ("afw", "helen/trainset", "lfpw/trainset"),
+    "common": ("helen/testset", "lfpw/testset"),
+    "challenging": ("ibug",),
+    "private": ("01_indoor", "02_outdoor"),
+}
+# The front end's face is the annotated one where their landmarks' boxes overlap this much.
+_SAME_FACE = 0.4
+
+
+class AnnotatedFaces(Sequence[View]):
+    """Stored faces with the 68 landmarks of a dataset, as the network is shown them.
+
+    An item is ``face_view``'s dict, cut on the annotation's landmark box, with the annotated landmarks.
+
+    Args:
+        folder: preprocessed.
+        annotations: the folder that was preprocessed, with ``NAME.pts`` beside ``NAME.jpg``.
+        size: of the network's input in pixels.
+        crop_scale: side of the crop over the longer side of the annotated landmarks' box.
+        part: of ``PARTS``, or ``'all'`` for every annotated face.
+        progress: show a progress bar while annotations are matched to faces (a millisecond each).
+
+    Attributes:
+        left_out: why how many images are not used: ``'no face'``, ``'no .pts'``, ``'another face'`` (the front end saw
+            only others in the image), ``'damaged .pts'``, ``'not 68 points'``, ``'unmarked points'``, ``'error'``.
+
+    Raises:
+        ManifestError: not a preprocessed folder.
+        ValueError: no image of the part is left; the message counts why.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        annotations: str | Path,
+        size: int,
+        crop_scale: float,
+        part: Part = "train",
+        progress: bool = True,
+    ):
+        if part != "all" and part not in PARTS:
+            raise ValueError(f"no part {part!r}; there are {', '.join(PARTS)} and all")
+        if not (Path(folder) / FOLDER).is_dir():
+            raise ManifestError(f"{folder} is not a preprocessed folder: scripts/preprocess.py writes one")
+        self.folder, self.annotations = Path(folder), Path(annotations)
+        self.size, self.crop_scale = size, crop_scale
+        self._index = ManifestIndex(folder)
+        self.left_out: collections.Counter[str] = collections.Counter()
+        chosen = []
+        records = tqdm(enumerate(self._index), "annotations", len(self._index), disable=not progress)
+        for position, record in records:
+            if record.frame is not None or record.frames is not None or not _in_part(record.key, part):
+                continue
+            if isinstance(found := self._match(record), str):
+                self.left_out[found] += 1
+            else:
+                chosen.append((position, found))
+        if not chosen:
+            reasons = ", ".join(f"{count} {why}" for why, count in self.left_out.items()) or "it holds none"
+            raise ValueError(
+                f"{folder}: no face of part {part!r} with landmarks of {annotations} ({reasons})"
+            )
+        self._chosen = np.array(chosen, np.int32)  # (image, which of its faces)
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def id(self, position: int) -> str:
+        """The face's id in the folder."""
+        image, number = self._chosen[position]
+        return self._index.record(image).faces[number]
+
+    def __getitem__(self, position: int) -> View:
+        image, number = self._chosen[position]
+        record = self._index.record(image)
+        face = read_face(face_path(self.folder, record.faces[number]))
+        landmarks = _in_stored_pixels(read_pts(self._file(record)), face.crop, face.size)
+        square = landmark_square(landmarks, self.crop_scale)
+        return face_view(dataclasses.replace(face, landmarks_68=landmarks), square, self.size)
+
+    def _file(self, record: Record) -> Path:
+        """The annotation of an image; keys begin with the name of what was preprocessed."""
+        return self.annotations.joinpath(*PurePosixPath(record.key).parts[1:]).with_suffix(".pts")
+
+    def _match(self, record: Record) -> int | str:
+        """Which of an image's faces is the annotated one, or why there is none."""
+        path = self._file(record)
+        if not path.is_file():
+            return "no .pts"
+        if not record.faces:
+            return record.status
+        try:
+            landmarks = read_pts(path)
+        except ValueError:
+            return "damaged .pts"
+        if len(landmarks) != 68:
+            return "not 68 points"
+        if not np.isfinite(landmarks).all():
+            return "unmarked points"
+        overlaps = []
+        for name in record.faces:
+            found, crop, size = read_landmarks(face_path(self.folder, name))
+            overlaps.append(box_overlap(_box(found), _box(_in_stored_pixels(landmarks, crop, size))))
+        best = int(np.argmax(overlaps))
+        return best if overlaps[best] >= _SAME_FACE else "another face"
+
+
+def _in_stored_pixels(
+    landmarks: Float[np.ndarray, "n 2"], crop: Float[np.ndarray, "3"], size: int
+) -> Float[np.ndarray, "n 2"]:
+    """Pixels of the original image → pixels of the stored crop."""
+    return (landmarks - crop[:2]) * (size / crop[2])
+
+
+def _box(landmarks: np.ndarray) -> np.ndarray:
+    return np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
+
+
+def _in_part(key: str, part: str) -> bool:
+    if part == "all":
+        return True
+    folder = f"/{PurePosixPath(key).parent.as_posix().lower()}/"
+    return any(f"/{name}/" in folder for name in PARTS[part])

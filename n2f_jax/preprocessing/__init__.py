@@ -1,0 +1,1 @@
+"""Many photographs and videos through a front end onto the disk: what ``scripts/preprocess.py`` does."""

@@ -1,0 +1,271 @@
+"""A whole run: what is not yet done, through the workers, a line of the manifest for each."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from n2f_jax.data.manifest import STATUSES, ManifestIndex, ManifestWriter, Record
+from n2f_jax.data.preprocessed import face_path
+from n2f_jax.photo_run import (
+    EXIT_INTERRUPTED,
+    EXIT_NOTHING,
+    EXIT_OK,
+    EXIT_PARTLY,
+    FATAL_ERRNOS,
+    OutputError,
+    prepare_output,
+)
+from n2f_jax.preprocessing.inputs import Input, Source, walk
+from n2f_jax.preprocessing.pool import process_all
+from n2f_jax.preprocessing.settings import Settings, settle
+from n2f_jax.preprocessing.task import Task
+from n2f_jax.preprocessing.videos import VideoError, count_frames, read_frames
+from n2f_jax.preprocessing.worker import Worker
+
+# On screen; the manifest has them all.
+_MAX_MESSAGES = 20
+
+
+@dataclasses.dataclass
+class Summary:
+    """What a run did.
+
+    Attributes:
+        counts: images of this shard by status, finished before or now.
+        before: how many of them were finished before.
+        faces: stored by this run.
+        stopped: why the run ended before its time, or "".
+        interrupted: by the user.
+    """
+
+    counts: dict[str, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(STATUSES, 0))
+    before: int = 0
+    faces: int = 0
+    stopped: str = ""
+    interrupted: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0: every image gave a face. 1: some did not. 2: not one image could be read. 130: interrupted."""
+        if self.interrupted:
+            return EXIT_INTERRUPTED
+        total = sum(self.counts.values())
+        if total and self.counts["error"] == total:
+            return EXIT_NOTHING
+        return EXIT_OK if self.counts["ok"] == total and not self.stopped else EXIT_PARTLY
+
+    def text(self) -> str:
+        """One line for people."""
+        parts = [f"{self.counts[status]} {status}" for status in STATUSES]
+        before = f", {self.before} of them before" if self.before else ""
+        line = f"{sum(self.counts.values())} images ({', '.join(parts)}{before}); {self.faces} faces written"
+        return f"{line}\nstopped: {self.stopped}" if self.stopped else line
+
+
+def run(
+    inputs: Sequence[Input],
+    output: str | Path,
+    settings: Settings,
+    *,
+    shard: tuple[int, int] = (0, 1),
+    workers: int = 0,
+    batch_size: int = 1,
+    say: Callable[[str], None] = tqdm.write,
+    progress: bool = True,
+) -> Summary:
+    """Preprocesses one shard of the inputs into ``output``; the same call again goes on where it stopped.
+
+    An image is finished once its line is in the manifest with ``ok`` or ``no face``; errors are tried again by the next
+    run. An image whose size or time of change is another is done anew, and so is one whose faces are gone.
+
+    Args:
+        inputs: from ``parse_inputs``.
+        output: the preprocessed folder (``n2f_jax.data.preprocessed``).
+        settings: how faces are made.
+        shard: (index, count): this process does the images of one of ``count`` parts, which are disjoint, of about the
+            same size, and the same on every host.
+        workers: processes; 0: in this one.
+        batch_size: images that the front end gets at once.
+        say: called with a line for everything that goes wrong.
+        progress: show a progress bar.
+
+    Raises:
+        OutputError: the folder cannot be written at all. If it can no longer be written halfway (the disk is full), the
+            run stops, what is finished stays, and the summary says so.
+        SettingsError: the folder was begun with other settings.
+        ManifestError: another process does this shard, or the manifest is damaged.
+        ValueError, AssetError, ImportError: the front end cannot be made.
+    """
+    output = Path(output)
+    prepare_output(output)
+    settle(output, settings)
+    summary = Summary()
+    with ManifestWriter(output, f"{shard[0]:04d}-of-{shard[1]:04d}") as manifest:
+        state = _State(ManifestIndex(output), output, settings, manifest, summary, say)
+        total = _count(inputs, output, shard, settings.frame_step, progress)
+        with tqdm(total=total, unit="image", disable=not progress, smoothing=0.05, mininterval=0.5) as bar:
+            state.bar = bar
+            tasks = state.todo(walk(inputs, output, shard))
+            groups = iter(lambda: list(itertools.islice(tasks, batch_size)), [])
+            records = process_all(groups, functools.partial(Worker, output, settings), workers)
+            try:
+                for record in records:
+                    state.finish(record)
+            except OutputError as error:
+                summary.stopped = str(error)
+                say(f"stopped: {error}; what is finished is kept, and the same command goes on from there")
+            except KeyboardInterrupt:
+                summary.stopped, summary.interrupted = "interrupted", True
+            finally:
+                records.close()
+    return summary
+
+
+class _State:
+    """What the loop over the images keeps: nothing that grows with them but the manifest's index."""
+
+    def __init__(
+        self,
+        index: ManifestIndex,
+        output: Path,
+        settings: Settings,
+        manifest: ManifestWriter,
+        summary: Summary,
+        say: Callable[[str], None],
+    ):
+        self.index, self.output, self.settings = index, output, settings
+        self.manifest, self.summary, self.say = manifest, summary, say
+        self.bar: tqdm | None = None
+        self._messages = 0
+
+    def todo(self, sources: Iterator[Source]) -> Iterator[Task]:
+        """The images that are not finished."""
+        for source in sources:
+            try:
+                if source.problem:
+                    raise OSError(source.problem)
+                stat = source.path.stat()
+                file = (stat.st_size, stat.st_mtime_ns)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                self.finish(Record(source.key, "error", reason=reason, source=str(source.path)))
+                continue
+            task = Task(source.key, source.path, file)
+            if source.is_video:
+                yield from self._frames(task)
+            elif self._is_new(task):
+                yield task
+
+    def _frames(self, video: Task) -> Iterator[Task]:
+        whole = self.index.find(video.key)
+        if whole is not None and whole.frames and whole.file == video.file:
+            numbers = range(0, whole.frames, self.settings.frame_step)
+            if all(self._finished(dataclasses.replace(video, frame=number)) for number in numbers):
+                for number in numbers:
+                    self._is_new(dataclasses.replace(video, frame=number))
+                return
+        frames = 0
+        try:
+            frame_of = lambda number: dataclasses.replace(video, frame=number)  # noqa: E731
+            new = lambda number: not self._finished(frame_of(number))  # noqa: E731
+            for number, image in read_frames(video.path, self.settings.frame_step, new):
+                task = dataclasses.replace(video, frame=number, image=image)
+                if image is not None or self._is_new(task):
+                    yield task
+                frames = number + 1
+        except VideoError as error:
+            reason = str(error).removeprefix(f"{video.path}: ")
+            self.finish(video.record(status="error", reason=reason))
+            return
+        announced = count_frames(video.path)
+        cut = f"it says {announced} frames and {frames} can be read" if frames < announced else ""
+        self._write(video.record(status="ok", frames=frames, reason=cut))
+
+    def _finished(self, task: Task) -> Record | None:
+        """The record of an image that needs not be done again."""
+        record = self.index.find(task.key, task.frame)
+        if record is None or record.status == "error" or record.file != task.file:
+            return None
+        if not all(face_path(self.output, face).is_file() for face in record.faces):
+            return None
+        return record
+
+    def _is_new(self, task: Task) -> bool:
+        """Whether an image is to be done; counts it where it is not."""
+        if record := self._finished(task):
+            self.summary.counts[record.status] += 1
+            self.summary.before += 1
+            self.bar.update()
+            return False
+        record = self.index.find(task.key, task.frame)
+        if (
+            record is not None
+            and record.faces
+            and record.source != str(task.path)
+            and Path(record.source).is_file()
+        ):
+            reason = f"{record.source} has the same name in the manifest; give one of the inputs another: NAME=PATH"
+            self._count(task.record(status="error", reason=reason))
+            return False
+        return True
+
+    def finish(self, record: Record) -> None:
+        """Writes and counts a record."""
+        self._write(record)
+        self._count(record)
+
+    def _write(self, record: Record) -> None:
+        try:
+            self.manifest.write(record)
+        except OSError as error:
+            if error.errno in FATAL_ERRNOS:
+                raise OutputError(f"cannot write {self.manifest.path}: {error.strerror}") from error
+            raise
+
+    def _count(self, record: Record) -> None:
+        self.summary.counts[record.status] += 1
+        self.summary.faces += len(record.faces)
+        self.bar.update()
+        if record.status == "ok":
+            return
+        self._messages += 1
+        if self._messages <= _MAX_MESSAGES:
+            frame = "" if record.frame is None else f", frame {record.frame}"
+            reason = f": {record.reason}" if record.reason else ""
+            self.say(f"{record.source}{frame}: {record.status}{reason}")
+        if self._messages == _MAX_MESSAGES:
+            self.say(f"(further ones only in {self.manifest.path})")
+
+
+@contextlib.contextmanager
+def stop_on_sigterm() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does: what is finished stays."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _count(
+    inputs: Sequence[Input], output: Path, shard: tuple[int, int], frame_step: int, progress: bool
+) -> int:
+    """How many images there are, for the time that is left; a video counts as many as it says."""
+    total = 0
+    sources = walk(inputs, output, shard)
+    for source in tqdm(sources, "counting", unit="file", disable=not progress, leave=False, file=sys.stderr):
+        total += max(1, -(-count_frames(source.path) // frame_step)) if source.is_video else 1
+    return total

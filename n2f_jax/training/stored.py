@@ -1,0 +1,83 @@
+"""Fine-tuning's batches: stored faces that a front end has seen, in place of sampled heads."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array
+
+from flame_jax import FlameParams
+from flame_jax.rotations import IDENTITY_6D
+from n2f_jax.data.pipeline import Pipeline, stack
+from n2f_jax.data.synthetic import Batch
+from n2f_jax.geometry.camera import Camera
+from n2f_jax.training.parallel import AXIS, Layout
+
+
+def stored_batch(data: Mapping[str, Array]) -> Batch:
+    """Arrays of stored faces (``data.face_views``) as a batch like ``make_batch``'s.
+
+    The maps are input and target at once. ``params`` are there where the faces have pseudo ground truth; without, the
+    pose in ``camera`` is a frontal head at 1 m, which nothing may be compared with.
+    """
+    count = data["mask"].shape[0]
+    posed = "rotation" in data
+    frontal = jnp.diag(jnp.asarray([1.0, -1.0, -1.0]))
+    ahead = jnp.asarray([0.0, 0.0, 1.0])
+    batch: dict[str, Any] = {
+        "normals": data["normals"],
+        "mask": data["mask"],
+        "target_normals": data["normals"],
+        "target_mask": data["mask"],
+        "landmarks_2d": data["landmarks_2d"],
+        "camera": Camera(
+            rotation=data["rotation"] if posed else jnp.broadcast_to(frontal, (count, 3, 3)),
+            translation=data["translation"] if posed else jnp.broadcast_to(ahead, (count, 3)),
+            focal=data["focal"],
+            principal_point=data["principal_point"],
+        ),
+    }
+    if "uv" in data:
+        batch["uv"] = data["uv"]
+    if "shape" in data:
+        identity = jnp.asarray(IDENTITY_6D, jnp.float32)
+        batch["params"] = FlameParams(
+            shape=data["shape"],
+            expression=data["expression"],
+            jaw=data["jaw"],
+            eyelids=data["eyelids"],
+            neck=jnp.broadcast_to(identity, (count, 6)),
+            eyes=jnp.broadcast_to(identity, (count, 2, 6)),
+        )
+    return batch
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredFaces:
+    """What a fine-tuning run reads.
+
+    Attributes:
+        pipeline: this process's part of the training batches, by step.
+        validation: faces that are not trained on.
+    """
+
+    pipeline: Pipeline
+    validation: Sequence[Mapping[str, np.ndarray]]
+
+    def held_out(self, batch_size: int, index: int) -> dict[str, np.ndarray]:
+        """One batch of the validation faces, in their order."""
+        return stack([self.validation[i] for i in range(index * batch_size, (index + 1) * batch_size)])
+
+    def feed(self, start: int, layout: Layout) -> Iterator[dict[str, Array]]:
+        """Training batches from step ``start`` on, read ahead, laid out over the devices."""
+        sharding = NamedSharding(layout.mesh, PartitionSpec(AXIS))
+        for part in self.pipeline.iterate(start):
+            yield {
+                name: jax.make_array_from_process_local_data(sharding, value) for name, value in part.items()
+            }
