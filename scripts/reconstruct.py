@@ -64,6 +64,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="camera: the network's, or then moved onto the front end's landmarks (default)",
     )
     parser.add_argument(
+        "--refine",
+        type=int,
+        metavar="N",
+        help="at most N Gauss–Newton steps from the network's answer (docs/fitting.md); 0 for none",
+    )
+    parser.add_argument(
         "--formats", default="npz,obj,glb", metavar="LIST", help="of npz, obj, glb, ply; default: %(default)s"
     )
     parser.add_argument("--no-picture", action="store_true", help="no pictures and no contact sheet")
@@ -83,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     from n2f_jax import compilation_cache, photo_run
     from n2f_jax.frontends.assets_cache import AssetError
     from n2f_jax.frontends.registry import FrontendOptions
-    from n2f_jax.reconstruct import DEFAULT_ALIGNMENT, Reconstructor
+    from n2f_jax.reconstruct import DEFAULT_ALIGNMENT, DEFAULT_REFINE, Reconstructor
 
     compilation_cache.enable()
     try:
@@ -112,6 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
                 precision=flags.precision,
             ),
             alignment=flags.align or DEFAULT_ALIGNMENT,
+            refine=DEFAULT_REFINE if flags.refine is None else flags.refine,
             batch_size=flags.batch_size,
         )
         summary = photo_run.run(photos, flags.out, reconstructor, options)

@@ -98,6 +98,20 @@ class GaussNewtonConfig:
     align: bool = True
 
 
+def gauss_newton_steps(steps: int) -> GaussNewtonConfig:
+    """The default configuration with so many steps in all, a third of them coarse ones.
+
+    Raises:
+        ValueError: fewer than one.
+    """
+    if steps < 1:
+        raise ValueError(f"a fit takes at least one step, not {steps}")
+    coarse, fine = GaussNewtonConfig().stages
+    first = steps // 3
+    stages = (dataclasses.replace(coarse, steps=first), dataclasses.replace(fine, steps=steps - first))
+    return GaussNewtonConfig(stages=stages if first else stages[1:])
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Report:
