@@ -144,7 +144,7 @@ class Reconstructor:
         self.checkpoint_sha256 = _parameters_sha256(pretrained)
         self.head_model_sha256 = _identity_sha256(pretrained.head_model)
         self._faces = np.asarray(head_model.faces)
-        self._embedding = _face_mesh_embedding(head_model)
+        self._embedding = face_mesh_embedding(head_model)
         if refine:
             self._fit = (HeadTables.from_model(head_model), Anchors.photograph(head_model, self._embedding))
         self._graph, self._state = nnx.split(pretrained.network)
@@ -429,16 +429,21 @@ def _infer(
             weights = jnp.concatenate([weights, jnp.full(count, 1 / count)])
         align = jax.vmap(align_camera, in_axes=(0, 0, 0, None))
         camera = align(anchors, targets, camera, weights)
-    return _result(model, params, camera, vertices)
+    return seen_head(model, params, camera, vertices)
 
 
 @functools.partial(jax.jit, static_argnames="config")
 def _refine(model, tables, anchors, seen, start, *, config):
     params, camera, _ = fit_images(tables, anchors, seen, start.params, start.camera, config)
-    return _result(model, params, camera, flame_jax.decode(model, params)[0])
+    return seen_head(model, params, camera)
 
 
-def _result(model, params, camera, vertices) -> BatchResult:
+def seen_head(
+    model: HeadModel, params: FlameParams, camera: Camera, vertices: Float[Array, "B V 3"] | None = None
+) -> BatchResult:
+    """Heads with the landmarks that their cameras see; decodes them where that was not done yet."""
+    if vertices is None:
+        vertices, _ = flame_jax.decode(model, params)
     # The outline is that of the view along the ray to the head, which need not be the optical axis.
     seen = jax.vmap(rotation_to_z)(camera.translation) @ camera.rotation
     yaw = flame_jax.yaw_from_rotation(jnp.asarray([1.0, -1.0, -1.0])[None, :, None] * seen)
@@ -463,7 +468,7 @@ def _checkpoint_frontend(name: str, pretrained: Pretrained, options: FrontendOpt
     return make_frontend(name, options)
 
 
-def _face_mesh_embedding(model: HeadModel) -> tuple[jax.Array, jax.Array] | None:
+def face_mesh_embedding(model: HeadModel) -> tuple[jax.Array, jax.Array] | None:
     """Triangles and barycentrics of the face mesh's points, if they were embedded in this head model.
 
     They were if they give the points that the asset holds.

@@ -1,8 +1,8 @@
 """The hybrid baseline: a single photograph's head by Adam through the renderer, as Pixel3DMM's tracker does it.
 
 Giebenhain et al., "Pixel3DMM" (2025), and its tracker (commit 98b5d79): two phases of Adam, the camera on landmarks and
-then on UV correspondences, then everything on normals, UV, silhouette, landmarks and regularisers. Terms, weights, rates
-and iteration counts are the tracker's, written here anew. What differs, because of what is known here:
+then on UV correspondences, then everything on normals, UV, silhouette, landmarks and regularisers. Terms, weights,
+rates and iteration counts are the tracker's, written here anew. What differs, because of what is known here:
 
 - focal length and principal point are given (the tracker also finds those);
 - neck and eyes are at rest: there are no iris points, and ``N2FNet`` has neither;
@@ -203,9 +203,7 @@ def fit_adam(
     x = x | pose
 
     # Where there is no UV map to compare with, the texture coordinates carry the eyeballs to the pixels.
-    flag = jnp.broadcast_to(
-        tables.eyes[:, None, None].astype(jnp.float32), tables.topology.corner_uv.shape
-    )
+    flag = jnp.broadcast_to(tables.eyes[:, None, None].astype(jnp.float32), tables.topology.corner_uv.shape)
     with_eyes = dataclasses.replace(tables.topology, corner_uv=flag)
     topology = with_eyes if uv is None else tables.topology
     identity = jnp.asarray(IDENTITY_6D)

@@ -77,14 +77,15 @@ class ComparisonConfig:
         adam_heads: the first so many are also fitted by Adam.
         timed_adam: so many are timed one by one; every other method is always run one by one.
         seed: of the held-out set.
+        gauss_newton, adam: how to fit.
     """
 
     heads: int = 200
     adam_heads: int = 24
     timed_adam: int = 2
     seed: int = 0
-    gauss_newton: GaussNewtonConfig = GaussNewtonConfig()
-    adam: AdamConfig = AdamConfig()
+    gauss_newton: GaussNewtonConfig = dataclasses.field(default_factory=GaussNewtonConfig)
+    adam: AdamConfig = dataclasses.field(default_factory=AdamConfig)
 
 
 class SyntheticComparison:
@@ -130,18 +131,16 @@ class SyntheticComparison:
 
     def network(self, batch, seen) -> tuple[FlameParams, Camera]:
         camera = batch["camera"]
-        return self._forward(
-            self._network, seen.normals, seen.mask, camera.focal, camera.principal_point
-        )
+        return self._forward(self._network, seen.normals, seen.mask, camera.focal, camera.principal_point)
 
     def mean(self, batch) -> tuple[FlameParams, Camera]:
         camera = batch["camera"]
         return mean_start(self.model, camera.focal, camera.principal_point, self._network_config)
 
     def gauss_newton(self, seen, start) -> tuple[FlameParams, Camera]:
-        return self._gauss_newton(
-            self.tables, self.anchors, seen, *start, config=self.config.gauss_newton
-        )[:2]
+        return self._gauss_newton(self.tables, self.anchors, seen, *start, config=self.config.gauss_newton)[
+            :2
+        ]
 
     def adam(self, seen, start) -> tuple[FlameParams, Camera]:
         return self._adam(self.model, self.adam_tables, seen, *start, config=self.config.adam)[:2]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,8 +38,8 @@ def fit_folder(
 ) -> collections.Counter[str]:
     """Writes ``.truth.npz`` for every face of a preprocessed folder that has none.
 
-    Faces are shown as training shows them, the box of the front end's landmarks at the network's size. The camera is that
-    of the stored crop with its own intrinsics. ``errors`` of each file: ``landmarks_px``, mean distance of the inner
+    Faces are shown as training shows them, the box of the front end's landmarks at the network's size. The camera is
+    that of the stored crop with its own intrinsics. ``errors`` of each file: ``landmarks_px``, mean distance of the inner
     51 landmarks in pixels of the stored crop, and ``normals_deg``, mean angle from the stored normals.
 
     Args:
@@ -65,7 +64,9 @@ def fit_folder(
     identity = HeadModelIdentity.of(reconstructor.head_model)
     counts: collections.Counter[str] = collections.Counter()
     with tqdm(total=len(names), desc="fitting", unit="face", disable=not progress) as bar:
-        for batch in _batches(_faces(folder, names, reconstructor, counts, say, bar), reconstructor.batch_size):
+        for batch in _batches(
+            _faces(folder, names, reconstructor, counts, say, bar), reconstructor.batch_size
+        ):
             for path, truth in _fit(batch, folder, reconstructor, topology, identity):
                 try:
                     write_truth(path, truth)
@@ -120,7 +121,9 @@ def _fit(batch, folder, reconstructor, topology, identity) -> Iterator[tuple[Pat
     nowhere = jnp.full((len(padded), NUM_POINTS, 2), jnp.nan)
     result = reconstructor.infer(*views.values(), nowhere)
     errors = jax.device_get(
-        _errors(reconstructor.head_model, topology, views["normals"], views["mask"], views["landmarks_2d"], result)
+        _errors(
+            reconstructor.head_model, topology, views["normals"], views["mask"], views["landmarks_2d"], result
+        )
     )
     result = jax.device_get(result)
     for i, (name, face, _, side) in enumerate(batch):

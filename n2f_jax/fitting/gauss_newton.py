@@ -6,12 +6,14 @@ The cost of one person seen in F images is, with one shape and everything else b
 
 (``residuals`` for the first part; the statistical prior's σ are in ``GaussNewtonConfig``). A step linearises the
 residuals with visibility and robust weights as they are, damps by Marquardt's scaled diagonal, and eliminates each
-image's own unknowns first (a Schur complement), so that joint fits cost F small systems and one of the shape's size. It is
-taken only if the cost, with visibility drawn anew, falls. Pure JAX: jit; one call a person, ``jax.lax.map`` over more.
+image's own unknowns first (a Schur complement), so that joint fits cost F small systems and one of the shape's size.
+It is taken only if the cost, with visibility drawn anew, falls. After a step that was taken the noise of each kind of
+residual is estimated anew, and with it their weights. Pure JAX: jit; one call a person, ``fit_images`` for more.
 
 Why no library solves this: Levenberg–Marquardt of optimistix or jaxopt takes a function and forms its Jacobian by
-forward mode over all of it, here 411 tangents through decoder and renderer; what makes a step fast, the gathered basis
-rows and the Schur complement, and visibility that is fixed within a step and renewed between steps, have no place there.
+forward mode over all of it, here 411 tangents through decoder and renderer; what makes a step fast, the gathered
+basis rows and the Schur complement, and visibility that is fixed within a step and renewed between steps, have no
+place there.
 """
 
 from __future__ import annotations
@@ -87,7 +89,7 @@ class GaussNewtonConfig:
     """
 
     stages: tuple[Stage, ...] = (Stage(192, 4, 10.0), Stage(384, 8, 1.0))
-    residuals: ResidualConfig = ResidualConfig()
+    residuals: ResidualConfig = dataclasses.field(default_factory=ResidualConfig)
     shape_std: float = 0.8
     expression_std: float = 0.5
     jaw_std_deg: tuple[float, float, float] = (15.0, 5.0, 5.0)
@@ -231,7 +233,9 @@ def _posed(tables, state) -> Posed:
 def _aligned(tables, anchors, observations, state):
     """The camera on the points, where there are some and it helps."""
     points = jnp.einsum(
-        "fnkc,nk->fnc", _posed(tables, state).vertices[:, tables.topology.faces[anchors.faces]], anchors.barycentric
+        "fnkc,nk->fnc",
+        _posed(tables, state).vertices[:, tables.topology.faces[anchors.faces]],
+        anchors.barycentric,
     )
     camera = jax.vmap(align_camera, in_axes=(0, 0, 0, None))(
         points, observations.points, state.camera, anchors.weights
@@ -329,7 +333,9 @@ class _Problem:
 
         def of_camera(camera, centre):
             turn = camera.rotation @ centre.rotation.T
-            axis = 0.5 * jnp.stack([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]])
+            axis = 0.5 * jnp.stack(
+                [turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]]
+            )
             here, there = (c.rotation @ pivot + c.translation for c in (camera, centre))
             shift = here[:2] / here[2] - there[:2] / there[2]
             return jnp.concatenate([axis, shift, jnp.log(here[2] / there[2])[None]])
@@ -429,9 +435,7 @@ def _run_stage(problem: _Problem, state: _State, config: GaussNewtonConfig, stag
         # The noise is estimated anew, and the same state's cost with it.
         weights = jnp.where(better, problem.weights(view), weights)
         cost = jnp.where(better, problem.cost(trial, view, weights), cost)
-        equations = jax.lax.cond(
-            better, lambda: problem.linearize(trial, view, weights), lambda: equations
-        )
+        equations = jax.lax.cond(better, lambda: problem.linearize(trial, view, weights), lambda: equations)
         state = _choose(better, trial, state)
         damping = jnp.where(number == 0, damping, damping * jnp.where(better, _DAMPING_DOWN, _DAMPING_UP))
         damping = jnp.clip(damping, _DAMPING_MIN, _DAMPING_MAX)

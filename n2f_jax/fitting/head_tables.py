@@ -1,4 +1,4 @@
-"""What fitting needs of a head model, worked out once on the host: bases in one table, and each triangle's surroundings."""
+"""What fitting needs of a head model, worked out once on the host: one basis, and each triangle's surroundings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from flame_jax import HeadModel, JOINT_NAMES
+from flame_jax import JOINT_NAMES, HeadModel
 from flame_jax.rotations import axis_angle_to_matrix
 from n2f_jax.render import HeadTopology
 

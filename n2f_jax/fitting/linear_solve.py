@@ -13,7 +13,7 @@ def solve_positive(
     """``matrix⁻¹ · right`` by Gauss–Jordan elimination in blocks; no pivoting, which a positive definite matrix spares.
 
     In place of LAPACK's Cholesky: XLA's CPU backend calls that through SciPy's OpenBLAS, whose threads wait for each
-    other by spinning. At 300 unknowns it takes 1 ms on a machine with nothing else to do and hundreds beside other work.
+    other by spinning: a millisecond at 300 unknowns on a machine with nothing else to do, hundreds beside other work.
     A matrix that is not positive definite gives numbers of no meaning or NaN; nothing raises.
     """
     size, columns = matrix.shape[0], right.shape[1]

@@ -37,9 +37,7 @@ class Anchors:
         """
         if model.landmarks is None:
             raise ValueError(f"head model {model.name!r} has no landmark embedding")
-        return cls(
-            model.landmarks.static_faces, model.landmarks.static_barycentric, jnp.ones(NUM_LANDMARKS)
-        )
+        return cls(model.landmarks.static_faces, model.landmarks.static_barycentric, jnp.ones(NUM_LANDMARKS))
 
     @classmethod
     def photograph(
@@ -128,7 +126,7 @@ def _distance_to(target, size):
 def sample_field(
     field: Float[Array, "S S"], pixels: Float[Array, "N 2"]
 ) -> tuple[Float[Array, " N"], Float[Array, "N 2"]]:
-    """Bilinear values of an image at pixels (u, v), and their slopes by u and v. The border's values go on beyond it."""
+    """Bilinear values of an image at pixels (u, v), and their slopes by u and v; beyond the border its values go on."""
     size = field.shape[-1]
     place = jnp.clip(pixels - 0.5, 0.0, size - 1.0)
     place = jnp.where(jnp.isfinite(place), place, 0.0)

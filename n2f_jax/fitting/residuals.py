@@ -2,8 +2,8 @@
 
 Three kinds, each robust by Geman and McClure's bounded kernel ``ρ(s) = s / (1 + s/c²)`` of the squared length s:
 
-- *normals*, two numbers at each sampled pixel of the observed mask: the observed normal's tangent plane's coordinates of
-  the drawn one, scaled so that their length is the chord between the two. A pixel where no face is drawn counts as an
+- *normals*, two numbers at each sampled pixel of the observed mask: the drawn normal in the tangent plane of the
+  observed one, scaled so that their length is the chord between the two. A pixel where no face is drawn counts as an
   outlier, ρ = c²; so leaving the mask never pays.
 - *points*, two numbers each: reprojection error of the anchors in units of the crop's side.
 - *border*, one number at each sampled border pixel of the *drawn* face region: its distance from the observed mask's
@@ -43,9 +43,9 @@ _CHUNK = 32
 class ResidualConfig:
     """How residuals are weighed against each other and against the prior (which has weight one).
 
-    Each kind weighs ``count / σ²``: σ is its noise, estimated from the residuals themselves (``term_weights``), and count
-    how many independent observations it is worth, far fewer than pixels, since neighbours err alike. While the fit is
-    poor the data weigh little and the prior holds; as it improves they take over.
+    Each kind weighs ``count / σ²``: σ is its noise, estimated from the residuals themselves (``term_weights``), and
+    count how many independent observations it is worth, far fewer than pixels, since neighbours err alike. While the
+    fit is poor the data weigh little and the prior holds; as it improves they take over.
 
     Attributes:
         normals, points, border: count of each.
@@ -431,9 +431,7 @@ def jacobian(
         by_head = pull_back(tables, posed, corners, by_point[:, None, :] * barycentric[None, :, None])
         return jnp.concatenate([by_head, by_turn, by_shift], axis=-1) / size
 
-    normals = _each(
-        normal_rows, jnp.maximum(samples.faces, 0), _centres(target.pixels, size), target.normals
-    )
+    normals = _each(normal_rows, jnp.maximum(samples.faces, 0), _centres(target.pixels, size), target.normals)
     points = _each(point_rows, anchors.faces, anchors.barycentric)
     border = _each(point_rows, samples.border_faces, samples.border_barycentric)
     # Slopes are of the field in units of the side by pixels; the rows are pixels over the side.

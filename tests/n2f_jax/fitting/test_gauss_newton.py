@@ -11,6 +11,7 @@ import scipy.ndimage
 
 import flame_jax
 from flame_jax import FlameParams
+from flame_jax.loading import head_model_from_arrays
 from flame_jax.rotations import axis_angle_to_matrix, matrix_to_rotation_6d
 from n2f_jax.data.synthetic import SyntheticConfig, make_batch
 from n2f_jax.evaluation.synthetic import vertex_errors
@@ -28,11 +29,11 @@ from n2f_jax.fitting.observations import (
 )
 from n2f_jax.geometry.camera import project
 from n2f_jax.render import HeadTopology, render_head
-from flame_jax.loading import head_model_from_arrays
 from tests.flame_jax.random_model import random_arrays
 
 SIZE = 48
-CONFIG = GaussNewtonConfig(stages=(Stage(128, 5, 5.0), Stage(128, 6, 1.0)))
+# One stage: a stage is a program of its own.
+CONFIG = GaussNewtonConfig(stages=(Stage(128, 12, 1.0),))
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +134,7 @@ def test_drawn_normals_are_the_renderers(tables, batch):
     np.testing.assert_allclose(np.asarray(ours)[there], np.asarray(target.normals)[there], atol=2e-4)
 
 
-@pytest.mark.parametrize("correctives", [False, True])
+@pytest.mark.parametrize("correctives", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_jacobian_is_the_derivative(open_head, batch, correctives):
     """Against forward mode through the whole decoder, with samples and border points held where they are."""
     if correctives:
@@ -186,7 +187,7 @@ def test_jacobian_is_the_derivative(open_head, batch, correctives):
 
 def test_gradient_of_the_cost_by_finite_differences(tables, anchors, batch):
     """Jᵀ W r is the slope of ½ Σ weight · mean ρ: the kernel's weights are ρ', visibility held."""
-    truth, seen, start, cameras = batch
+    _, seen, start, cameras = batch
     camera = jax.tree.map(lambda x: x[1], cameras)
     coefficients = jnp.concatenate([start.shape[1], start.expression[1]])
     config = residuals.ResidualConfig(num_border=64)
@@ -252,42 +253,48 @@ def test_heads_come_back(open_head, batch, fitted):
     assert (error < 0.01 * SIZE).all(), error
 
 
-def test_a_batch_is_its_images(tables, anchors, batch, fitted):
-    one = jax.tree.map(lambda x: x[1:2], batch[1:])
-    params, camera, _ = _fit(tables, anchors, *one, config=CONFIG)
-    for ours, theirs in zip(
-        jax.tree.leaves((params, camera)), jax.tree.leaves(fitted[:2]), strict=True
-    ):
-        np.testing.assert_allclose(ours[0], theirs[1], atol=1e-3)
+def test_images_of_a_batch_do_not_mix(tables, anchors, batch, fitted):
+    """The first head again, in another place, among others."""
+    rows = jnp.asarray([3, 2, 0, 2, 3, 3, 2, 2])
+    params, camera, _ = _fit(tables, anchors, *jax.tree.map(lambda x: x[rows], batch[1:]), config=CONFIG)
+    for ours, theirs in zip(jax.tree.leaves((params, camera)), jax.tree.leaves(fitted[:2]), strict=True):
+        np.testing.assert_allclose(ours[2], theirs[0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_images_of_one_person_share_the_shape(open_head, tables, anchors, batch):
-    """Three expressions and views of one head: one shape comes out, nearer than the start's."""
-    truth, _, start, _ = batch
-    params = jax.tree.map(lambda x: x[:3], truth["params"])
-    params = dataclasses.replace(params, shape=jnp.broadcast_to(params.shape[:1], params.shape.shape))
-    cameras = jax.tree.map(lambda x: x[:3], truth["camera"])
+    """Four expressions and views of one head: one shape comes out, nearer than what each image alone gives."""
+    truth = batch[0]
+    params = dataclasses.replace(
+        truth["params"], shape=jnp.broadcast_to(truth["params"].shape[:1], truth["params"].shape.shape)
+    )
+    cameras = truth["camera"]
 
     @jax.jit
     def look(model, tables):
         vertices, _ = flame_jax.decode(model, params)
         maps = render_head(tables.topology, vertices, cameras, SIZE)
-        return Observation(
-            maps.normals, maps.mask, project(flame_jax.landmarks68(model, vertices), cameras)
-        )
+        return Observation(maps.normals, maps.mask, project(flame_jax.landmarks68(model, vertices), cameras))
 
-    begin = FlameParams.neutral(open_head, (3,))
-    found, _, report = jax.jit(fit_person, static_argnames="config")(
-        tables, anchors, look(open_head, tables), begin, cameras, config=CONFIG
+    seen, begin = look(open_head, tables), FlameParams.neutral(open_head, (4,))
+    together, _, report = jax.jit(fit_person, static_argnames="config")(
+        tables, anchors, seen, begin, cameras, config=CONFIG
     )
-    np.testing.assert_array_equal(found.shape[0], found.shape[1])
-    assert report.cost < 0.2 * report.start_cost
-    heads = [
-        flame_jax.decode(open_head, dataclasses.replace(FlameParams.neutral(open_head), shape=shape[0]))[0]
-        for shape in (found.shape, begin.shape, params.shape)
-    ]
-    error = [float(vertex_errors(open_head, head, heads[2])["face"]) for head in heads[:2]]
-    assert error[0] < 0.6 * error[1], error
+    alone, _, _ = _fit(tables, anchors, seen, begin, cameras, config=CONFIG)
+    assert report.cost < 0.5 * report.start_cost
+    np.testing.assert_array_equal(together.shape, together.shape[:1].repeat(4, axis=0))
+
+    def error(shape):
+        at_rest = lambda shape: flame_jax.decode(  # noqa: E731
+            open_head, dataclasses.replace(FlameParams.neutral(open_head, (4,)), shape=shape)
+        )[0]
+        return np.asarray(vertex_errors(open_head, at_rest(shape), at_rest(params.shape))["face"])
+
+    assert error(together.shape)[0] < 0.9 * error(alone.shape).mean(), (
+        error(together.shape),
+        error(alone.shape),
+        error(begin.shape),
+    )
 
 
 def test_solving_is_numpys():
@@ -306,9 +313,7 @@ def test_distance_fields_are_scipys():
     inside = scipy.ndimage.distance_transform_edt(mask)
     outside = scipy.ndimage.distance_transform_edt(~mask)
     expected = np.where(mask, 0.5 - inside, outside - 0.5)
-    np.testing.assert_allclose(
-        jax.jit(signed_distance)(jnp.asarray(mask, jnp.float32)), expected, atol=1e-5
-    )
+    np.testing.assert_allclose(jax.jit(signed_distance)(jnp.asarray(mask, jnp.float32)), expected, atol=1e-5)
 
 
 def test_the_first_pixels_cover_a_mask_evenly():
