@@ -38,7 +38,6 @@ from n2f_jax.models.pretrained import DEFAULT_CHECKPOINT, HeadModelIdentity, Pre
 Alignment = Literal["network", "landmarks"]
 ALIGNMENTS: tuple[Alignment, ...] = ("network", "landmarks")
 DEFAULT_ALIGNMENT: Alignment = "landmarks"
-DEFAULT_REFINE = 0
 DEFAULT_FOCAL = 1.2  # times the longer side: 45° across, where neither user nor EXIF says better
 NUM_INNER = 51  # landmarks 17 … 67: they are places on the skin, the contour is not
 
@@ -93,7 +92,7 @@ class Reconstructor:
         frontend: Frontend | None = None,
         *,
         alignment: Alignment = DEFAULT_ALIGNMENT,
-        refine: int = DEFAULT_REFINE,
+        refine: int = 0,
         batch_size: int = 8,
         name: str = "",
     ):

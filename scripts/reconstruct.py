@@ -66,8 +66,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--refine",
         type=int,
+        default=12,
         metavar="N",
-        help="at most N Gauss–Newton steps from the network's answer (docs/fitting.md); 0 for none",
+        help="at most N Gauss–Newton steps from the network's answer (docs/fitting.md), 0 for none; default: %(default)s",
     )
     parser.add_argument(
         "--formats", default="npz,obj,glb", metavar="LIST", help="of npz, obj, glb, ply; default: %(default)s"
@@ -89,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     from n2f_jax import compilation_cache, photo_run
     from n2f_jax.frontends.assets_cache import AssetError
     from n2f_jax.frontends.registry import FrontendOptions
-    from n2f_jax.reconstruct import DEFAULT_ALIGNMENT, DEFAULT_REFINE, Reconstructor
+    from n2f_jax.reconstruct import DEFAULT_ALIGNMENT, Reconstructor
 
     compilation_cache.enable()
     try:
@@ -118,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
                 precision=flags.precision,
             ),
             alignment=flags.align or DEFAULT_ALIGNMENT,
-            refine=DEFAULT_REFINE if flags.refine is None else flags.refine,
+            refine=flags.refine,
             batch_size=flags.batch_size,
         )
         summary = photo_run.run(photos, flags.out, reconstructor, options)

@@ -39,8 +39,8 @@ def fit_folder(
     """Writes ``.truth.npz`` for every face of a preprocessed folder that has none.
 
     Faces are shown as training shows them, the box of the front end's landmarks at the network's size. The camera is
-    that of the stored crop with its own intrinsics. ``errors`` of each file: ``landmarks_px``, mean distance of the inner
-    51 landmarks in pixels of the stored crop, and ``normals_deg``, mean angle from the stored normals.
+    that of the stored crop with its own intrinsics. ``errors`` of each file: ``landmarks_px``, mean distance of the
+    inner 51 landmarks in pixels of the stored crop, and ``normals_deg``, mean angle from the stored normals.
 
     Args:
         folder: preprocessed (``scripts/preprocess.py``).
