@@ -27,7 +27,9 @@ def main() -> int:
     )
     parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="default: the one that ships")
     parser.add_argument("--align", choices=("network", "landmarks"), help="default: the Reconstructor's")
-    parser.add_argument("--refine", type=int, metavar="N", default=0, help="steps of refinement; default: none")
+    parser.add_argument(
+        "--refine", type=int, metavar="N", default=0, help="steps of refinement; default: none"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where photos.json and pictures go")
     parser.add_argument("--check", action="store_true", help="fail where the errors are too large")
     flags = parser.parse_args()

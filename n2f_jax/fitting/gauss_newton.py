@@ -82,7 +82,9 @@ class GaussNewtonConfig:
         stages: from coarse to fine; the last one's cost decides whether the answer is better than the start.
         residuals: weights and scales of the residuals.
         shape_std, expression_std, jaw_std_deg, eyelid_std: σ of the prior.
-        camera_std: of the camera's turn (radians) and of (x/z, y/z, log z) of the face's centre; wide.
+        camera_std: of the camera's turn (radians) and of x/z and y/z of the face's centre; wide.
+        depth_std: of its log z. Normals and landmarks hardly tell a large head from a near one, and what they seem to say
+            of it is mostly noise; the start knows better.
         tolerance: a stage ends when an accepted step lowers the cost by less than this share.
         damping: at the start of a stage, share of the normal equations' diagonal.
         align: whether the camera is first moved onto the points in closed form.
@@ -95,6 +97,7 @@ class GaussNewtonConfig:
     jaw_std_deg: tuple[float, float, float] = (15.0, 5.0, 5.0)
     eyelid_std: float = 0.3
     camera_std: float = 1.0
+    depth_std: float = 0.05
     tolerance: float = 5e-3
     damping: float = 1e-2
     align: bool = True
@@ -288,7 +291,7 @@ class _Problem:
         expression = jnp.full(centre.expression.shape[-1], stage.prior / config.expression_std**2)
         jaw = (180.0 / math.pi) ** 2 / jnp.asarray(config.jaw_std_deg, jnp.float32) ** 2
         eyelids = jnp.full(2, 1.0 / config.eyelid_std**2)
-        camera = jnp.full(6, 1.0 / config.camera_std**2)
+        camera = jnp.asarray([1.0 / config.camera_std**2] * 5 + [1.0 / config.depth_std**2])
         return cls(
             tables,
             anchors,

@@ -263,7 +263,10 @@ def test_images_of_a_batch_do_not_mix(tables, anchors, batch, fitted):
 
 @pytest.mark.slow
 def test_images_of_one_person_share_the_shape(open_head, tables, anchors, batch):
-    """Four expressions and views of one head: one shape comes out, nearer than what each image alone gives."""
+    """Four expressions and views of one head: one shape comes out, nearer than what each image alone gives.
+
+    Up to its size, which normals and landmarks do not tell.
+    """
     truth = batch[0]
     params = dataclasses.replace(
         truth["params"], shape=jnp.broadcast_to(truth["params"].shape[:1], truth["params"].shape.shape)
@@ -284,17 +287,24 @@ def test_images_of_one_person_share_the_shape(open_head, tables, anchors, batch)
     assert report.cost < 0.5 * report.start_cost
     np.testing.assert_array_equal(together.shape, together.shape[:1].repeat(4, axis=0))
 
+    face = open_head.masks["face"]
+
     def error(shape):
         at_rest = lambda shape: flame_jax.decode(  # noqa: E731
             open_head, dataclasses.replace(FlameParams.neutral(open_head, (4,)), shape=shape)
         )[0]
-        return np.asarray(vertex_errors(open_head, at_rest(shape), at_rest(params.shape))["face"])
+        found, true = at_rest(shape), at_rest(params.shape)
+        sizes = [
+            np.sqrt(((head - head[:, face].mean(axis=1, keepdims=True))[:, face] ** 2).sum(axis=(1, 2)))
+            for head in (found, true)
+        ]
+        return np.asarray(
+            vertex_errors(open_head, found * (sizes[1] / sizes[0])[:, None, None], true)["face"]
+        )
 
-    assert error(together.shape)[0] < 0.9 * error(alone.shape).mean(), (
-        error(together.shape),
-        error(alone.shape),
-        error(begin.shape),
-    )
+    errors = [error(shape) for shape in (together.shape, alone.shape, begin.shape)]
+    assert errors[0][0] < 0.8 * errors[1].mean(), errors
+    assert errors[0][0] < 0.4 * errors[2][0], errors
 
 
 def test_solving_is_numpys():
