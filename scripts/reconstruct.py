@@ -68,7 +68,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=int,
         default=12,
         metavar="N",
-        help="at most N Gauss–Newton steps from the network's answer (docs/fitting.md), 0 for none; default: %(default)s",
+        help="at most N Gauss–Newton steps from the network's answer, 0 for none; default: %(default)s",
     )
     parser.add_argument(
         "--formats", default="npz,obj,glb", metavar="LIST", help="of npz, obj, glb, ply; default: %(default)s"

@@ -365,13 +365,14 @@ def draw_tradeoff(results: Mapping[str, Any], path: str | Path) -> None:
                 )
             axis.set_xscale("log")
             axis.grid(alpha=0.3)
-            axis.set_ylim(bottom=0)
             if row == 0:
                 axis.set_title(condition)
             else:
                 axis.set_xlabel("seconds a head")
             if column == 0:
                 axis.set_ylabel(label)
+    for row in axes:
+        row[0].set_ylim(bottom=0)  # when all panels, which share it, are drawn
     axes[0, -1].legend(fontsize=8)
     figure.tight_layout()
     with atomic_path(path) as temporary:

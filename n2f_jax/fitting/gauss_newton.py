@@ -83,8 +83,8 @@ class GaussNewtonConfig:
         residuals: weights and scales of the residuals.
         shape_std, expression_std, jaw_std_deg, eyelid_std: σ of the prior.
         camera_std: of the camera's turn (radians) and of x/z and y/z of the face's centre; wide.
-        depth_std: of its log z. Normals and landmarks hardly tell a large head from a near one, and what they seem to say
-            of it is mostly noise; the start knows better.
+        depth_std: of its log z. Normals and landmarks hardly tell a large head from a near one, and what they seem
+            to say of it is mostly noise; the start knows better.
         tolerance: a stage ends when an accepted step lowers the cost by less than this share.
         damping: at the start of a stage, share of the normal equations' diagonal.
         align: whether the camera is first moved onto the points in closed form.
