@@ -79,13 +79,14 @@ def test_a_folder_gets_its_pseudo_truth(refining, checkpoint, open_head, faces, 
 
 
 def test_without_points_normals_and_mask_serve(checkpoint, open_head, refining, faces):
-    """``alignment='network'`` uses no landmark: the program is the same, the answer another, and finite."""
+    """A front end that gives no landmarks."""
     views = [np.zeros((BATCH, SIZE, SIZE, 3), np.float32), np.zeros((BATCH, SIZE, SIZE), np.float32)]
     for i, face in enumerate(faces[:BATCH]):
         views[0][i], views[1][i] = face.normals[4:36, 4:36], face.mask[4:36, 4:36]
     focal = jnp.asarray([face.intrinsics[0, 0] for face in faces[:BATCH]], jnp.float32)
     centre = jnp.asarray([face.intrinsics[:2, 2] - 4 for face in faces[:BATCH]], jnp.float32)
-    nowhere = jnp.full((BATCH, 68, 2), jnp.nan), jnp.full((BATCH, 468, 2), jnp.nan)
+    # Of NumPy, so that the dtype is no weaker than in the test above, and its program serves.
+    nowhere = (jnp.asarray(np.full((BATCH, n, 2), np.nan, np.float32)) for n in (68, 468))
     result = refining.infer(*map(jnp.asarray, views), focal, centre, *nowhere)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result))
     assert float(jnp.abs(result.params.shape).max()) > 0.01
