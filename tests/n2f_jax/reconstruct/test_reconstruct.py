@@ -133,7 +133,7 @@ def test_face_mesh_points_help_where_they_are_embedded(load, open_head):
     reconstructor = load()
     assert reconstructor._embedding is not None  # the asset belongs to the head that ships
     moved = dataclasses.replace(open_head, v_template=open_head.v_template * 1.1)
-    assert n2f_jax.reconstruct._face_mesh_embedding(moved) is None
+    assert n2f_jax.reconstruct.face_mesh_embedding(moved) is None
 
     face, camera = place_head(open_head, SIZES[0])
     points = np.asarray(project(np.asarray(load_coarse_mesh().reference), camera))

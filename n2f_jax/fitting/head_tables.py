@@ -1,0 +1,179 @@
+"""What fitting needs of a head model, worked out once on the host: one basis, and each triangle's surroundings."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from flame_jax import JOINT_NAMES, HeadModel
+from flame_jax.rotations import axis_angle_to_matrix
+from n2f_jax.render import HeadTopology
+
+_JAW = JOINT_NAMES.index("jaw")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class HeadTables:
+    """A head model laid out for fitting. A pytree: pass it through ``jax.jit`` as an argument.
+
+    Neck and eyes are at rest, as the network has them, so of the joints only the jaw turns. K = S + E directions, R
+    vertices around a triangle, T triangles around a vertex; what a triangle or vertex has fewer of is filled up with
+    its own first vertex, which adds triangles without area.
+
+    Attributes:
+        template: ``(V, 3)`` mean head.
+        basis: ``(V, 3, K)`` shape directions, then expression directions.
+        correctives: ``(V, 3, 9)`` pose correctives of the jaw, or ``(0, 3, 9)`` where the model has none.
+        eyelids: ``(V, 3, 2)``.
+        jaw_weight: ``(V,)`` skinning weight of the jaw.
+        joint: ``(3,)`` the jaw's joint of the mean head.
+        joint_basis: ``(3, K)`` how it moves with the coefficients.
+        topology: of the whole head; its ``region`` is the face.
+        ring: ``(F, R)`` vertices that the normals at a triangle's corners depend on, the corners first; zeros
+            outside the face region.
+        fans: ``(F, 3, T, 2)`` places in ``ring`` of the other two corners of each triangle around each corner.
+        pivot: ``(3,)`` centre of the mean face, about which the camera turns.
+        num_shape: S (static).
+    """
+
+    template: Float[Array, "V 3"]
+    basis: Float[Array, "V 3 K"]
+    correctives: Float[Array, "_ 3 9"]
+    eyelids: Float[Array, "V 3 2"]
+    jaw_weight: Float[Array, " V"]
+    joint: Float[Array, "3"]
+    joint_basis: Float[Array, "3 K"]
+    topology: HeadTopology
+    ring: Int[Array, "F R"]
+    fans: Int[Array, "F 3 T 2"]
+    pivot: Float[Array, "3"]
+    num_shape: int = dataclasses.field(metadata={"static": True})
+
+    @classmethod
+    def from_model(cls, model: HeadModel, topology: HeadTopology | None = None) -> HeadTables:
+        """Tables of a head model; ``topology`` defaults to ``HeadTopology.from_model(model)``."""
+        topology = HeadTopology.from_model(model) if topology is None else topology
+        basis = np.concatenate([np.asarray(model.shapedirs), np.asarray(model.exprdirs)], axis=-1)
+        regressor = np.asarray(model.J_regressor)[_JAW]
+        ring, fans = triangle_rings(np.asarray(model.faces), np.asarray(topology.region))
+        # posedirs holds nine numbers for every joint but the root.
+        first = 9 * (_JAW - 1)
+        correctives = np.asarray(model.posedirs)[..., first : first + 9]
+        face = np.asarray(model.faces)[np.asarray(topology.region)].reshape(-1)
+        return cls(
+            template=jnp.asarray(model.v_template),
+            basis=jnp.asarray(basis),
+            correctives=jnp.asarray(correctives if model.has_pose_correctives else correctives[:0]),
+            eyelids=jnp.asarray(np.moveaxis(np.asarray(model.eyelids), 0, -1)),
+            jaw_weight=jnp.asarray(np.asarray(model.weights)[:, _JAW]),
+            joint=jnp.asarray(regressor @ np.asarray(model.v_template)),
+            joint_basis=jnp.asarray(np.einsum("v,vck->ck", regressor, basis)),
+            topology=topology,
+            ring=jnp.asarray(ring),
+            fans=jnp.asarray(fans),
+            pivot=jnp.asarray(np.asarray(model.v_template)[np.unique(face)].mean(axis=0)),
+            num_shape=model.num_shape,
+        )
+
+
+def triangle_rings(faces: np.ndarray, region: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``HeadTables.ring`` and ``HeadTables.fans`` of the triangles in ``region`` (F,) bool; zeros for the others."""
+    around: list[list[tuple[int, int]]] = [[] for _ in range(int(faces.max()) + 1)]
+    for a, b, c in faces.tolist():
+        around[a].append((b, c))
+        around[b].append((c, a))
+        around[c].append((a, b))
+    places, spokes = [], []
+    for triangle in faces[region].tolist():
+        place = {vertex: k for k, vertex in enumerate(triangle)}
+        for corner in triangle:
+            for pair in around[corner]:
+                for vertex in pair:
+                    place.setdefault(vertex, len(place))
+        places.append(list(place))
+        spokes.append([[(place[b], place[c]) for b, c in around[corner]] for corner in triangle])
+    longest = max((len(place) for place in places), default=3)
+    most = max((len(fan) for corners in spokes for fan in corners), default=1)
+    ring = np.zeros((len(faces), longest), np.int32)
+    fans = np.zeros((len(faces), 3, most, 2), np.int32)
+    for face, place, corners in zip(np.flatnonzero(region), places, spokes, strict=True):
+        ring[face, : len(place)] = place
+        ring[face, len(place) :] = place[0]
+        for corner, fan in enumerate(corners):
+            # Twice the same place: no area.
+            fans[face, corner, : len(fan)] = fan
+    return ring, fans
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Posed:
+    """A decoded head with what its derivatives are made of.
+
+    Attributes:
+        vertices: ``(V, 3)`` head frame, metres.
+        from_joint: ``(V, 3)`` where a vertex lies before skinning, from the jaw's joint.
+        turn: ``(3, 3)`` the jaw's rotation.
+        turn_slope: ``(3, 3, 3)`` its derivative by axis times angle, the last axis.
+    """
+
+    vertices: Float[Array, "V 3"]
+    from_joint: Float[Array, "V 3"]
+    turn: Float[Array, "3 3"]
+    turn_slope: Float[Array, "3 3 3"]
+
+
+def pose(
+    tables: HeadTables,
+    coefficients: Float[Array, " K"],
+    jaw: Float[Array, "3"],
+    eyelids: Float[Array, "2"],
+) -> Posed:
+    """Decodes one head: ``flame_jax.decode`` with neck and eyes at rest, the jaw as axis times angle (radians)."""
+    turn = axis_angle_to_matrix(jaw)
+    slope = jax.jacfwd(axis_angle_to_matrix)(jaw)
+    num_vertices = tables.template.shape[0]
+    flat = tables.basis.reshape(3 * num_vertices, -1)
+    rest = tables.template + (flat @ coefficients).reshape(num_vertices, 3)
+    still = jnp.eye(3, dtype=turn.dtype)
+    if tables.correctives.shape[0]:
+        rest = rest + tables.correctives @ (turn - still).reshape(9)
+    from_joint = rest - (tables.joint + tables.joint_basis @ coefficients)[None]
+    swing = from_joint @ (turn - still).T
+    vertices = rest + tables.jaw_weight[:, None] * swing + tables.eyelids @ eyelids
+    return Posed(vertices, from_joint, turn, slope)
+
+
+def pull_back(
+    tables: HeadTables,
+    posed: Posed,
+    vertices: Int[Array, " N"],
+    slopes: Float[Array, "r N 3"],
+) -> Float[Array, "r J"]:
+    """Derivatives by vertex positions to derivatives by all that moves them: J = K + 3 (jaw) + 2 (eyelids).
+
+    Linear blendshapes make this a gather of basis rows and one small product: no tangent runs over the mesh.
+
+    Args:
+        tables, posed: of the head.
+        vertices: which vertices; one may come several times.
+        slopes: ``∂ residual / ∂ position`` of r residuals.
+    """
+    weight = tables.jaw_weight[vertices]
+    swing = posed.turn - jnp.eye(3, dtype=slopes.dtype)
+    weighted = slopes * weight[None, :, None]
+    swung = weighted @ swing  # (r, N, 3)
+    by_rest = slopes + swung
+    rows = tables.basis[vertices]  # (N, 3, K)
+    by_coefficients = jnp.einsum("rnc,nck->rk", by_rest, rows) - swung.sum(axis=1) @ tables.joint_basis
+    by_jaw = jnp.einsum("rnc,cdj,nd->rj", weighted, posed.turn_slope, posed.from_joint[vertices])
+    if tables.correctives.shape[0]:
+        correctives = jnp.einsum("ncp,pj->ncj", tables.correctives[vertices], posed.turn_slope.reshape(9, 3))
+        by_jaw = by_jaw + jnp.einsum("rnc,ncj->rj", by_rest, correctives)
+    by_eyelids = jnp.einsum("rnc,nce->re", slopes, tables.eyelids[vertices])
+    return jnp.concatenate([by_coefficients, by_jaw, by_eyelids], axis=-1)
