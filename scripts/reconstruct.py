@@ -67,9 +67,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--refine",
         type=int,
-        default=12,
         metavar="N",
-        help="at most N Gauss–Newton steps from the network's answer, 0 for none; default: %(default)s",
+        help="at most N Gauss–Newton steps from the network's answer, 0 for none; default: 12 where the network "
+        "takes normals",
     )
     parser.add_argument(
         "--formats", default="npz,obj,glb", metavar="LIST", help="of npz, obj, glb, ply; default: %(default)s"
