@@ -5,6 +5,8 @@ The paper's (N2FNet, IV.1), for one large GPU:
         --config.backbone_weights=dinov3-vitl16-pretrain-lvd1689m/model.safetensors
 The small one, from random weights on two CPU cores:
     python scripts/train.py --config=configs/stage1.py:small --workdir=runs/small/stage1
+What to expect: the paper reports a face CD of 1.19 mm after both stages (on FLAME and Multiface, which cannot be had
+here). The small one takes the held-out face error to about half of the mean head's in 4,500 steps (RESULTS.md).
 """
 
 import ml_collections
