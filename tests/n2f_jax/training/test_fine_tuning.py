@@ -157,6 +157,7 @@ def test_stage_2_learns_from_annotated_landmarks(fine_tuning, start, tmp_path):
     assert moved == {"camera"}
 
 
+@pytest.mark.slow
 def test_two_devices_share_a_stored_batch(fine_tuning, toy_head):
     """Two devices, two accumulation steps: one device's gradient."""
     from n2f_jax.training.optimizers import assign_groups

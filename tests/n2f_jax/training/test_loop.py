@@ -192,6 +192,7 @@ def test_a_step_that_is_not_finite_can_be_skipped(initialised, toy_head):
     assert any((np.asarray(leaf) != before[path]).any() for path, leaf in flatten(state["params"]).items())
 
 
+@pytest.mark.slow
 def test_the_joint_baseline_trains_everything_by_both_losses(request, toy_head_path, tmp_path):
     config = load_config(request.config.rootpath / "configs" / "ablations" / "joint.py", "small")
     config.head_model = str(toy_head_path)
