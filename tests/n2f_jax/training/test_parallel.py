@@ -65,6 +65,7 @@ def test_parts_cover_the_batch_and_share_the_first_samples():
     assert parts.fits(16, 8) and not parts.fits(18, 8) and not parts.fits(16, 6)
 
 
+@pytest.mark.slow
 def test_two_devices_and_accumulation_give_one_devices_numbers(initialised, toy_head):
     """Split parameters, two accumulation steps; copied ones are what every run of these tests has."""
     config, params, groups = initialised
