@@ -40,14 +40,31 @@ class FlameParams:
     eyes: Float[Array, "... 2 6"]
 
     @classmethod
-    def neutral(cls, model: HeadModel, batch: tuple[int, ...] = ()) -> FlameParams:
-        """The mean head at rest, repeated over ``batch``."""
-        identity = jnp.asarray(IDENTITY_6D)
+    def resting(
+        cls,
+        shape: Float[Array, "... S"],
+        expression: Float[Array, "... E"],
+        jaw: Float[Array, "... 6"],
+        eyelids: Float[Array, "... 2"],
+    ) -> FlameParams:
+        """A head whose neck and eyes are at rest; all of one batch."""
+        batch = jaw.shape[:-1]
+        identity = jnp.asarray(IDENTITY_6D, jaw.dtype)
         return cls(
-            shape=jnp.zeros((*batch, model.num_shape)),
-            expression=jnp.zeros((*batch, model.num_expression)),
-            jaw=jnp.broadcast_to(identity, (*batch, 6)),
-            eyelids=jnp.zeros((*batch, 2)),
+            shape=shape,
+            expression=expression,
+            jaw=jaw,
+            eyelids=eyelids,
             neck=jnp.broadcast_to(identity, (*batch, 6)),
             eyes=jnp.broadcast_to(identity, (*batch, 2, 6)),
+        )
+
+    @classmethod
+    def neutral(cls, model: HeadModel, batch: tuple[int, ...] = ()) -> FlameParams:
+        """The mean head at rest, repeated over ``batch``."""
+        return cls.resting(
+            shape=jnp.zeros((*batch, model.num_shape)),
+            expression=jnp.zeros((*batch, model.num_expression)),
+            jaw=jnp.broadcast_to(jnp.asarray(IDENTITY_6D), (*batch, 6)),
+            eyelids=jnp.zeros((*batch, 2)),
         )

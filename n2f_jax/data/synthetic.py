@@ -177,14 +177,11 @@ def sample_params(key: PRNGKeyArray, model: HeadModel, config: SyntheticConfig) 
     if config.closed_eyes_share > 0.0:
         closure = jnp.broadcast_to(1.1 * jax.random.uniform(closure_key), (2,))
         eyelids = jnp.where(jax.random.bernoulli(closed_key, config.closed_eyes_share), closure, eyelids)
-    neutral = FlameParams.neutral(model)
-    return FlameParams(
+    return FlameParams.resting(
         shape=config.beta_std * jax.random.normal(shape_key, (model.num_shape,)),
         expression=config.psi_std * jax.random.normal(expression_key, (model.num_expression,)),
         jaw=matrix_to_rotation_6d(jaw),
         eyelids=eyelids,
-        neck=neutral.neck,
-        eyes=neutral.eyes,
     )
 
 

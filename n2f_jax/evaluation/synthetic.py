@@ -77,12 +77,13 @@ def rotation_error_degrees(a: Float[Array, "... 3 3"], b: Float[Array, "... 3 3"
     return (180.0 / math.pi) * 2.0 * jnp.arcsin(jnp.clip(chord / math.sqrt(8.0), 0.0, 1.0))
 
 
-def head_errors(output: N2FOutput, truth: FlameParams, model: HeadModel) -> dict[str, Float[Array, "B"]]:
+def head_errors(
+    answered: Float[Array, "B V 3"], truth: FlameParams, model: HeadModel
+) -> dict[str, Float[Array, "B"]]:
     """``<region>_mm`` and ``mean_head_<region>_mm`` of every sample.
 
     ``mean_head_…`` is the error of answering the mean head at rest to everything.
     """
-    answered, _ = flame_jax.decode(model, output.flame_params())
     true, _ = flame_jax.decode(model, truth)
     mean, _ = flame_jax.decode(model, FlameParams.neutral(model, (1,)))
     mean = jnp.broadcast_to(mean, true.shape)
@@ -106,12 +107,31 @@ def parameter_errors(output: N2FOutput, truth: FlameParams) -> dict[str, Float[A
 
 
 def draw_answer(
-    output: N2FOutput, camera: Camera, assets: Assets, config: SyntheticConfig
+    answered: Float[Array, "B V 3"], camera: Camera, assets: Assets, config: SyntheticConfig
 ) -> tuple[Float[Array, "B S S 3"], Float[Array, "B S S"]]:
     """Normals and mask of the answered heads as this camera sees them."""
-    vertices, _ = flame_jax.decode(assets.model, output.flame_params())
-    maps = render_head(assets.topology, vertices, camera, config.image_size, config.normal_frame)
+    maps = render_head(assets.topology, answered, camera, config.image_size, config.normal_frame)
     return maps.normals, maps.mask
+
+
+def normal_angles(a: Float[Array, "... 3"], b: Float[Array, "... 3"]) -> Float[Array, "..."]:
+    """Angles between unit normals in degrees, exact at both ends."""
+    apart, together = (jnp.linalg.norm(x, axis=-1) for x in (a - b, a + b))
+    return jnp.rad2deg(2.0 * jnp.arctan2(apart, together))
+
+
+def mean_normal_angle(
+    normals: Float[Array, "B S S 3"],
+    mask: Float[Array, "B S S"],
+    target_normals: Float[Array, "B S S 3"],
+    target_mask: Float[Array, "B S S"],
+    if_apart: float,
+) -> Float[Array, "B"]:
+    """Mean of ``normal_angles`` over the pixels in both masks; ``if_apart`` where they do not meet."""
+    both = (mask > 0.5) & (target_mask > 0.5)
+    count = jnp.sum(both.astype(jnp.float32), axis=(-2, -1))
+    total = jnp.sum(jnp.where(both, normal_angles(normals, target_normals), 0.0), axis=(-2, -1))
+    return jnp.where(count > 0, total / jnp.maximum(count, 1.0), if_apart)
 
 
 def map_errors(
@@ -127,11 +147,8 @@ def map_errors(
     """
     a, b = mask > 0.5, target_mask > 0.5
     both, either = (jnp.sum(x.astype(jnp.float32), axis=(-2, -1)) for x in (a & b, a | b))
-    chord = jnp.sqrt(jnp.sum((normals - target_normals) ** 2, axis=-1))
-    angle = (180.0 / math.pi) * 2.0 * jnp.arcsin(jnp.clip(0.5 * chord, 0.0, 1.0))
-    total = jnp.sum(jnp.where(a & b, angle, 0.0), axis=(-2, -1))
     return {
-        "normals_degrees": jnp.where(both > 0, total / jnp.maximum(both, 1.0), 90.0),
+        "normals_degrees": mean_normal_angle(normals, mask, target_normals, target_mask, if_apart=90.0),
         "mask_iou": jnp.where(either > 0, both / jnp.maximum(either, 1.0), 1.0),
     }
 
@@ -159,17 +176,17 @@ def batch_errors(
     """
     size, truth = config.image_size, batch["camera"]
     camera = camera_from_output(output, truth.focal, truth.principal_point, size)
+    answered, _ = flame_jax.decode(assets.model, output.flame_params())
     errors: dict[str, Array] = {}
     if "params" in batch:
-        errors |= head_errors(output, batch["params"], assets.model)
+        errors |= head_errors(answered, batch["params"], assets.model)
         errors |= parameter_errors(output, batch["params"])
         errors["rotation_degrees"] = rotation_error_degrees(camera.rotation, truth.rotation)
-    vertices, _ = flame_jax.decode(assets.model, output.flame_params())
-    landmarks = project(flame_jax.landmarks68(assets.model, vertices), camera)
+    landmarks = project(flame_jax.landmarks68(assets.model, answered), camera)
     distance = jnp.sqrt(jnp.sum((landmarks - batch["landmarks_2d"]) ** 2, axis=-1))
     errors["landmarks_percent"] = jnp.mean(distance, axis=-1) * (100.0 / size)
     if "target_normals" in batch:
-        drawn = drawn or draw_answer(output, camera, assets, config)
+        drawn = drawn or draw_answer(answered, camera, assets, config)
         errors |= map_errors(*drawn, batch["target_normals"], batch["target_mask"])
     return errors
 

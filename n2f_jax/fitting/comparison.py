@@ -21,7 +21,7 @@ from flame_jax import FlameParams, HeadModel
 from n2f_jax.atomic_files import atomic_path
 from n2f_jax.data.synthetic import SyntheticConfig, make_batch
 from n2f_jax.evaluation.alignment import apply_rigid, rigid_transform
-from n2f_jax.evaluation.synthetic import held_out_key, vertex_errors
+from n2f_jax.evaluation.synthetic import held_out_key, mean_normal_angle, vertex_errors
 from n2f_jax.fitting.adam import AdamConfig, AdamTables, fit_adam
 from n2f_jax.fitting.gauss_newton import GaussNewtonConfig, fit_images
 from n2f_jax.fitting.head_tables import HeadTables
@@ -241,21 +241,13 @@ def _errors(model, topology, batch, params, camera, *, size):
     landmarks = project(flame_jax.landmarks68(model, answer), camera)
     off = jnp.linalg.norm(landmarks - batch["landmarks_2d"], axis=-1)
     maps = render_head(topology, answer, camera, size)
-    both = (maps.mask > 0.5) & (batch["target_mask"] > 0.5)
-    degrees = normal_angles(maps.normals, batch["target_normals"])
-    count = jnp.maximum(both.sum(axis=(-2, -1)), 1).astype(jnp.float32)
+    seen = batch["target_normals"], batch["target_mask"]
     figures = {
         "face_mm": vertex_errors(model, answer, truth)["face"],
-        "normals_deg": jnp.sum(jnp.where(both, degrees, 0.0), axis=(-2, -1)) / count,
+        "normals_deg": mean_normal_angle(maps.normals, maps.mask, *seen, if_apart=0.0),
         "landmarks_percent": 100.0 / size * off.mean(axis=-1),
     }
     return figures, aligned, truth
-
-
-def normal_angles(a, b):
-    """Angles between unit normals, degrees; exact near zero."""
-    apart, together = (jnp.linalg.norm(x, axis=-1) for x in (a - b, a + b))
-    return jnp.rad2deg(2.0 * jnp.arctan2(apart, together))
 
 
 def _write(path: Path, results: Mapping[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,12 +17,13 @@ from n2f_jax.data.face_views import View, face_view, landmark_square
 from n2f_jax.data.manifest import ManifestIndex
 from n2f_jax.data.preprocessed import StoredFace, StoredFaceError, face_path, list_faces, read_face
 from n2f_jax.data.pseudo_truth import PseudoTruth, truth_path, write_truth
+from n2f_jax.evaluation.synthetic import mean_normal_angle
 from n2f_jax.frontends.coarse_mesh import NUM_POINTS
 from n2f_jax.geometry.camera import project
 from n2f_jax.models.pretrained import HeadModelIdentity
 from n2f_jax.preprocessing.inputs import in_shard
 from n2f_jax.reconstruct import NUM_INNER, BatchResult, Reconstructor
-from n2f_jax.render import HeadTopology, normalize, render_head
+from n2f_jax.render import HeadTopology, render_head
 
 NO_LANDMARKS = "no landmarks"
 
@@ -147,17 +147,13 @@ def _fit(batch, folder, reconstructor, topology, identity) -> Iterator[tuple[Pat
         )
 
 
-@functools.partial(jax.jit)
+@jax.jit
 def _errors(model, topology, normals, mask, landmarks, result: BatchResult):
     size = mask.shape[-1]
     found = project(landmarks68(model, result.vertices), result.camera)
     off = jnp.linalg.norm((found - landmarks)[:, -NUM_INNER:], axis=-1)
     maps = render_head(topology, result.vertices, result.camera, size)
-    both = (maps.mask > 0.5) & (mask > 0.5)
-    cosine = jnp.sum(normalize(maps.normals) * normalize(normals), axis=-1)
-    degrees = jnp.rad2deg(jnp.arccos(jnp.clip(cosine, -1.0, 1.0)))
-    pixels = jnp.maximum(both.sum(axis=(-2, -1)), 1).astype(jnp.float32)
     return {
         "landmarks_px": off.mean(axis=-1),
-        "normals_deg": jnp.sum(jnp.where(both, degrees, 0.0), axis=(-2, -1)) / pixels,
+        "normals_deg": mean_normal_angle(maps.normals, maps.mask, normals, mask, if_apart=0.0),
     }

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from flame_jax import FlameParams
+from flame_jax import FlameParams, points_on_mesh
 from flame_jax.rotations import (
     IDENTITY_6D,
     axis_angle_to_matrix,
@@ -184,7 +184,7 @@ def fit_person(
         attempts.append(tried)
         accepted.append(taken)
     state, cost, start_cost = problem.better(state, first)
-    params = _to_params(state, start)
+    params = _to_params(state)
     report = Report(start_cost, cost, jnp.stack(attempts), jnp.stack(accepted))
     return params, state.camera, report
 
@@ -204,8 +204,7 @@ def fit_images(
         params, seen_by, report = fit_person(tables, anchors, observation, params, seen_by, config)
         return *jax.tree.map(lambda x: x[0], (params, seen_by)), report
 
-    args = (observations, start, camera)
-    return jax.lax.map(one, args) if jax.default_backend() == "cpu" else jax.vmap(one)(args)
+    return _over_images(one, (observations, start, camera))
 
 
 def _first_state(tables, start, camera):
@@ -235,27 +234,21 @@ def _posed(tables, state) -> Posed:
 
 def _aligned(tables, anchors, observations, state):
     """The camera on the points, where there are some and it helps."""
-    points = jnp.einsum(
-        "fnkc,nk->fnc",
-        _posed(tables, state).vertices[:, tables.topology.faces[anchors.faces]],
-        anchors.barycentric,
-    )
+    vertices = _posed(tables, state).vertices
+    points = points_on_mesh(vertices, tables.topology.faces, anchors.faces, anchors.barycentric)
     camera = jax.vmap(align_camera, in_axes=(0, 0, 0, None))(
         points, observations.points, state.camera, anchors.weights
     )
     return dataclasses.replace(state, camera=camera)
 
 
-def _to_params(state, start) -> FlameParams:
+def _to_params(state) -> FlameParams:
     frames = state.jaw.shape[0]
-    identity = jnp.asarray(IDENTITY_6D)
-    return FlameParams(
+    return FlameParams.resting(
         shape=jnp.broadcast_to(state.shape[None], (frames, state.shape.shape[0])),
         expression=state.expression,
         jaw=matrix_to_rotation_6d(axis_angle_to_matrix(state.jaw)),
         eyelids=state.eyelids,
-        neck=jnp.broadcast_to(identity, start.neck.shape),
-        eyes=jnp.broadcast_to(identity, start.eyes.shape),
     )
 
 

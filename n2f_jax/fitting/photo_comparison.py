@@ -19,14 +19,15 @@ from tqdm import tqdm
 from n2f_jax.data.images import read_image
 from n2f_jax.evaluation.landmarks import normalized_mean_error, read_landmarks
 from n2f_jax.evaluation.photos import marked_face
+from n2f_jax.evaluation.synthetic import mean_normal_angle
 from n2f_jax.fitting.adam import AdamConfig, AdamTables, fit_adam
-from n2f_jax.fitting.comparison import METHODS, normal_angles
+from n2f_jax.fitting.comparison import METHODS
 from n2f_jax.fitting.gauss_newton import GaussNewtonConfig, fit_images
 from n2f_jax.fitting.head_tables import HeadTables
 from n2f_jax.fitting.observations import Anchors, Observation, usable
 from n2f_jax.fitting.starts import mean_start
 from n2f_jax.geometry.camera import Camera, project
-from n2f_jax.geometry.crop import from_crop
+from n2f_jax.geometry.crop import from_crop, to_crop
 from n2f_jax.models.pretrained import Pretrained
 from n2f_jax.reconstruct import Reconstructor, face_mesh_embedding, resolve_focal, seen_head
 from n2f_jax.render import render_head
@@ -81,16 +82,16 @@ class _Tools:
 
     def compare(self, face, image_size, focal, annotation, warm: bool) -> list[dict[str, Any]]:
         size = self.reconstructor.inputs.size
-        scale, corner = size / float(face.crop.side), np.asarray(face.crop.x0y0)
+        scale = size / float(face.crop.side)
 
         def in_crop(pixels):
-            return jnp.asarray(scale * (np.asarray(pixels) - corner), jnp.float32)[None]
+            return to_crop(jnp.asarray(pixels, jnp.float32), face.crop, size)[None]
 
         landmarks, points = in_crop(face.landmarks_68), in_crop(face.points_468[:, :2])
         maps = jnp.asarray(face.normals)[None], jnp.asarray(face.mask)[None]
         intrinsics = (
             jnp.asarray([scale * focal], jnp.float32),
-            in_crop(np.array(image_size[::-1]) / 2),
+            in_crop(np.array(image_size[::-1])[None] / 2)[:, 0],
         )
         found = landmarks if self.embedding is None else jnp.concatenate([landmarks, points], axis=1)
         seen, by_landmarks = Observation(*maps, found), Observation(*maps, landmarks)
@@ -132,10 +133,8 @@ class _Tools:
 def _measure(model, topology, seen: Observation, params, camera: Camera):
     head = seen_head(model, params, camera)
     maps = render_head(topology, head.vertices, camera, seen.mask.shape[-1])
-    both = (maps.mask > 0.5) & (seen.mask > 0.5)
-    count = jnp.maximum(both.sum(axis=(-2, -1)), 1).astype(jnp.float32)
-    degrees = jnp.where(both, normal_angles(maps.normals, seen.normals), 0.0)
-    return project(head.landmarks, camera), degrees.sum(axis=(-2, -1)) / count
+    degrees = mean_normal_angle(maps.normals, maps.mask, seen.normals, seen.mask, if_apart=0.0)
+    return project(head.landmarks, camera), degrees
 
 
 def format_photo_table(rows: Sequence[dict[str, Any]]) -> str:

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from flame_jax import points_on_mesh
 from flame_jax.rotations import axis_angle_to_matrix
 from n2f_jax.fitting.head_tables import HeadTables, Posed, pull_back
 from n2f_jax.fitting.observations import (
@@ -32,7 +33,7 @@ from n2f_jax.fitting.observations import (
     spread_order,
 )
 from n2f_jax.geometry.camera import Camera
-from n2f_jax.render import rasterize
+from n2f_jax.render import normalize, rasterize
 
 MIN_DEPTH = 1e-2  # metres; nothing nearer is looked at
 # Samples whose derivatives are taken at once on a CPU: their basis rows then stay in the cache.
@@ -181,12 +182,6 @@ def _areas(corners, pixel, focal, principal_point):
     return jnp.stack([x[j] * y[k] - y[j] * x[k] for j, k in ((1, 2), (2, 0), (0, 1))])
 
 
-def _unit(x):
-    squared = jnp.sum(x * x, axis=-1, keepdims=True)
-    tiny = squared < 1e-24
-    return jnp.where(tiny, 0.0, x * jax.lax.rsqrt(jnp.where(tiny, 1.0, squared)))
-
-
 def drawn_normal(
     ring: Float[Array, "R 3"],
     fans: Int[Array, "3 T 2"],
@@ -199,16 +194,16 @@ def drawn_normal(
     """The renderer's head-frame normal at one pixel of a known triangle, from the vertices around it."""
     others = ring[fans]  # (3, T, 2, 3)
     spokes = others - ring[:3, None, None, :]
-    corner_normals = _unit(jnp.cross(spokes[:, :, 0], spokes[:, :, 1]).sum(axis=1))
+    corner_normals = normalize(jnp.cross(spokes[:, :, 0], spokes[:, :, 1]).sum(axis=1))
     areas = _areas(ring[:3] @ rotation.T + translation[None], pixel, focal, principal_point)
-    return _unit(-areas @ corner_normals)
+    return normalize(-areas @ corner_normals)
 
 
 def _chord(normal, observed):
     """Two coordinates in the observed normal's tangent plane, of length ``‖normal − observed‖``."""
     # The axis least along the observed normal gives a frame that never degenerates.
     axis = jax.nn.one_hot(jnp.argmin(jnp.abs(observed)), 3, dtype=observed.dtype)
-    first = _unit(jnp.cross(observed, axis))
+    first = normalize(jnp.cross(observed, axis))
     frame = jnp.stack([first, jnp.cross(observed, first)])
     # Lambert's azimuthal equal-area projection; held short of the antipode, where it has no limit.
     scale = jax.lax.rsqrt(0.5 * jnp.maximum(1.0 + normal @ observed, 0.02))
@@ -264,10 +259,6 @@ def _kernel(squared, scale):
     """Geman and McClure's ρ and the weight ρ' of iteratively reweighted least squares."""
     share = 1.0 / (1.0 + squared / scale**2)
     return squared * share, share * share
-
-
-def _points(tables, vertices, faces, barycentric):
-    return jnp.einsum("nkc,nk->nc", vertices[tables.topology.faces[faces]], barycentric)
 
 
 @jax.tree_util.register_dataclass
@@ -338,7 +329,7 @@ def residual_values(
     normal_noise = _median(jnp.where(covered, squared, 4.0), target.there) / (2.0 * math.log(2.0))
 
     def pixels_of(faces, barycentric):
-        points = _points(tables, vertices, faces, barycentric)
+        points = points_on_mesh(vertices, tables.topology.faces, faces, barycentric)
         return jax.vmap(_project, in_axes=(0, None, None, None, None))(points, still, still, camera, pivot)
 
     points = (pixels_of(anchors.faces, anchors.barycentric) - target.points) / size

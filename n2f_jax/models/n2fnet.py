@@ -123,16 +123,7 @@ class N2FOutput:
 
     def flame_params(self) -> FlameParams:
         """The FLAME parameters, neck and eyes at rest (the camera holds the head's pose)."""
-        batch = self.shape.shape[:-1]
-        identity = jnp.asarray(IDENTITY_6D, self.shape.dtype)
-        return FlameParams(
-            shape=self.shape,
-            expression=self.expression,
-            jaw=self.jaw,
-            eyelids=self.eyelids,
-            neck=jnp.broadcast_to(identity, (*batch, 6)),
-            eyes=jnp.broadcast_to(identity, (*batch, 2, 6)),
-        )
+        return FlameParams.resting(self.shape, self.expression, self.jaw, self.eyelids)
 
 
 class RegressionModule(nnx.Module):

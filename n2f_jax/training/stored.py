@@ -13,7 +13,6 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from flame_jax import FlameParams
-from flame_jax.rotations import IDENTITY_6D
 from n2f_jax.data.pipeline import Pipeline, stack
 from n2f_jax.data.synthetic import Batch
 from n2f_jax.geometry.camera import Camera
@@ -46,15 +45,7 @@ def stored_batch(data: Mapping[str, Array]) -> Batch:
     if "uv" in data:
         batch["uv"] = data["uv"]
     if "shape" in data:
-        identity = jnp.asarray(IDENTITY_6D, jnp.float32)
-        batch["params"] = FlameParams(
-            shape=data["shape"],
-            expression=data["expression"],
-            jaw=data["jaw"],
-            eyelids=data["eyelids"],
-            neck=jnp.broadcast_to(identity, (count, 6)),
-            eyes=jnp.broadcast_to(identity, (count, 2, 6)),
-        )
+        batch["params"] = FlameParams.resting(data["shape"], data["expression"], data["jaw"], data["eyelids"])
     return batch
 
 

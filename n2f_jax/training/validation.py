@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
+import flame_jax
 from n2f_jax.data.synthetic import Batch, network_inputs
 from n2f_jax.evaluation.synthetic import Assets, batch_errors, draw_answer, held_out_key
 from n2f_jax.models.n2fnet import camera_from_output
@@ -79,7 +80,8 @@ class Validation:
         # Where no camera is trained, the answered head is drawn with the true one.
         if self.objective.render_loss is not None:
             camera = camera_from_output(output, camera.focal, camera.principal_point, sampler.image_size)
-        drawn_normals, drawn_mask = draw_answer(output, camera, assets, sampler)
+        answered, _ = flame_jax.decode(assets.model, output.flame_params())
+        drawn_normals, drawn_mask = draw_answer(answered, camera, assets, sampler)
         inputs, mask = network_inputs(batch, sampler)
         return {
             "inputs": inputs,

@@ -86,14 +86,11 @@ def _drawn(
     truth: PseudoTruth, size: int, model: HeadModel, topology: HeadTopology
 ) -> tuple[np.ndarray, np.ndarray]:
     """Normals of the head that the pseudo ground truth says, and its landmarks in the stored crop."""
-    neutral = FlameParams.neutral(model)
-    params = FlameParams(
-        shape=jnp.asarray(truth.shape),
-        expression=jnp.asarray(truth.expression),
-        jaw=jnp.asarray(truth.jaw),
-        eyelids=jnp.asarray(truth.eyelids),
-        neck=neutral.neck,
-        eyes=neutral.eyes,
+    params = FlameParams.resting(
+        jnp.asarray(truth.shape),
+        jnp.asarray(truth.expression),
+        jnp.asarray(truth.jaw),
+        jnp.asarray(truth.eyelids),
     )
     camera = Camera(
         rotation=jnp.asarray(truth.rotation),
