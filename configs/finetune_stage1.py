@@ -12,27 +12,22 @@ What to expect: the paper reports a face CD of 1.18 mm after both stages against
 300W against 6.64 (on data that cannot be had here); what came out on free data is in RESULTS.md.
 """
 
-import runpy
 from pathlib import Path
 
 import ml_collections
 
+from n2f_jax.training.config_files import read_config
+from n2f_jax.training.setup import as_config_dict
+from n2f_jax.training.stored import StoredConfig
+
 
 def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
-    config = runpy.run_path(str(Path(__file__).with_name("stage1.py")))["get_config"](variant)
+    config = read_config(Path(__file__).with_name("stage1.py"), variant)
     small = variant == "small"
     config.from_scratch = False
     config.init_from = "default" if small else ""  # the checkpoint that ships, or stage 2's <workdir>/best
 
-    config.stored = ml_collections.ConfigDict()
-    config.stored.kind = "pseudo_truth"
-    config.stored.folder = ""  # preprocessed, with pseudo ground truth beside the faces
-    config.stored.celeba = ""  # folder of CelebA's partition files; empty: parts by the faces' hashes
-    config.stored.annotations = ""
-    config.stored.part = "train"
-    config.stored.validation_part = "validation"
-    config.stored.validation_folder = ""  # empty: the same
-    config.stored.validation_annotations = ""
+    config.stored = as_config_dict(StoredConfig(kind="pseudo_truth"))
     # What is trained on is what the files hold.
     config.data.front_end_share = 0.0
 

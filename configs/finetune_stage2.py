@@ -12,26 +12,22 @@ landmarks the free front end predicted):
 What to expect: see finetune_stage1.py.
 """
 
-import runpy
 from pathlib import Path
 
 import ml_collections
 
+from n2f_jax.training.config_files import read_config
+from n2f_jax.training.setup import as_config_dict
+from n2f_jax.training.stored import StoredConfig
+
 
 def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
-    config = runpy.run_path(str(Path(__file__).with_name("stage2.py")))["get_config"](variant)
+    config = read_config(Path(__file__).with_name("stage2.py"), variant)
     small = variant == "small"
     config.init_from = ""  # fine-tuning stage 1's <workdir>/best
 
-    config.stored = ml_collections.ConfigDict()
-    config.stored.kind = "annotated"
-    config.stored.folder = ""  # preprocessed
-    config.stored.celeba = ""
-    config.stored.annotations = ""  # what was preprocessed, NAME.pts beside NAME.jpg
-    config.stored.part = "all" if small else "train"
-    config.stored.validation_part = "all" if small else "common"
-    config.stored.validation_folder = ""  # empty: the same
-    config.stored.validation_annotations = ""
+    parts = {"part": "all", "validation_part": "all"} if small else {"validation_part": "common"}
+    config.stored = as_config_dict(StoredConfig(kind="annotated", **parts))
     config.data.front_end_share = 0.0
 
     config.loss.lambda_lmk = 10_000.0

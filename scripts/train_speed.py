@@ -8,7 +8,6 @@ XLA's own count for the compiled step, which is not run.
 from __future__ import annotations
 
 import resource
-import runpy
 import sys
 import time
 from pathlib import Path
@@ -46,10 +45,11 @@ def take_apart(
 
     from n2f_jax.models.parameters import flatten
     from n2f_jax.training import setup
+    from n2f_jax.training.config_files import read_config
     from n2f_jax.training.optimizers import assign_groups, build_optimizer, merge_frozen, split_frozen
     from n2f_jax.training.step import Objective, initial_state, make_train_step, step_key
 
-    config = runpy.run_path(str(CONFIGS / f"{stage}.py"))["get_config"](variant)
+    config = read_config(CONFIGS / f"{stage}.py", variant)
     config.from_scratch = True
     config.batch_size = batch_size
     config.data.front_end_share = round(config.data.front_end_share * batch_size) / batch_size

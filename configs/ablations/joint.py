@@ -9,18 +9,17 @@ What to expect: the paper reports a face CD of 1.26 mm against 1.19 of the two s
 cannot be had here).
 """
 
-import runpy
 from pathlib import Path
 
 import ml_collections
+
+from n2f_jax.training.config_files import read_config
 
 _CONFIGS = Path(__file__).resolve().parents[1]
 
 
 def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
-    stage1, stage2 = (
-        runpy.run_path(str(_CONFIGS / f"{stage}.py"))["get_config"](variant) for stage in ("stage1", "stage2")
-    )
+    stage1, stage2 = (read_config(_CONFIGS / f"{stage}.py", variant) for stage in ("stage1", "stage2"))
     config = stage1
     config.objective = "joint"
     config.loss = ml_collections.ConfigDict({"parameters": stage1.loss, "render": stage2.loss})

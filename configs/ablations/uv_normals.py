@@ -13,21 +13,15 @@ UV, so the small variants train on full renders alone; what to compare them with
 stage2.py:small with --config.data.front_end_share=0.
 """
 
-import runpy
 from pathlib import Path
 
 import ml_collections
 
-_CONFIGS = Path(__file__).resolve().parents[1]
+from n2f_jax.training.config_files import stage_config
 
 
 def get_config(variant: str = "stage1") -> ml_collections.ConfigDict:
-    stage, _, size = variant.partition("-")
-    if stage not in ("stage1", "stage2"):
-        raise ValueError(
-            f"configs/ablations/uv_normals.py has the variants stage1, stage2 and -small of both, not {variant!r}"
-        )
-    config = runpy.run_path(str(_CONFIGS / f"{stage}.py"))["get_config"](size or "paper")
+    config = stage_config(Path(__file__).resolve().parents[1], variant)
     config.data.channels = "uv+normals"
     config.model.backbone.channels = 5
     config.data.front_end_share = 0.0

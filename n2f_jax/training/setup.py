@@ -38,7 +38,7 @@ from n2f_jax.training.losses import (
 )
 from n2f_jax.training.parallel import Layout, Parts, is_main_process
 from n2f_jax.training.step import Objective
-from n2f_jax.training.stored import StoredFaces
+from n2f_jax.training.stored import StoredConfig, StoredFaces
 from n2f_jax.training.validation import Validation
 
 RESOLVED_CONFIG = "config.json"
@@ -194,9 +194,9 @@ def stored_faces(config: ml_collections.ConfigDict, model: HeadModel) -> StoredF
     Raises:
         SetupError: a folder is missing or holds nothing of what is asked for.
     """
-    section = config.get("stored")
-    if section is None:
+    if "stored" not in config:
         return None
+    section = StoredConfig(**config.stored)
     if section.kind not in STORED_KINDS:
         raise SetupError(f"stored.kind is {section.kind!r}; there are {', '.join(STORED_KINDS)}")
     if not section.folder:

@@ -19,6 +19,29 @@ from n2f_jax.geometry.camera import Camera
 from n2f_jax.training.parallel import AXIS, Layout
 
 
+@dataclasses.dataclass(frozen=True)
+class StoredConfig:
+    """Which faces a fine-tuning run reads; a config's section ``stored``.
+
+    Attributes:
+        kind: ``'pseudo_truth'`` (``data.celeba_hq``) or ``'annotated'`` (``data.w300``).
+        folder: preprocessed; of the first kind with pseudo ground truth beside the faces.
+        annotations: of the second kind, what was preprocessed, ``NAME.pts`` beside ``NAME.jpg``.
+        celeba: of the first kind, the folder of CelebA's partition files; empty: parts by the faces' hashes.
+        part, validation_part: what is trained on, and what is not.
+        validation_folder, validation_annotations: where the latter is; empty: in the same.
+    """
+
+    kind: str
+    folder: str = ""
+    annotations: str = ""
+    celeba: str = ""
+    part: str = "train"
+    validation_part: str = "validation"
+    validation_folder: str = ""
+    validation_annotations: str = ""
+
+
 def stored_batch(data: Mapping[str, Array]) -> Batch:
     """Arrays of stored faces (``data.face_views``) as a batch like ``make_batch``'s.
 

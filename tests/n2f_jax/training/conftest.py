@@ -5,6 +5,7 @@ import pytest
 
 import flame_jax
 from n2f_jax.training import setup
+from n2f_jax.training.config_files import read_config
 from n2f_jax.training.step import Objective
 
 NUM_SHAPE, NUM_EXPRESSION = 6, 4
@@ -107,16 +108,6 @@ SMALL_RUN = {
 }
 
 
-def load_config(path, variant):
-    """A config file's ``get_config(variant)``."""
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("config_file", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(variant)
-
-
 def make_objective(config):
     """The objective of a config."""
     return Objective(
@@ -132,7 +123,7 @@ def small_run(request, toy_head_path):
     """``small_run(stage, **changes)``: the small variant of a stage, shrunk to the toy head."""
 
     def make(stage, changes=None):
-        config = load_config(request.config.rootpath / "configs" / f"stage{stage}.py", "small")
+        config = read_config(request.config.rootpath / "configs" / f"stage{stage}.py", "small")
         config.head_model = str(toy_head_path)
         config.update_from_flattened_dict(SMALL_RUN | (changes or {}))
         return config

@@ -8,10 +8,11 @@ import pytest
 
 from n2f_jax.data.synthetic import SyntheticConfig, network_inputs
 from n2f_jax.training import setup
+from n2f_jax.training.config_files import read_config
 from n2f_jax.training.setup import SetupError
 from n2f_jax.training.step import step_key
 
-from .conftest import load_config, make_objective
+from .conftest import make_objective
 
 ABLATIONS = ("uv", "uv_normals", "no_segmentation")
 
@@ -23,7 +24,7 @@ def shown(request, open_head):
     for name in ("normals", *ABLATIONS):
         path = "configs/stage1.py" if name == "normals" else f"configs/ablations/{name}.py"
         variant = "small" if name == "normals" else "stage1-small"
-        config = load_config(request.config.rootpath / path, variant)
+        config = read_config(request.config.rootpath / path, variant)
         config.update_from_flattened_dict({"data.front_end_share": 0.0, "model.input_size": 64})
         config.batch_size = 4
         setup.check(config, open_head)
@@ -71,7 +72,7 @@ def test_settings_that_do_not_go_together_are_named(request, open_head):
     ):
         with pytest.raises(ValueError, match=message):
             dataclasses.replace(base, **changes)
-    config = load_config(request.config.rootpath / "configs/ablations/uv.py", "stage1-small")
+    config = read_config(request.config.rootpath / "configs/ablations/uv.py", "stage1-small")
     config.model.backbone.channels = 3
     with pytest.raises(SetupError, match=r"model\.backbone\.channels is 3"):
         setup.check(config, open_head)
@@ -88,8 +89,8 @@ def test_settings_that_do_not_go_together_are_named(request, open_head):
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_ablation_is_its_stage_and_what_it_names(request, name, stage, size):
     root = request.config.rootpath / "configs"
-    ablation = load_config(root / "ablations" / f"{name}.py", stage + size).to_dict()
-    plain = load_config(root / f"{stage}.py", size[1:] or "paper").to_dict()
+    ablation = read_config(root / "ablations" / f"{name}.py", stage + size).to_dict()
+    plain = read_config(root / f"{stage}.py", size[1:] or "paper").to_dict()
     changed = {
         (section, field)
         for section in ("data", "loss", "optimizer", "validation")

@@ -11,6 +11,7 @@ from n2f_jax.data.pts import write_pts
 from n2f_jax.models.parameters import flatten, to_dict
 from n2f_jax.models.pretrained import HeadModelIdentity, from_pretrained, save_pretrained
 from n2f_jax.training import loop, setup
+from n2f_jax.training.config_files import read_config
 from n2f_jax.training.loop import EXIT_RESUME_ME, train
 from n2f_jax.training.metric_log import read_json_lines
 from n2f_jax.training.optimizers import build_optimizer
@@ -19,7 +20,7 @@ from n2f_jax.training.setup import SetupError
 from n2f_jax.training.step import initial_state, make_train_step
 
 from ..data.stored import random_face, write_folder
-from .conftest import NUM_EXPRESSION, NUM_SHAPE, SMALL_RUN, load_config, make_objective
+from .conftest import NUM_EXPRESSION, NUM_SHAPE, SMALL_RUN, make_objective
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def faces(tmp_path_factory, toy_head):
 @pytest.fixture(scope="module")
 def start(tmp_path_factory, toy_head, toy_head_path, request):
     """A saved network to start from."""
-    config = load_config(request.config.rootpath / "configs/stage1.py", "small")
+    config = read_config(request.config.rootpath / "configs/stage1.py", "small")
     config.head_model = str(toy_head_path)
     config.update_from_flattened_dict(SMALL_RUN)
     folder = tmp_path_factory.mktemp("start") / "best"
@@ -81,7 +82,7 @@ def fine_tuning(request, faces, start, toy_head_path):
     """``fine_tuning(stage, **changes)``: the small fine-tuning config, shrunk to the toy head and its faces."""
 
     def make(stage, changes=None):
-        config = load_config(request.config.rootpath / f"configs/finetune_stage{stage}.py", "small")
+        config = read_config(request.config.rootpath / f"configs/finetune_stage{stage}.py", "small")
         config.head_model = str(toy_head_path)
         own = {
             "init_from": str(start),

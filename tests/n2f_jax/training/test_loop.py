@@ -19,12 +19,13 @@ import flame_jax
 from n2f_jax.models.parameters import flatten, to_dict
 from n2f_jax.models.pretrained import from_pretrained
 from n2f_jax.training import setup
+from n2f_jax.training.config_files import read_config
 from n2f_jax.training.loop import EXIT_RESUME_ME, NotFiniteError, train
 from n2f_jax.training.metric_log import read_json_lines
 from n2f_jax.training.optimizers import build_optimizer
 from n2f_jax.training.step import initial_state, make_train_step
 
-from .conftest import SMALL_RUN, load_config, make_objective
+from .conftest import SMALL_RUN, make_objective
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -194,7 +195,7 @@ def test_a_step_that_is_not_finite_can_be_skipped(initialised, toy_head):
 
 @pytest.mark.slow
 def test_the_joint_baseline_trains_everything_by_both_losses(request, toy_head_path, tmp_path):
-    config = load_config(request.config.rootpath / "configs" / "ablations" / "joint.py", "small")
+    config = read_config(request.config.rootpath / "configs" / "ablations" / "joint.py", "small")
     config.head_model = str(toy_head_path)
     config.update_from_flattened_dict(SMALL_RUN | {"total_steps": 4})
     assert train(config, tmp_path) == 0

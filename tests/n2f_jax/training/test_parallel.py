@@ -101,7 +101,8 @@ import sys
 sys.path[:0] = [{root!r}]
 import jax, numpy as np, flame_jax
 from tests.n2f_jax.training import test_parallel as t
-from tests.n2f_jax.training.conftest import SMALL_RUN, load_config
+from n2f_jax.training.config_files import read_config
+from tests.n2f_jax.training.conftest import SMALL_RUN
 from n2f_jax.training import setup
 from n2f_jax.training.checkpoints import Checkpoints
 from n2f_jax.training.optimizers import assign_groups, build_optimizer
@@ -110,7 +111,7 @@ from n2f_jax.training.step import initial_state
 from n2f_jax.models.parameters import flatten
 
 assert jax.device_count() == 8
-config = load_config({root!r} + "/configs/stage1.py", "small")
+config = read_config({root!r} + "/configs/stage1.py", "small")
 config.head_model = {head!r}
 config.update_from_flattened_dict(SMALL_RUN | {{"batch_size": 16}})
 config = t.adam(config)
