@@ -42,7 +42,7 @@ demo: $(STAMPS)/demo
 	$(BIN)/python scripts/demo.py --out demo_output
 
 test: $(STAMPS)/test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadscope
 
 # Torch comes first and alone, so that you choose the build: TORCH_PIP_ARGS="--index-url https://download.pytorch.org/whl/cpu".
 TORCH_PIP_ARGS ?=
@@ -54,7 +54,7 @@ $(STAMPS)/torch: $(STAMPS)/test
 	@touch $@
 
 test-slow: $(STAMPS)/torch
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --timeout 3600
 
 bench: $(STAMPS)/demo
 	$(BIN)/python scripts/benchmark.py render

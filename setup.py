@@ -39,6 +39,8 @@ TEST = [
     "chumpy-fork>=0.71",
     "hypothesis>=6.100",
     "pytest>=8",
+    "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
     "rtree>=1.3",
     "ruff>=0.9",
 ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import json
 import math
@@ -27,6 +26,16 @@ from n2f_jax.atomic_files import atomic_path
 from n2f_jax.data.images import IMAGE_SUFFIXES, ImageError, read_image
 from n2f_jax.export import region_colors, write_glb, write_obj, write_ply
 from n2f_jax.head import Head
+from n2f_jax.many_images import (
+    EXIT_INTERRUPTED,
+    EXIT_NOTHING,
+    EXIT_OK,
+    EXIT_PARTLY,
+    FATAL_ERRNOS,
+    OutputError,
+    describe_error,
+    prepare_output,
+)
 from n2f_jax.reconstruct import Reconstructor, resolve_focal
 
 FORMATS = ("npz", "obj", "glb", "ply")
@@ -35,15 +44,7 @@ SHEET = "sheet.png"
 MAX_SHEET = 60  # photos on the contact sheet
 MAX_ROWS = 60  # of the table on screen; beyond that only what went wrong
 
-EXIT_OK, EXIT_PARTLY, EXIT_NOTHING, EXIT_INTERRUPTED = 0, 1, 2, 130
-# After these no further file can be written either.
-FATAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
-
 Status = Literal["done", "no face", "failed", "not reached"]
-
-
-class OutputError(RuntimeError):
-    """The output folder cannot be written; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,21 +226,6 @@ def output_names(photos: Sequence[Path], earlier: Mapping[Path, str] | None = No
     return names
 
 
-def prepare_output(folder: Path) -> None:
-    """Makes the folder and checks that files can be written there.
-
-    Raises:
-        OutputError: they cannot.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(folder / "write_test.txt") as probe:
-            probe.write_text("ok")
-        (folder / "write_test.txt").unlink()
-    except OSError as error:
-        raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
-
-
 def run(
     photos: Sequence[Path],
     output: str | Path,
@@ -372,7 +358,7 @@ class _Job:
         for (entry, image, _, _), heads in zip(read, results, strict=True):
             started = time.perf_counter()
             if isinstance(heads, Exception):
-                entry.status, entry.message = "failed", _describe_error(heads)
+                entry.status, entry.message = "failed", describe_error(heads)
             else:
                 self._write(entry, image, heads)
             entry.seconds = round(entry.seconds + share + time.perf_counter() - started, 3)
@@ -386,13 +372,13 @@ class _Job:
             entry.status, entry.message = "failed", str(error).removeprefix(f"{entry.source}: ")
             return None
         except Exception as error:  # a damaged file can fail in any way inside a decoder
-            entry.status, entry.message = "failed", f"unreadable: {_describe_error(error)}"
+            entry.status, entry.message = "failed", f"unreadable: {describe_error(error)}"
             return None
         entry.image_size = list(image.shape[:2])
         try:
             faces = self.reconstructor.detect(image, Path(entry.source))
         except Exception as error:  # one photo never stops the others
-            entry.status, entry.message = "failed", f"front end: {_describe_error(error)}"
+            entry.status, entry.message = "failed", f"front end: {describe_error(error)}"
             return None
         if not faces:
             entry.status, entry.message = "no face", "no face was found"
@@ -438,9 +424,9 @@ class _Job:
         except OSError as error:
             if error.errno in FATAL_ERRNOS:
                 raise OutputError(f"cannot write to {self.output}: {error.strerror}") from error
-            entry.status, entry.message = "failed", f"its files cannot be written: {_describe_error(error)}"
+            entry.status, entry.message = "failed", f"its files cannot be written: {describe_error(error)}"
         except Exception as error:
-            entry.status, entry.message = "failed", f"writing: {_describe_error(error)}"
+            entry.status, entry.message = "failed", f"writing: {describe_error(error)}"
         else:
             entry.faces, entry.status = faces, "done"
             entry.message = f"{len(heads)} head" + ("s" if len(heads) > 1 else "")
@@ -502,10 +488,6 @@ def _describe(head: Head, files: dict[str, str]) -> dict[str, Any]:
         # mean distance of the mesh's inner landmarks from the front end's, over the outer-eye distance
         "landmark_gap_percent": 100.0 * head.landmark_gap(),
     }
-
-
-def _describe_error(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _table_row(entry: Entry) -> tuple[str, ...]:

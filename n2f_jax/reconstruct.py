@@ -32,6 +32,7 @@ from n2f_jax.frontends.coarse_mesh import NUM_POINTS, load_coarse_mesh
 from n2f_jax.frontends.registry import FrontendOptions, make_frontend
 from n2f_jax.geometry import Camera, Crop
 from n2f_jax.head import Head, project_points
+from n2f_jax.models.input_channels import join_maps, maps_of
 from n2f_jax.models.n2fnet import camera_from_output
 from n2f_jax.models.pretrained import DEFAULT_CHECKPOINT, HeadModelIdentity, Pretrained, from_pretrained
 
@@ -401,14 +402,14 @@ class Reconstructor:
     def _network_maps(self, faces: Sequence[FrontendFace], normals: jax.Array) -> jax.Array:
         """What ``inputs.channels`` names, along the last axis."""
         maps = {"normals": normals}
-        if "uv" in self.inputs.channels:
+        if "uv" in maps_of(self.inputs.channels):
             if any(face.uv is None for face in faces):
                 raise ValueError(
                     f"the checkpoint wants {self.inputs.channels}, and the front end gives no UV: pixel3dmm does with "
                     "--pixel3dmm_uv, precomputed where Pixel3DMM's UV network has run"
                 )
             maps["uv"] = _stack([face.uv for face in faces])
-        return jnp.concatenate([maps[name] for name in self.inputs.channels.split("+")], axis=-1)
+        return join_maps(maps, self.inputs.channels)
 
     def _alignment_of(self, landmarks: np.ndarray) -> Alignment:
         return self.alignment if np.isfinite(landmarks[-NUM_INNER:]).any() else "network"

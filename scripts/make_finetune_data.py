@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     from n2f_jax.data.open_sets import write_photo_set, write_rendered_set
     from n2f_jax.frontends.assets_cache import AssetError
     from n2f_jax.frontends.registry import FrontendOptions
-    from n2f_jax.photo_run import OutputError
+    from n2f_jax.many_images import OutputError
     from n2f_jax.preprocessing.inputs import parse_inputs
     from n2f_jax.preprocessing.run import run
     from n2f_jax.preprocessing.settings import Settings

@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
     from n2f_jax.data.manifest import ManifestError, count_statuses
     from n2f_jax.frontends.assets_cache import AssetError
     from n2f_jax.frontends.registry import FrontendOptions
-    from n2f_jax.photo_run import EXIT_NOTHING, OutputError
+    from n2f_jax.many_images import EXIT_NOTHING, OutputError
     from n2f_jax.preprocessing.inputs import parse_inputs
     from n2f_jax.preprocessing.pool import WorkerError
     from n2f_jax.preprocessing.run import run, stop_on_sigterm

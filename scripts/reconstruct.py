@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     if flags.frontend == "pixel3dmm":
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch shares the GPU
     # After the device is chosen, since importing JAX reads it; and so that --help answers at once.
-    from n2f_jax import compilation_cache, photo_run
+    from n2f_jax import compilation_cache, many_images, photo_run
     from n2f_jax.frontends.assets_cache import AssetError
     from n2f_jax.frontends.registry import FrontendOptions
     from n2f_jax.reconstruct import DEFAULT_ALIGNMENT, Reconstructor
@@ -106,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
         photos = photo_run.find_photos(flags.photos, flags.out)
         if not photos:
             raise ValueError(f"no photos in {', '.join(flags.photos)}")
-        photo_run.prepare_output(flags.out)
+        many_images.prepare_output(flags.out)
         reconstructor = Reconstructor.from_pretrained(
             flags.checkpoint,
             flags.head_model,
@@ -125,9 +125,9 @@ def main(arguments: list[str] | None = None) -> int:
             batch_size=flags.batch_size,
         )
         summary = photo_run.run(photos, flags.out, reconstructor, options)
-    except (ValueError, OSError, AssetError, ImportError, photo_run.OutputError) as error:
+    except (ValueError, OSError, AssetError, ImportError, many_images.OutputError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return photo_run.EXIT_NOTHING
+        return many_images.EXIT_NOTHING
     print(summary.table())
     print(f"output: {flags.out}")
     return summary.exit_code

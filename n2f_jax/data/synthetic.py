@@ -22,11 +22,10 @@ from n2f_jax.data import degrade
 from n2f_jax.frontends.coarse_mesh import CoarseMesh, coarse_maps
 from n2f_jax.geometry.camera import Camera, frontal_rotation, project, to_camera
 from n2f_jax.geometry.crop import Crop, crop_camera, landmark_crop, to_crop
+from n2f_jax.models.input_channels import CHANNELS, join_maps, maps_of
 from n2f_jax.render import HeadTopology, render_head
 
 Batch = dict[str, Any]
-# What the network's channels may hold, and how many they are.
-CHANNELS = {"normals": 3, "uv": 2, "uv+normals": 5}
 
 
 _ON_THE_MASK = ("mask_erosion", "occluder_share", "bar_share", "hair_share", "lower_face_share")
@@ -363,7 +362,7 @@ def make_batch(
         "camera": camera,
         "landmarks_2d": landmarks_2d,
     }
-    if config.channels != "normals":
+    if "uv" in maps_of(config.channels):
         batch["uv"] = (2.0 * full.uv - 1.0) * mask[..., None]
     if targets:
         batch |= {"target_normals": full_normals, "target_mask": full_mask}
@@ -377,6 +376,5 @@ def network_inputs(
 
     Where the network is to do without segmentation the mask is one everywhere.
     """
-    maps = [batch[name] for name in config.channels.split("+")]
     mask = batch["mask"] if config.masked else jnp.ones_like(batch["mask"])
-    return jnp.concatenate(maps, axis=-1), mask
+    return join_maps(batch, config.channels), mask

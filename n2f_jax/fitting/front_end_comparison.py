@@ -14,6 +14,7 @@ import flame_jax
 from n2f_jax.data.open_sets import RENDERED, see_heads
 from n2f_jax.evaluation.synthetic import rotation_error_degrees, vertex_errors
 from n2f_jax.frontends.coarse_mesh import load_coarse_mesh
+from n2f_jax.models.pretrained import DEFAULT_CHECKPOINT, from_pretrained
 from n2f_jax.reconstruct import Reconstructor
 
 _SHOWN = ("face", "eyes", "nose", "mouth", "left_ear", "right_ear")
@@ -48,12 +49,14 @@ def compare_front_end(
     model = flame_jax.load_open_head()
     mesh = jax.tree.map(jnp.asarray, load_coarse_mesh())
     key = jax.random.fold_in(jax.random.key(seed), 0x46524F4E)
+    saved = from_pretrained(checkpoint or DEFAULT_CHECKPOINT, model)
+    size, scale = saved.inputs.size, saved.inputs.crop_scale
+    indices = jnp.arange(heads, dtype=jnp.int32)
+    seen = see_heads(key, indices, model, mesh, config=RENDERED, size=size, crop_scale=scale)
+    truth, _ = flame_jax.decode(model, seen.params)
     rows = []
     for number in steps:
-        reconstructor = Reconstructor.from_pretrained(checkpoint, model, None, refine=number)
-        size, scale = reconstructor.inputs.size, reconstructor.inputs.crop_scale
-        indices = jnp.arange(heads, dtype=jnp.int32)
-        seen = see_heads(key, indices, model, mesh, config=RENDERED, size=size, crop_scale=scale)
+        reconstructor = Reconstructor(saved, model, refine=number)
         found = reconstructor.infer(
             seen.normals,
             seen.mask,
@@ -62,7 +65,6 @@ def compare_front_end(
             seen.landmarks,
             seen.points[..., :2],
         )
-        truth, _ = flame_jax.decode(model, seen.params)
         errors = vertex_errors(model, found.vertices, truth)
         turned = rotation_error_degrees(found.camera.rotation, seen.camera.rotation)
         rows.append(Row(number, {name: np.asarray(errors[name]) for name in _SHOWN}, np.asarray(turned)))

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from n2f_jax.data.manifest import STATUSES, ManifestIndex, ManifestWriter, Record
 from n2f_jax.data.preprocessed import face_path
-from n2f_jax.photo_run import (
+from n2f_jax.many_images import (
     EXIT_INTERRUPTED,
     EXIT_NOTHING,
     EXIT_OK,

@@ -15,14 +15,12 @@ from n2f_jax.data.manifest import ManifestIndex, Record
 from n2f_jax.data.preprocessed import StoredFace, StoredFaceError, face_path, read_face
 from n2f_jax.data.pseudo_truth import PseudoTruth, truth_path, write_truth
 from n2f_jax.frontends.files import FrontendFileError
+from n2f_jax.frontends.pixel3dmm import COMMIT
 from n2f_jax.frontends.pixel3dmm.folder import find_frame
 from n2f_jax.frontends.pixel3dmm.tracking import TrackingError, camera_in_photo, read_frame, to_head
 from n2f_jax.frontends.resample import Window
 from n2f_jax.models.pretrained import HeadModelIdentity
 from n2f_jax.preprocessing.inputs import in_shard
-
-# The tracker numbers no releases; its commit is the version.
-_VERSION = "98b5d79"
 
 
 def write_tracked_truths(
@@ -114,7 +112,7 @@ def truth_of_frame(
         intrinsics=np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]], np.float32),
         head_model=identity,
         method="Pixel3DMM's tracker",
-        version=_VERSION,
+        version=COMMIT,  # it numbers no releases
     )
 
 

@@ -14,7 +14,7 @@ from n2f_jax.data.manifest import Record
 from n2f_jax.data.preprocessed import StoredFace, face_id, face_path, write_face
 from n2f_jax.frontends.base import FrontendFace
 from n2f_jax.frontends.registry import make_frontend
-from n2f_jax.photo_run import FATAL_ERRNOS, OutputError
+from n2f_jax.many_images import FATAL_ERRNOS, OutputError, describe_error
 from n2f_jax.preprocessing.settings import Settings
 from n2f_jax.preprocessing.task import Task
 from n2f_jax.reconstruct import resolve_focal
@@ -51,7 +51,7 @@ class Worker:
                 reason = str(error).removeprefix(f"{task.path}: ")
                 records[number] = task.record(status="error", reason=reason)
             except Exception as error:  # a damaged file can fail in any way inside a decoder
-                records[number] = task.record(status="error", reason=f"unreadable: {_describe(error)}")
+                records[number] = task.record(status="error", reason=f"unreadable: {describe_error(error)}")
         found = self._detect([tasks[n].path for n in images], [image for image, _ in images.values()])
         for (number, (image, exif)), faces in zip(images.items(), found, strict=True):
             records[number] = self._store(tasks[number], image, exif, faces)
@@ -74,7 +74,7 @@ class Worker:
     ) -> Record:
         size = (int(image.shape[0]), int(image.shape[1]))
         if isinstance(faces, Exception):
-            return task.record(status="error", reason=f"front end: {_describe(faces)}", image_size=size)
+            return task.record(status="error", reason=f"front end: {describe_error(faces)}", image_size=size)
         faces = faces[: self.settings.options.max_faces]
         if not faces:
             return task.record(status="no face", image_size=size)
@@ -89,10 +89,10 @@ class Worker:
         except OSError as error:
             if error.errno in FATAL_ERRNOS:
                 raise OutputError(f"cannot write to {self.folder}: {error.strerror}") from error
-            return task.record(status="error", reason=f"writing: {_describe(error)}", image_size=size)
+            return task.record(status="error", reason=f"writing: {describe_error(error)}", image_size=size)
         except Exception as error:  # one image never stops the others
             return task.record(
-                status="error", reason=f"the front end's maps: {_describe(error)}", image_size=size
+                status="error", reason=f"the front end's maps: {describe_error(error)}", image_size=size
             )
         return task.record(status="ok", faces=tuple(names), image_size=size)
 
@@ -147,7 +147,3 @@ def stored_face(
 def _read(path: Path) -> tuple[np.ndarray, float | None]:
     image, info = read_image(path)
     return image, info.focal
-
-
-def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

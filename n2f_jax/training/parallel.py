@@ -100,6 +100,12 @@ class Layout:
         axis = self.split_axis(shape)
         return PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, AXIS)
 
+    def split(self, flat: Mapping[str, Array]) -> tuple[dict[str, int | None], dict[str, PartitionSpec]]:
+        """Path → ``split_axis`` and path → ``spec`` of flattened parameters."""
+        shapes = {path: tuple(leaf.shape) for path, leaf in flat.items()}
+        axes = {path: self.split_axis(shape) for path, shape in shapes.items()}
+        return axes, {path: self.spec(shape) for path, shape in shapes.items()}
+
     def shardings(self, tree: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:
         """Of every leaf: a parameter's where a key of its path names one and the shape is that one's, else a copy on
         every device. Serves parameters, optimiser states and best copies alike.

@@ -18,13 +18,14 @@ from flame_jax import HeadModel
 from n2f_jax.data.celeba_hq import PseudoTruthFaces
 from n2f_jax.data.manifest import ManifestError
 from n2f_jax.data.pipeline import make_pipeline
-from n2f_jax.data.synthetic import CHANNELS, SyntheticConfig
+from n2f_jax.data.synthetic import SyntheticConfig
 from n2f_jax.data.w300 import AnnotatedFaces
 from n2f_jax.evaluation.synthetic import Assets
 from n2f_jax.frontends.coarse_mesh import load_coarse_mesh
 from n2f_jax.models.conversion import ConversionError
 from n2f_jax.models.dinov3 import DinoV3Config
 from n2f_jax.models.dinov3_files import load_dinov3
+from n2f_jax.models.input_channels import CHANNELS, maps_of
 from n2f_jax.models.n2fnet import N2FNet, N2FNetConfig
 from n2f_jax.models.parameters import Tree, to_dict
 from n2f_jax.models.pretrained import DEFAULT_CHECKPOINT, PretrainedError, from_pretrained
@@ -135,7 +136,7 @@ def check(config: ml_collections.ConfigDict, model: HeadModel) -> None:
             f"data.channels {sampler.channels!r} are {CHANNELS[sampler.channels]}, model.backbone.channels is "
             f"{network.backbone.channels}; configs/ablations/ sets both"
         )
-    if "uv" in sampler.channels.split("+") and not len(model.uv):
+    if "uv" in maps_of(sampler.channels) and not len(model.uv):
         raise SetupError(
             f"the head model {model.name!r} has no texture coordinates, which data.channels asks for"
         )
@@ -220,7 +221,7 @@ def stored_faces(config: ml_collections.ConfigDict, model: HeadModel) -> StoredF
         )
     except (ImportError, ManifestError, OSError, ValueError) as error:
         raise SetupError(f"stored: {error}") from error
-    if "uv" in config.data.channels.split("+") and "uv" not in train[0]:
+    if "uv" in maps_of(config.data.channels) and "uv" not in train[0]:
         raise SetupError(f"data.channels is {config.data.channels!r} and {section.folder} has no UV maps")
     return StoredFaces(pipeline, held_out)
 

@@ -239,8 +239,7 @@ def make_train_step(
 
     def step(state: State, assets: Assets, data: Data = None) -> tuple[State, Terms]:
         trained, frozen = split_frozen(state["params"], groups)
-        axes = {path: layout.split_axis(tuple(leaf.shape)) for path, leaf in (trained | frozen).items()}
-        specs = {path: layout.spec(tuple(leaf.shape)) for path, leaf in (trained | frozen).items()}
+        axes, specs = layout.split(trained | frozen)
         trained_specs = {path: specs[path] for path in trained}
         frozen_specs = {path: specs[path] for path in frozen}
         loss, terms, gradients = layout.map(

@@ -95,8 +95,7 @@ class Validation:
 
     def _on_all_devices(self, params: Tree, assets: Assets, index: Array, data: Any) -> Any:
         layout, flat = self._layout, flatten(params)
-        axes = {path: layout.split_axis(tuple(leaf.shape)) for path, leaf in flat.items()}
-        specs = {path: layout.spec(tuple(leaf.shape)) for path, leaf in flat.items()}
+        axes, specs = layout.split(flat)
         rows = PartitionSpec(AXIS) if self._parts.count > 1 else PartitionSpec()
         return layout.map(
             lambda params, assets, index, data: self._on_one_device(params, axes, assets, index, data),

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from n2f_jax.frontends.files import FrontendFileError, require_file
+from n2f_jax.frontends.pixel3dmm import COMMIT
 from n2f_jax.frontends.pixel3dmm.network import NetworkConfig, Pixel3dmmNetwork, prediction_channels
 from n2f_jax.frontends.torch_checkpoint import read_lightning
 
-COMMIT = "98b5d79"  # of Pixel3DMM's repository: what the network here was written and checked against
 WHERE = "install_preprocessing_pipeline.sh of Pixel3DMM's repository fetches uv.ckpt and normals.ckpt"
 FLAGS = {"normals": "--pixel3dmm_normals", "uv_map": "--pixel3dmm_uv"}
 _PREFIX = "net."

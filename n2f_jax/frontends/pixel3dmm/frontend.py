@@ -16,7 +16,8 @@ from n2f_jax.frontends.dlpack import to_jax
 from n2f_jax.frontends.face_landmarks import FaceLandmarker, MeshedFace
 from n2f_jax.frontends.farl import FarlParser, cut_for_parser
 from n2f_jax.frontends.files import record
-from n2f_jax.frontends.pixel3dmm.checkpoint import COMMIT, load_network
+from n2f_jax.frontends.pixel3dmm import COMMIT
+from n2f_jax.frontends.pixel3dmm.checkpoint import load_network
 from n2f_jax.frontends.pixel3dmm.crop import INPUT_SIZE, SCALE, cut, face_window
 from n2f_jax.frontends.pixel3dmm.predict import Precision, predict_normals, predict_uv
 from n2f_jax.frontends.resample import Window, crop_maps

@@ -1,7 +1,9 @@
-"""Workers that die. Other processes import this, so it loads next to nothing."""
+"""Workers that die or fail. Other processes import this, so it loads next to nothing."""
 
 import os
 import signal
+
+from n2f_jax.many_images import OutputError
 
 
 class MortalWorker:
@@ -20,3 +22,17 @@ class Stillborn:
     def __init__(self, process):
         if os.getpid() != process:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class FullDisk:
+    """Cannot write."""
+
+    def process(self, tasks):
+        raise OutputError("cannot write to out: No space left on device")
+
+
+class Buggy:
+    """Fails at what no image is to blame for."""
+
+    def process(self, tasks):
+        raise ZeroDivisionError("of our own making")

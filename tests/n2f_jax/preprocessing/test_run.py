@@ -13,7 +13,7 @@ from n2f_jax.data.face_views import face_view, landmark_square
 from n2f_jax.data.manifest import ManifestError, ManifestIndex, ManifestWriter, count_statuses
 from n2f_jax.data.preprocessed import face_path, list_faces, read_face
 from n2f_jax.frontends.registry import FrontendOptions
-from n2f_jax.photo_run import EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_OK, EXIT_PARTLY, OutputError
+from n2f_jax.many_images import EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_OK, EXIT_PARTLY, OutputError
 from n2f_jax.preprocessing.inputs import parse_inputs
 from n2f_jax.preprocessing.run import run
 from n2f_jax.preprocessing.settings import Settings, SettingsError

@@ -13,7 +13,8 @@ from PIL import Image
 
 from n2f_jax import photo_run
 from n2f_jax.export import load_parameters
-from n2f_jax.photo_run import Entry, OutputError, RunOptions, Summary, find_photos, output_names, run
+from n2f_jax.many_images import OutputError
+from n2f_jax.photo_run import Entry, RunOptions, Summary, find_photos, output_names, run
 
 from .conftest import FakeFrontend
 
