@@ -62,7 +62,7 @@ setup(
     packages=find_packages(include=["flame_jax*", "n2f_jax*"]),
     package_data={
         "flame_jax": ["assets/*"],
-        "n2f_jax": ["frontends/assets/*", "models/assets/*", "models/assets/*/*"],
+        "n2f_jax": ["benchmark/assets/*", "frontends/assets/*", "models/assets/*", "models/assets/*/*"],
     },
     install_requires=CORE,
     extras_require={

@@ -278,10 +278,6 @@ def make_batch(
     Raises:
         ValueError: front-end samples are asked for without a ``coarse_mesh``.
     """
-    num_coarse = config.num_front_end(batch_size)
-    if num_coarse and coarse_mesh is None:
-        raise ValueError(f"front_end_share = {config.front_end_share} needs the front end's coarse mesh")
-    size = config.image_size
 
     def scene(sample_key: PRNGKeyArray) -> tuple[FlameParams, Camera, PRNGKeyArray, PRNGKeyArray]:
         params_key, camera_key, crop_key, degrade_key = jax.random.split(sample_key, 4)
@@ -298,8 +294,43 @@ def make_batch(
     landmarks_orig = project(flame_jax.landmarks68(model, vertices), camera_orig)
     crop = landmark_crop(landmarks_orig, config.crop_scale)
     crop = jax.vmap(lambda k, c: jitter_crop(k, c, config))(crop_keys, crop)
-    camera = crop_camera(camera_orig, crop, size)
-    landmarks_2d = to_crop(landmarks_orig, crop, size)
+    camera = crop_camera(camera_orig, crop, config.image_size)
+    batch = draw_batch(
+        degrade_keys, vertices, camera, model, topology, config, coarse_mesh=coarse_mesh, targets=targets
+    )
+    landmarks_2d = to_crop(landmarks_orig, crop, config.image_size)
+    return batch | {"params": params, "camera": camera, "landmarks_2d": landmarks_2d}
+
+
+def draw_batch(
+    degrade_keys: PRNGKeyArray,
+    vertices: Float[Array, "B V 3"],
+    camera: Camera,
+    model: HeadModel,
+    topology: HeadTopology,
+    config: SyntheticConfig,
+    *,
+    coarse_mesh: CoarseMesh | None = None,
+    targets: bool = False,
+) -> Batch:
+    """The maps of given heads, as ``config`` degrades them.
+
+    Args:
+        degrade_keys: one for each head.
+        vertices: decoded.
+        camera: of the crops.
+        model, topology, config, coarse_mesh, targets: as for ``make_batch``.
+
+    Returns:
+        ``normals``, ``mask``, and ``uv``, ``target_normals``, ``target_mask`` where they are asked for.
+
+    Raises:
+        ValueError: front-end samples are asked for without a ``coarse_mesh``.
+    """
+    num_coarse = config.num_front_end(len(vertices))
+    if num_coarse and coarse_mesh is None:
+        raise ValueError(f"front_end_share = {config.front_end_share} needs the front end's coarse mesh")
+    size = config.image_size
 
     def front_end_maps(
         verts: Float[Array, "V 3"], cam: Camera, noise_key: PRNGKeyArray
@@ -355,13 +386,7 @@ def make_batch(
         normals = jnp.concatenate([coarse_normals, normals])
         mask = jnp.concatenate([coarse_mask, mask])
 
-    batch = {
-        "normals": normals,
-        "mask": mask,
-        "params": params,
-        "camera": camera,
-        "landmarks_2d": landmarks_2d,
-    }
+    batch = {"normals": normals, "mask": mask}
     if "uv" in maps_of(config.channels):
         batch["uv"] = (2.0 * full.uv - 1.0) * mask[..., None]
     if targets:

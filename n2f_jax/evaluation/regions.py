@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.interpolate import RBFInterpolator
@@ -15,6 +16,9 @@ from n2f_jax.evaluation.closest_points import Surface, morton_order
 from n2f_jax.evaluation.landmarks3d import SEVEN_OF_68
 from n2f_jax.evaluation.meshes import TriangleMesh
 from n2f_jax.evaluation.scan_alignment import procrustes, refine
+
+if TYPE_CHECKING:
+    from flame_jax import HeadModel
 
 REGIONS = ("face", "eyes", "nose", "mouth", "ears")
 # Seen through openings only: no scanner reaches them, so no ground truth is measured there.
@@ -66,7 +70,11 @@ def load_template(head_model: str | None = None) -> Template:
     """The template of a head model; None for the open head that ships with the package."""
     import flame_jax
 
-    model = flame_jax.load_head_model(head_model) if head_model else flame_jax.load_open_head()
+    return template_of(flame_jax.load_head_model(head_model) if head_model else flame_jax.load_open_head())
+
+
+def template_of(model: HeadModel) -> Template:
+    """The template of a loaded head model."""
     vertices = np.asarray(model.v_template, np.float64)
     landmarks = corners = weights = None
     if model.landmarks is not None:

@@ -1,0 +1,309 @@
+"""The benchmark's folder: ground truth, and what is seen of it, for any method to read.
+
+benchmark.json                 size, seed, conditions, what was controlled of each head, versions
+regions.json                   region → vertices of the ground-truth meshes, as ``scripts/evaluate.py`` reads them
+heads/head000.ply, .npy        mesh (metres, head frame) and its seven landmarks
+inputs/CONDITION/head000.npz   the maps, landmarks and intrinsics of its crop
+sheet.png                      some of them
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+from PIL import Image
+from tqdm import tqdm
+
+import n2f_jax
+from flame_jax import HeadModel
+from n2f_jax.atomic_files import atomic_path
+from n2f_jax.benchmark.design import Scene, draw_scene, setting_of
+from n2f_jax.benchmark.head import load_benchmark_coarse_mesh, load_benchmark_head
+from n2f_jax.data.open_sets import RENDERED
+from n2f_jax.data.synthetic import SyntheticConfig, draw_batch
+from n2f_jax.evaluation.landmarks3d import SEVEN_OF_68
+from n2f_jax.evaluation.regions import template_of
+from n2f_jax.export import write_ply
+from n2f_jax.fitting.comparison import CONDITIONS as FITTED
+from n2f_jax.frontends.coarse_mesh import CoarseMesh
+from n2f_jax.geometry.camera import intrinsics_matrix
+from n2f_jax.render import HeadTopology
+
+_BATCH = 10
+_SHEET_HEADS = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+    """How heads are seen.
+
+    Attributes:
+        maps: fields of ``SyntheticConfig``.
+        landmark_noise: σ of each landmark in units of the crop's side.
+    """
+
+    maps: dict[str, Any]
+    landmark_noise: float
+
+    @property
+    def beyond_the_face(self) -> bool:
+        """Whether normals are there of the whole head, for networks without segmentation: an occluder would hide
+        parts of it that nobody draws, and the front end knows nothing but the face."""
+        return not any(self.maps.get(name) for name in ("occluder_share", "front_end_share"))
+
+
+# The comparison of fits has the same three.
+CONDITIONS = {
+    "clean": Condition(*FITTED["clean"]),
+    "noisy": Condition(*FITTED["blurred, noisy"]),
+    "occluded": Condition(*FITTED["occluded"]),
+    "front_end": Condition(
+        {
+            "front_end_share": 1.0,
+            "point_noise": RENDERED.point_noise,
+            "point_z_scale": RENDERED.point_z_scale,
+        },
+        0.01,
+    ),
+}
+_ON_NORMALS = ("normal_blur", "normal_noise_deg", "mirror_shift", "eight_bit")
+
+
+class BenchmarkError(ValueError):
+    """A folder that is no benchmark, or one of other settings; the message says which."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """One head's crop as it is stored.
+
+    Attributes:
+        normals: ``(S, S, 3)`` unit, head frame; beyond the mask where the condition has them, else zero there.
+        mask: ``(S, S)`` 0 or 1.
+        uv: ``(S, S, 2)`` in [0, 1], or None.
+        landmarks_2d: ``(68, 2)`` pixels of the crop, with the condition's error.
+        true_landmarks_2d: without it.
+        intrinsics: ``(3, 3)`` of the crop.
+        rotation, translation: ``x_cam = R·x + t``, the truth.
+    """
+
+    normals: np.ndarray
+    mask: np.ndarray
+    uv: np.ndarray | None
+    landmarks_2d: np.ndarray
+    true_landmarks_2d: np.ndarray
+    intrinsics: np.ndarray
+    rotation: np.ndarray
+    translation: np.ndarray
+
+
+def head_name(index: int) -> str:
+    return f"head{index:03d}"
+
+
+def write_benchmark(
+    folder: str | Path,
+    heads: int,
+    *,
+    seed: int = 0,
+    size: int = 128,
+    crop_scale: float = 1.4,
+    progress: bool = True,
+) -> None:
+    """Draws and writes what is not there yet.
+
+    Args:
+        folder: made if needed.
+        heads: a multiple of the design's 90 cells uses every cell alike.
+        seed: of the heads.
+        size: side of the crops in pixels.
+        crop_scale: side of the crop over the longer side of the landmarks' box.
+        progress: show a bar.
+
+    Raises:
+        BenchmarkError: the folder holds a benchmark of other settings.
+    """
+    folder = Path(folder)
+    settings = {"heads": heads, "seed": seed, "size": size, "crop_scale": crop_scale}
+    described = folder / "benchmark.json"
+    if described.exists() and read_settings(folder) | settings != read_settings(folder):
+        raise BenchmarkError(
+            f"{folder} holds a benchmark of other settings: remove it, or name another folder"
+        )
+    model = load_benchmark_head()
+    visible = Visible.of(model)
+    for part in ("heads", *(f"inputs/{name}" for name in CONDITIONS)):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / "regions.json") as temporary:
+        temporary.write_text(
+            json.dumps({k: v.tolist() for k, v in visible.regions.items()}), encoding="utf-8"
+        )
+    mesh, topology = load_benchmark_coarse_mesh(), HeadTopology.from_model(model)
+    controlled = []
+    for first in tqdm(range(0, heads, _BATCH), desc="heads", unit="batch", disable=not progress):
+        indices = jnp.arange(first, first + _BATCH)
+        scene = draw_scene(model, indices, setting_of(indices), seed=seed, size=size, crop_scale=crop_scale)
+        names = [head_name(i) for i in range(first, min(first + _BATCH, heads))]
+        setting = jax.device_get(scene.setting)
+        for row, name in enumerate(names):
+            controlled.append(
+                {"name": name}
+                | {
+                    f.name: round(float(getattr(setting, f.name)[row]), 4)
+                    for f in dataclasses.fields(setting)
+                }
+            )
+        last = [folder / f"inputs/{c}/{n}.npz" for c in CONDITIONS for n in names]
+        if all(path.exists() for path in last):
+            continue
+        vertices, points = jax.device_get((scene.vertices, scene.landmarks_3d))
+        for name, head, landmarks in zip(names, vertices, points, strict=False):
+            write_ply(folder / f"heads/{name}.ply", head[visible.vertices], visible.faces)
+            with atomic_path(folder / f"heads/{name}.npy") as temporary:
+                np.save(temporary, landmarks[list(SEVEN_OF_68)])
+        for number, condition in enumerate(CONDITIONS):
+            maps = jax.device_get(
+                _see(model, topology, mesh, scene, jnp.asarray(number), name=condition, size=size)
+            )
+            uv = maps.pop("uv", None)
+            for row, name in enumerate(names):
+                one = {key: value[row] for key, value in maps.items()}
+                if uv is not None:
+                    one["uv"] = uv[row].astype(np.float16)
+                with atomic_path(folder / f"inputs/{condition}/{name}.npz") as temporary:
+                    np.savez_compressed(temporary, allow_pickle=False, **one)
+    with atomic_path(described) as temporary:
+        content = {
+            "version": n2f_jax.__version__,
+            **settings,
+            "conditions": {name: dataclasses.asdict(what) for name, what in CONDITIONS.items()},
+            "controlled": controlled,
+        }
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    _write_sheet(folder, min(heads, _SHEET_HEADS))
+
+
+@functools.partial(jax.jit, static_argnames=("name", "size"))
+def _see(
+    model: HeadModel,
+    topology: HeadTopology,
+    mesh: CoarseMesh,
+    scene: Scene,
+    number: Array,
+    *,
+    name: str,
+    size: int,
+) -> dict[str, Array]:
+    """The arrays of a head's file, B in front."""
+    condition = CONDITIONS[name]
+    config = SyntheticConfig(image_size=size, **condition.maps)
+    draw = lambda config: draw_batch(  # noqa: E731
+        scene.keys, scene.vertices, scene.camera, model, topology, config, coarse_mesh=mesh
+    )
+    seen = draw(config)
+    normals = seen["normals"]
+    if condition.beyond_the_face:
+        of_normals = {key: value for key, value in condition.maps.items() if key in _ON_NORMALS}
+        normals = draw(SyntheticConfig(image_size=size, masked=False, **of_normals))["normals"]
+    keys = jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, 0x6C6D6B), number))(scene.keys)
+    noise = jax.vmap(lambda key: jax.random.normal(key, (68, 2)))(keys)
+    camera = scene.camera
+    maps = {
+        "normals": jnp.round((normals + 1.0) * 127.5).astype(jnp.uint8),
+        "mask": (seen["mask"] > 0.5).astype(jnp.uint8),
+        "landmarks_2d": scene.landmarks_2d + condition.landmark_noise * size * noise,
+        "true_landmarks_2d": scene.landmarks_2d,
+        "intrinsics": intrinsics_matrix(camera),
+        "rotation": camera.rotation,
+        "translation": camera.translation,
+    }
+    if not condition.maps:
+        uv = draw(dataclasses.replace(config, channels="uv+normals"))["uv"]
+        maps["uv"] = 0.5 * (uv + 1.0)
+    return maps
+
+
+@dataclasses.dataclass(frozen=True)
+class Visible:
+    """The part of the benchmark's mesh that a scanner reaches.
+
+    Attributes:
+        vertices: ``(n,)`` of the model's.
+        faces: ``(m, 3)`` among them.
+        regions: name → indices among them.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    regions: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, model: HeadModel) -> Visible:
+        template = template_of(model)
+        inside = np.zeros(model.num_vertices, bool)
+        inside[template.visible] = True
+        faces = np.asarray(model.faces)
+        faces = faces[inside[faces].all(axis=1)]
+        vertices = np.unique(faces)
+        number = np.full(model.num_vertices, -1)
+        number[vertices] = np.arange(len(vertices))
+        regions = {name: number[index] for name, index in template.regions.items()}
+        return cls(vertices, number[faces], {name: index[index >= 0] for name, index in regions.items()})
+
+
+def read_settings(folder: str | Path) -> dict[str, Any]:
+    """``benchmark.json``.
+
+    Raises:
+        BenchmarkError: there is none, or it is damaged.
+    """
+    path = Path(folder) / "benchmark.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {key: content[key] for key in ("heads", "seed", "size", "crop_scale", "controlled")}
+    except FileNotFoundError:
+        raise BenchmarkError(f"{folder} is no benchmark: make one with scripts/make_benchmark.py") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BenchmarkError(f"{path} is damaged ({error}): make the benchmark again") from error
+
+
+def read_seen(path: str | Path) -> Seen:
+    """One head's file, as unit normals and numbers."""
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = {key: stored[key] for key in stored.files}
+    normals = arrays["normals"].astype(np.float32) / 127.5 - 1.0
+    length = np.linalg.norm(normals, axis=-1, keepdims=True)
+    # Nothing is stored as 127 or 128, a vector that is much too short.
+    arrays["normals"] = np.where(length > 0.5, normals / np.maximum(length, 1e-6), 0.0).astype(np.float32)
+    arrays["mask"] = arrays["mask"].astype(np.float32)
+    arrays["uv"] = arrays["uv"].astype(np.float32) if "uv" in arrays else None
+    return Seen(**arrays)
+
+
+def read_condition(folder: str | Path, condition: str, indices: range) -> Iterator[Seen]:
+    """The heads of one condition, in order."""
+    for index in indices:
+        yield read_seen(Path(folder) / f"inputs/{condition}/{head_name(index)}.npz")
+
+
+def _write_sheet(folder: Path, heads: int) -> None:
+    rows = []
+    for condition in CONDITIONS:
+        tiles = []
+        for seen in read_condition(folder, condition, range(heads)):
+            tiles.append(
+                np.round((seen.normals + 1.0) * 127.5) * seen.mask[..., None]
+                + 128 * (1 - seen.mask[..., None])
+            )
+        rows.append(np.concatenate(tiles, axis=1))
+    with atomic_path(folder / "sheet.png") as temporary:
+        Image.fromarray(np.concatenate(rows).astype(np.uint8)).save(temporary)

@@ -1,0 +1,124 @@
+"""Measures networks and fits on the open benchmark, by the paper's protocol, with intervals.
+
+    python scripts/make_benchmark.py --out benchmark
+    python scripts/run_benchmark.py benchmark --out results                          # the network that ships, and fits
+    python scripts/run_benchmark.py benchmark --out inputs --conditions clean --fits none \\
+        --network uv=runs/uv/best --network normals=runs/normals/best                # networks of your own
+
+    python scripts/run_benchmark.py --curves --out results                           # robustness, as a plot
+
+Writes tables.md and figures.json (every head); the same command goes on where it was.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # from a clone, uninstalled
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("benchmark", nargs="?", type=Path, help="of scripts/make_benchmark.py")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--network", action="append", default=[], metavar="NAME=DIR", help="default: the one that ships"
+    )
+    parser.add_argument("--conditions", nargs="+", metavar="NAME", help="default: all")
+    parser.add_argument("--fits", nargs="+", metavar="NAME", help='"none", or some of the fits; default: all')
+    parser.add_argument("--heads", type=int, metavar="N", help="the first N; default: all")
+    parser.add_argument("--adam-heads", type=int, default=24, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--jobs", type=int, default=2, metavar="N", help="processes that measure; default: %(default)s"
+    )
+    parser.add_argument(
+        "--curves", action="store_true", help="error against what disturbs, instead of tables"
+    )
+    flags = parser.parse_args()
+    if flags.curves == (flags.benchmark is not None):
+        parser.error("one of: a benchmark's folder, --curves")
+
+    import flame_jax
+    from n2f_jax import compilation_cache
+    from n2f_jax.benchmark.files import CONDITIONS
+    from n2f_jax.benchmark.methods import FITS
+    from n2f_jax.models.pretrained import DEFAULT_CHECKPOINT, from_pretrained
+
+    conditions = flags.conditions or list(CONDITIONS)
+    fits = list(FITS) if flags.fits is None else [] if flags.fits == ["none"] else flags.fits
+    for what, given, known in (("condition", conditions, CONDITIONS), ("fit", fits, FITS)):
+        if unknown := set(given) - set(known):
+            parser.error(f"no {what} {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    compilation_cache.enable()
+    try:
+        model = flame_jax.load_open_head()
+        folders = dict(one.partition("=")[::2] for one in flags.network) or {"network": DEFAULT_CHECKPOINT}
+        if any(not name or "/" in name or not folder for name, folder in folders.items()):
+            parser.error("--network takes NAME=DIR")
+        networks = {name: from_pretrained(folder, model) for name, folder in folders.items()}
+        text = _curves(flags, networks) if flags.curves else _tables(flags, networks, conditions, fits)
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(text)
+    print(f"output: {flags.out}")
+    return 0
+
+
+def _tables(flags: argparse.Namespace, networks: dict, conditions: list[str], fits: list[str]) -> str:
+    from n2f_jax.benchmark import tables
+    from n2f_jax.benchmark.files import read_settings
+    from n2f_jax.benchmark.methods import MEAN, NEAREST, run_methods, write_nearest
+
+    settings = read_settings(flags.benchmark)
+    answers = flags.out / "answers"
+    first = next(iter(networks))
+    run_methods(
+        flags.benchmark,
+        answers,
+        networks,
+        conditions,
+        fit_from=first,
+        fits=fits,
+        heads=flags.heads,
+        adam_heads=flags.adam_heads,
+    )
+    if "clean" in conditions:
+        write_nearest(flags.benchmark, answers, flags.heads)
+    figures = tables.measure(
+        flags.benchmark,
+        answers,
+        conditions,
+        [MEAN, NEAREST, *networks, *fits],
+        heads=flags.heads,
+        jobs=flags.jobs,
+    )
+    tables.write_figures(figures, flags.out / "figures.json")
+    parts = [tables.format_tables(figures, first)]
+    if any(fit.startswith("Adam") for fit in fits):
+        parts.append(tables.format_tables(figures, first, paired_only=True))
+    best = "Gauss-Newton from network" if "Gauss-Newton from network" in fits else first
+    parts += [
+        tables.format_by_setting(figures, settings["controlled"], name)
+        for name in dict.fromkeys((first, best))
+    ]
+    parts.append(tables.format_speed(figures))
+    text = "\n\n".join(parts)
+    (flags.out / "tables.md").write_text(text + "\n", encoding="utf-8")
+    return text
+
+
+def _curves(flags: argparse.Namespace, networks: dict) -> str:
+    from n2f_jax.benchmark.robustness import draw_curves, format_curves, measure_curves
+
+    name, saved = next(iter(networks.items()))
+    flags.out.mkdir(parents=True, exist_ok=True)
+    curves = measure_curves(saved, flags.out / f"curves-{name}.json", heads=flags.heads or 60)
+    draw_curves(curves, flags.out / "curves.png")
+    return format_curves(curves)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
