@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -251,9 +250,6 @@ def run_methods(
     loaded.check(settings["size"], settings["crop_scale"])
     answers = Answers(Path(out), model)
     config = next(iter(networks.values())).config if networks else N2FNetConfig()
-    with atomic_path(Path(out) / "settings.json") as temporary:
-        Path(out).mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({"benchmark": str(folder), "heads": count, "adam_heads": adam_heads}))
     run = _Run(Path(folder), answers, loaded, Fits(model, config, adam=adam), fit_from)
     for condition in conditions:
         for index in tqdm(range(count), desc=condition, unit="head", disable=not progress):
@@ -273,21 +269,21 @@ class _Run:
         self._warm: set[str] = set()
 
     def one_head(self, condition: str, index: int, fits: Sequence[str]) -> None:
-        names = [MEAN, *self.networks.loaded, *fits]
-        if all(self.answers.path(name, condition, index).exists() for name in names):
+        names = [MEAN, *self.networks.loaded, *filter(self._has_start, fits)]
+        todo = [name for name in names if not self.answers.path(name, condition, index).exists()]
+        if not todo:
             return
         whole = CONDITIONS[condition].beyond_the_face
         seen = next(read_condition(self.folder, condition, range(index, index + 1)))
-        self.answers.write(MEAN, condition, [index], [seen], (self.fits.mean([seen])[0], None))
-        for name in self.networks.loaded:
-            if self.networks.can(name, seen, whole):
+        for name in todo:
+            if name == MEAN:
+                self.answers.write(MEAN, condition, [index], [seen], (self.fits.mean([seen])[0], None))
+            elif name in fits:
+                optimiser = name.partition(" from ")[0]
+                call = functools.partial(self.fits, optimiser, [seen], self._start(name, [seen]))
+                self._timed(name, condition, index, seen, call)
+            elif self.networks.can(name, seen, whole):
                 self._timed(name, condition, index, seen, functools.partial(self.networks, name, [seen]))
-        for fit in fits:
-            if self._has_start(fit):
-                call = functools.partial(
-                    self.fits, fit.partition(" from ")[0], [seen], self._start(fit, [seen])
-                )
-                self._timed(fit, condition, index, seen, call)
 
     def adam(self, condition: str, fit: str, count: int, *, timed: bool, progress: bool) -> None:
         if not self._has_start(fit):
