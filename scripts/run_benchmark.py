@@ -115,7 +115,7 @@ def _curves(flags: argparse.Namespace, networks: dict) -> str:
 
     name, saved = next(iter(networks.items()))
     flags.out.mkdir(parents=True, exist_ok=True)
-    curves = measure_curves(saved, flags.out / f"curves-{name}.json", heads=flags.heads or 60)
+    curves = measure_curves(saved, flags.out / f"curves-{name}.json", heads=flags.heads or 40)
     draw_curves(curves, flags.out / "curves.png")
     return format_curves(curves)
 

@@ -98,7 +98,7 @@ METHODS = ("network", "Gauss-Newton from network")
 
 
 def measure_curves(
-    saved: Pretrained, path: str | Path, *, heads: int = 60, seed: int = 0, progress: bool = True
+    saved: Pretrained, path: str | Path, *, heads: int = 40, seed: int = 0, progress: bool = True
 ) -> dict[str, Any]:
     """Face error of the network, and of Gauss–Newton from it, along every sweep; the same heads everywhere.
 
