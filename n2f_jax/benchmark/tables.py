@@ -137,7 +137,9 @@ def format_tables(figures: Figures, reference: str = "", paired_only: bool = Fal
             mean, low, high = interval((cd[name] - base)[keep])
             same = cd[name] is base
             cells.append("" if same else f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]")
-            lines.append(f"| {name} | {' | '.join(cells)} |")
+            did = int(np.isfinite(cd[name][keep]).sum())
+            label = name if did == heads else f"{name} ({did} heads)"
+            lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines[1:])
 
 

@@ -55,6 +55,7 @@ def test_tables(figures):
     assert "| network | 3.500 [" in table
     # Adam's two heads against the network's same two, not against the mean over six.
     (row,) = [line for line in table.splitlines() if line.startswith("| Adam")]
+    assert row.startswith("| Adam from mean (2 heads) |")
     assert row.endswith("| -0.500 [-0.500, -0.500] |")
     paired = format_tables(figures, "network", paired_only=True)
     assert "2 heads that every method did" in paired
