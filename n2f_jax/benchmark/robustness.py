@@ -255,6 +255,8 @@ def draw_curves(curves: dict[str, Any], path: str | Path) -> None:
         axis.grid(alpha=0.3)
         if name == "focal":
             axis.set_xscale("log")
+            axis.set_xticks(sweep.values, [f"{value:g}" for value in sweep.values])
+            axis.minorticks_off()
     axes.flat[0].set_ylim(bottom=0)
     for row in axes:
         row[0].set_ylabel("face error, mm")
