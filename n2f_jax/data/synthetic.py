@@ -278,6 +278,7 @@ def make_batch(
     Raises:
         ValueError: front-end samples are asked for without a ``coarse_mesh``.
     """
+    _check_mesh(config, batch_size, coarse_mesh)
 
     def scene(sample_key: PRNGKeyArray) -> tuple[FlameParams, Camera, PRNGKeyArray, PRNGKeyArray]:
         params_key, camera_key, crop_key, degrade_key = jax.random.split(sample_key, 4)
@@ -300,6 +301,11 @@ def make_batch(
     )
     landmarks_2d = to_crop(landmarks_orig, crop, config.image_size)
     return batch | {"params": params, "camera": camera, "landmarks_2d": landmarks_2d}
+
+
+def _check_mesh(config: SyntheticConfig, batch_size: int, coarse_mesh: CoarseMesh | None) -> None:
+    if config.num_front_end(batch_size) and coarse_mesh is None:
+        raise ValueError(f"front_end_share = {config.front_end_share} needs the front end's coarse mesh")
 
 
 def draw_batch(
@@ -327,10 +333,8 @@ def draw_batch(
     Raises:
         ValueError: front-end samples are asked for without a ``coarse_mesh``.
     """
-    num_coarse = config.num_front_end(len(vertices))
-    if num_coarse and coarse_mesh is None:
-        raise ValueError(f"front_end_share = {config.front_end_share} needs the front end's coarse mesh")
-    size = config.image_size
+    _check_mesh(config, len(vertices), coarse_mesh)
+    num_coarse, size = config.num_front_end(len(vertices)), config.image_size
 
     def front_end_maps(
         verts: Float[Array, "V 3"], cam: Camera, noise_key: PRNGKeyArray
