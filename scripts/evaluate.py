@@ -79,6 +79,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     flags = parse(arguments)
     from n2f_jax.evaluation import evaluator
+    from n2f_jax.worker_pool import WorkerError
 
     try:
         if flags.list:
@@ -108,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         return 130
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, WorkerError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(result.text)

@@ -66,10 +66,10 @@ def main(argv: list[str]) -> int:
     from n2f_jax.frontends.registry import FrontendOptions
     from n2f_jax.many_images import EXIT_NOTHING, OutputError
     from n2f_jax.preprocessing.inputs import parse_inputs
-    from n2f_jax.preprocessing.pool import WorkerError
     from n2f_jax.preprocessing.run import run, stop_on_sigterm
     from n2f_jax.preprocessing.settings import Settings
     from n2f_jax.preprocessing.tracked import write_tracked_truths
+    from n2f_jax.worker_pool import WorkerError
 
     compilation_cache.enable()
     paths = {

@@ -6,14 +6,11 @@ the same command again measures only what is not there with the same settings an
 
 from __future__ import annotations
 
-import concurrent.futures
-import concurrent.futures.process
 import contextlib
 import dataclasses
 import hashlib
 import json
 import math
-import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +31,7 @@ from n2f_jax.evaluation.predictions import (
     landmark_file,
 )
 from n2f_jax.evaluation.protocols import Measurement, Settings, measure_sample
+from n2f_jax.worker_pool import process_all
 
 # Raised when the same files give other figures than before: records of before are then measured again.
 MEASUREMENT = 1
@@ -151,36 +149,21 @@ def _measure_all(tasks, to_do, jobs) -> Iterator[tuple[int, dict[str, Any]]]:
         for index in to_do:
             batches.setdefault((tasks[index].method, tasks[index].sample.truth), []).append(index)
         pieces = [piece[i : i + 16] for piece in batches.values() for i in range(0, len(piece), 16)]
-        lost = []
-        with _pool(jobs) as pool:
-            futures = {pool.submit(_work_many, [tasks[i] for i in piece]): piece for piece in pieces}
-            try:
-                for future in concurrent.futures.as_completed(futures):
-                    piece = futures[future]
-                    try:
-                        yield from zip(piece, future.result(), strict=True)
-                    except concurrent.futures.process.BrokenProcessPool:
-                        lost += piece
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        # A worker died (memory, a crash in a library) and took all others' work with it: one by one, so that only
-        # the sample that kills it is lost.
-        for index in sorted(lost):
-            done = read_record(tasks[index])
-            if done is not None:
-                yield index, done
-                continue
-            with _pool(1) as pool:
-                try:
-                    yield index, pool.submit(work, tasks[index]).result()
-                except concurrent.futures.process.BrokenProcessPool:
-                    yield index, _failed(tasks[index], "the process died (out of memory, or a crash)")
+        groups = ([(index, tasks[index]) for index in piece] for piece in pieces)
+        yield from process_all(groups, _Worker, min(jobs, len(pieces)), _killed)
 
 
-def _pool(jobs: int) -> concurrent.futures.ProcessPoolExecutor:
-    # Not forked: JAX has threads.
-    return concurrent.futures.ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+class _Worker:
+    """Measures in a process of its own."""
+
+    def process(self, items: Sequence[tuple[int, Task]]) -> list[tuple[int, dict[str, Any]]]:
+        # Of a group that is tried again, because its process died, some may be there.
+        return [(index, read_record(task) or work(task)) for index, task in items]
+
+
+def _killed(item: tuple[int, Task]) -> tuple[int, dict[str, Any]]:
+    index, task = item
+    return index, _failed(task, "the process died (out of memory, or a crash)")
 
 
 @contextlib.contextmanager
@@ -196,10 +179,6 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _work_many(tasks: Sequence[Task]) -> list[dict[str, Any]]:
-    return [work(task) for task in tasks]
 
 
 def work(task: Task, measure: Callable[..., Measurement] = measure_sample) -> dict[str, Any]:

@@ -26,11 +26,11 @@ from n2f_jax.many_images import (
     prepare_output,
 )
 from n2f_jax.preprocessing.inputs import Input, Source, walk
-from n2f_jax.preprocessing.pool import process_all
 from n2f_jax.preprocessing.settings import Settings, settle
 from n2f_jax.preprocessing.task import Task
 from n2f_jax.preprocessing.videos import VideoError, count_frames, read_frames
 from n2f_jax.preprocessing.worker import Worker
+from n2f_jax.worker_pool import process_all
 
 # On screen; the manifest has them all.
 _MAX_MESSAGES = 20
@@ -117,7 +117,8 @@ def run(
             state.bar = bar
             tasks = state.todo(walk(inputs, output, shard))
             groups = iter(lambda: list(itertools.islice(tasks, batch_size)), [])
-            records = process_all(groups, functools.partial(Worker, output, settings), workers)
+            make_worker = functools.partial(Worker, output, settings)
+            records = process_all(groups, make_worker, workers, _killed)
             try:
                 for record in records:
                     state.finish(record)
@@ -129,6 +130,12 @@ def run(
             finally:
                 records.close()
     return summary
+
+
+def _killed(task: Task) -> Record:
+    return task.record(
+        status="error", reason="it killed its process (a crash in a decoder, or out of memory)"
+    )
 
 
 class _State:

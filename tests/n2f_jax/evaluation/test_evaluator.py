@@ -16,9 +16,9 @@ from n2f_jax.evaluation.landmarks3d import read_landmarks3d
 from n2f_jax.evaluation.layouts import list_samples
 from n2f_jax.evaluation.meshes import read_mesh
 from n2f_jax.evaluation.phantoms import write_now_dataset, write_picked_points
+from tests.n2f_jax.evaluation.mortal import MortalMeasurer
 
 ROOT = Path(__file__).parents[3]
-FIRST = "subject000/multiview_neutral/IMG_0000"
 
 
 @pytest.fixture(scope="module")
@@ -311,34 +311,7 @@ def test_a_worker_that_dies_loses_only_its_sample(dataset, tmp_path, monkeypatch
         out,
         protocols.Settings("now"),
     )
-    monkeypatch.setattr(run, "_work_many", _die_at_first)
-    monkeypatch.setattr(run, "_pool", _PoolOfOne)
+    monkeypatch.setattr(run, "_Worker", MortalMeasurer)
     records = run.run(tasks, jobs=2, progress=False)
     assert [record["status"] for record in records] == ["failed", "measured", "measured", "measured"]
     assert "process died" in records[0]["message"]
-
-
-def _die_at_first(tasks):
-    raise run.concurrent.futures.process.BrokenProcessPool("gone")
-
-
-class _PoolOfOne:
-    """Stands in for a pool of processes: the first task's process dies whenever it is tried."""
-
-    def __init__(self, jobs):
-        self.jobs = jobs
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        return False
-
-    def submit(self, function, argument):
-        future = run.concurrent.futures.Future()
-        try:
-            first = not isinstance(argument, list) and argument.sample.name == FIRST
-            future.set_result(_die_at_first([]) if first else function(argument))
-        except run.concurrent.futures.process.BrokenProcessPool as error:
-            future.set_exception(error)
-        return future

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from n2f_jax.many_images import OutputError
-from n2f_jax.preprocessing.pool import WorkerError, process_all
+from n2f_jax.preprocessing.run import _killed
 from n2f_jax.preprocessing.task import Task
-from tests.n2f_jax.preprocessing.mortal import Buggy, FullDisk, MortalWorker, Stillborn
+from n2f_jax.worker_pool import WorkerError, process_all
+from tests.n2f_jax.mortal import Buggy, FullDisk, MortalWorker, Stillborn
 
 
 def _groups(keys, size):
@@ -20,7 +21,7 @@ def _groups(keys, size):
 
 def test_a_file_that_kills_its_process_costs_that_file():
     keys = ["0", "1", "2", "killer", "3", "4", "killer too", "5", "6", "7", "8"]
-    records = list(process_all(_groups(keys, 2), MortalWorker, workers=2))
+    records = list(process_all(_groups(keys, 2), MortalWorker, workers=2, killed=_killed))
     assert sorted(record.key for record in records) == sorted(keys)
     dead = [record for record in records if record.status == "error"]
     assert {record.key for record in dead} == {"killer", "killer too"}
@@ -32,7 +33,10 @@ def test_a_file_that_kills_its_process_costs_that_file():
 def test_many_that_kill_at_once_hold_nothing_up():
     keys = [f"killer {n}" if n % 3 == 0 else str(n) for n in range(24)]
     random.Random(0).shuffle(keys)
-    records = {record.key: record for record in process_all(_groups(keys, 3), MortalWorker, workers=3)}
+    records = {
+        record.key: record
+        for record in process_all(_groups(keys, 3), MortalWorker, workers=3, killed=_killed)
+    }
     assert sorted(records) == sorted(keys)
     assert all((record.status == "error") == key.startswith("killer") for key, record in records.items())
 
@@ -40,7 +44,7 @@ def test_many_that_kill_at_once_hold_nothing_up():
 def test_workers_that_cannot_start_end_the_run():
     make = functools.partial(Stillborn, os.getpid())
     with pytest.raises(WorkerError, match="cannot start"):
-        list(process_all(_groups(["a"], 1), make, workers=1))
+        list(process_all(_groups(["a"], 1), make, workers=1, killed=_killed))
     assert not multiprocessing.active_children()
 
 
@@ -49,12 +53,12 @@ def test_workers_that_cannot_start_end_the_run():
 )
 def test_what_no_image_is_to_blame_for_ends_the_run(make, error, text):
     with pytest.raises(error, match=text):
-        list(process_all(_groups(["a", "b"], 1), make, workers=2))
+        list(process_all(_groups(["a", "b"], 1), make, workers=2, killed=_killed))
     assert not multiprocessing.active_children()
 
 
 def test_a_run_that_is_left_early_leaves_no_process():
-    records = process_all(_groups([str(n) for n in range(100)], 1), MortalWorker, workers=2)
+    records = process_all(_groups([str(n) for n in range(100)], 1), MortalWorker, workers=2, killed=_killed)
     next(records)
     records.close()
     assert not multiprocessing.active_children()
