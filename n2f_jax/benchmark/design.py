@@ -60,7 +60,6 @@ class Scene:
         landmarks_2d: ``(B, 68, 2)`` pixels of the crop.
         landmarks_3d: ``(B, 68, 3)`` head frame, metres.
         keys: ``(B,)`` for what is random in the maps.
-        setting: what was controlled.
     """
 
     params: FlameParams
@@ -69,7 +68,6 @@ class Scene:
     landmarks_2d: Float[Array, "B 68 2"]
     landmarks_3d: Float[Array, "B 68 3"]
     keys: PRNGKeyArray
-    setting: Setting
 
 
 def setting_of(indices: Int[Array, " B"]) -> Setting:
@@ -158,5 +156,4 @@ def draw_scene(
         to_crop(pixels, crop, size),
         landmarks_3d,
         keys,
-        setting,
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,9 @@ from n2f_jax.fitting.comparison import CONDITIONS as FITTED
 from n2f_jax.frontends.coarse_mesh import CoarseMesh
 from n2f_jax.geometry.camera import intrinsics_matrix
 from n2f_jax.render import HeadTopology
+from n2f_jax.visualization.front_end_sheet import encode
 
-_BATCH = 10
+DRAWN_AT_ONCE = 10
 _SHEET_HEADS = 12
 
 
@@ -135,7 +136,8 @@ def write_benchmark(
     folder = Path(folder)
     settings = {"heads": heads, "seed": seed, "size": size, "crop_scale": crop_scale}
     described = folder / "benchmark.json"
-    if described.exists() and read_settings(folder) | settings != read_settings(folder):
+    there = read_settings(folder) if described.exists() else settings
+    if any(there[key] != value for key, value in settings.items()):
         raise BenchmarkError(
             f"{folder} holds a benchmark of other settings: remove it, or name another folder"
         )
@@ -149,22 +151,18 @@ def write_benchmark(
         )
     mesh, topology = load_benchmark_coarse_mesh(), HeadTopology.from_model(model)
     controlled = []
-    for first in tqdm(range(0, heads, _BATCH), desc="heads", unit="batch", disable=not progress):
-        indices = jnp.arange(first, first + _BATCH)
-        scene = draw_scene(model, indices, setting_of(indices), seed=seed, size=size, crop_scale=crop_scale)
-        names = [head_name(i) for i in range(first, min(first + _BATCH, heads))]
-        setting = jax.device_get(scene.setting)
-        for row, name in enumerate(names):
-            controlled.append(
-                {"name": name}
-                | {
-                    f.name: round(float(getattr(setting, f.name)[row]), 4)
-                    for f in dataclasses.fields(setting)
-                }
-            )
-        last = [folder / f"inputs/{c}/{n}.npz" for c in CONDITIONS for n in names]
-        if all(path.exists() for path in last):
+    for first in tqdm(range(0, heads, DRAWN_AT_ONCE), desc="heads", unit="batch", disable=not progress):
+        indices = jnp.arange(first, first + DRAWN_AT_ONCE)
+        setting = setting_of(indices)
+        names = [head_name(i) for i in range(first, min(first + DRAWN_AT_ONCE, heads))]
+        values = {f.name: np.asarray(getattr(setting, f.name)) for f in dataclasses.fields(setting)}
+        controlled += [
+            {"name": name} | {key: round(float(value[row]), 4) for key, value in values.items()}
+            for row, name in enumerate(names)
+        ]
+        if all((folder / f"inputs/{c}/{name}.npz").exists() for c in CONDITIONS for name in names):
             continue
+        scene = draw_scene(model, indices, setting, seed=seed, size=size, crop_scale=crop_scale)
         vertices, points = jax.device_get((scene.vertices, scene.landmarks_3d))
         for name, head, landmarks in zip(names, vertices, points, strict=False):
             write_ply(folder / f"heads/{name}.ply", head[visible.vertices], visible.faces)
@@ -205,7 +203,8 @@ def _see(
 ) -> dict[str, Array]:
     """The arrays of a head's file, B in front."""
     condition = CONDITIONS[name]
-    config = SyntheticConfig(image_size=size, **condition.maps)
+    channels = "normals" if condition.maps else "uv+normals"  # UV of clean maps alone
+    config = SyntheticConfig(image_size=size, channels=channels, **condition.maps)
     draw = lambda config: draw_batch(  # noqa: E731
         scene.keys, scene.vertices, scene.camera, model, topology, config, coarse_mesh=mesh
     )
@@ -226,9 +225,8 @@ def _see(
         "rotation": camera.rotation,
         "translation": camera.translation,
     }
-    if not condition.maps:
-        uv = draw(dataclasses.replace(config, channels="uv+normals"))["uv"]
-        maps["uv"] = 0.5 * (uv + 1.0)
+    if "uv" in seen:
+        maps["uv"] = 0.5 * (seen["uv"] + 1.0)
     return maps
 
 
@@ -276,6 +274,11 @@ def read_settings(folder: str | Path) -> dict[str, Any]:
         raise BenchmarkError(f"{path} is damaged ({error}): make the benchmark again") from error
 
 
+def count_heads(settings: Mapping[str, Any], wanted: int | None) -> int:
+    """The first so many of a benchmark's heads; all if None."""
+    return min(wanted or settings["heads"], settings["heads"])
+
+
 def read_seen(path: str | Path) -> Seen:
     """One head's file, as unit normals and numbers."""
     with np.load(path, allow_pickle=False) as stored:
@@ -289,21 +292,15 @@ def read_seen(path: str | Path) -> Seen:
     return Seen(**arrays)
 
 
-def read_condition(folder: str | Path, condition: str, indices: range) -> Iterator[Seen]:
-    """The heads of one condition, in order."""
-    for index in indices:
-        yield read_seen(Path(folder) / f"inputs/{condition}/{head_name(index)}.npz")
+def read_head(folder: str | Path, condition: str, index: int) -> Seen:
+    """One head of a benchmark."""
+    return read_seen(Path(folder) / f"inputs/{condition}/{head_name(index)}.npz")
 
 
 def _write_sheet(folder: Path, heads: int) -> None:
     rows = []
     for condition in CONDITIONS:
-        tiles = []
-        for seen in read_condition(folder, condition, range(heads)):
-            tiles.append(
-                np.round((seen.normals + 1.0) * 127.5) * seen.mask[..., None]
-                + 128 * (1 - seen.mask[..., None])
-            )
-        rows.append(np.concatenate(tiles, axis=1))
+        all_seen = [read_head(folder, condition, index) for index in range(heads)]
+        rows.append(np.concatenate([encode(one.normals * one.mask[..., None]) for one in all_seen], axis=1))
     with atomic_path(folder / "sheet.png") as temporary:
-        Image.fromarray(np.concatenate(rows).astype(np.uint8)).save(temporary)
+        Image.fromarray(np.concatenate(rows)).save(temporary)

@@ -7,30 +7,39 @@ import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+import scipy.linalg
+from jaxtyping import Array, Int
 from tqdm import tqdm
 
 import flame_jax
 from flame_jax import FlameParams, HeadModel
 from n2f_jax.atomic_files import atomic_path
 from n2f_jax.benchmark.design import draw_scene, setting_of
-from n2f_jax.benchmark.files import CONDITIONS, BenchmarkError, Seen, head_name, read_condition, read_settings
+from n2f_jax.benchmark.files import (
+    CONDITIONS,
+    DRAWN_AT_ONCE,
+    BenchmarkError,
+    Seen,
+    count_heads,
+    head_name,
+    read_head,
+    read_settings,
+)
 from n2f_jax.benchmark.head import load_benchmark_head
+from n2f_jax.evaluation.landmarks import normalized_mean_error
 from n2f_jax.evaluation.regions import template_of
-from n2f_jax.fitting.adam import AdamConfig, AdamTables, fit_adam
-from n2f_jax.fitting.gauss_newton import GaussNewtonConfig, fit_images
-from n2f_jax.fitting.head_tables import HeadTables
+from n2f_jax.fitting.adam import AdamConfig
+from n2f_jax.fitting.fitters import Answer, Fitters, compiled_network
+from n2f_jax.fitting.gauss_newton import GaussNewtonConfig
 from n2f_jax.fitting.observations import Anchors, Observation
 from n2f_jax.fitting.starts import mean_start
-from n2f_jax.geometry.camera import Camera, project
+from n2f_jax.geometry.camera import project
 from n2f_jax.models.input_channels import join_maps, maps_of
-from n2f_jax.models.n2fnet import N2FNetConfig, camera_from_output
-from n2f_jax.models.parameters import functional
+from n2f_jax.models.n2fnet import N2FNetConfig
 from n2f_jax.models.pretrained import Pretrained
 
 FITS = ("Adam from mean", "Adam from network", "Gauss-Newton from mean", "Gauss-Newton from network")
@@ -40,8 +49,6 @@ _TIMED_ADAM = 2
 _ADAM_BATCH = 8
 # How exactly the nearest head of the model is to meet the vertices, metres; below it the prior decides.
 _NEAREST_STD = 2e-4
-
-Answer = tuple[FlameParams, Camera]
 
 
 class Networks:
@@ -53,7 +60,7 @@ class Networks:
 
     def __init__(self, loaded: Mapping[str, Pretrained]):
         self.loaded = dict(loaded)
-        self._calls = {name: _caller(saved) for name, saved in self.loaded.items()}
+        self._calls = {name: compiled_network(saved) for name, saved in self.loaded.items()}
 
     def can(self, name: str, seen: Seen, beyond_the_face: bool) -> bool:
         """Whether the condition has what the network is shown."""
@@ -87,33 +94,13 @@ class Networks:
                 )
 
 
-def _caller(saved: Pretrained) -> Callable[..., Answer]:
-    forward, params = functional(saved.network)
-
-    @jax.jit
-    def call(params: Any, maps: Array, mask: Array, focal: Array, centre: Array) -> Answer:
-        output = forward(params, maps, mask)
-        return output.flame_params(), camera_from_output(output, focal, centre, saved.inputs.size)
-
-    return lambda *given: call(params, *given)
-
-
 class Fits:
-    """The two optimisers on the open head."""
+    """The two optimisers on the open head, and the mean head that they may start from."""
 
-    def __init__(
-        self,
-        model: HeadModel,
-        config: N2FNetConfig,
-        gauss_newton: GaussNewtonConfig | None = None,
-        adam: AdamConfig | None = None,
-    ):
+    def __init__(self, model: HeadModel, config: N2FNetConfig):
         self.model, self._config = model, config
-        self._settings = {"Gauss-Newton": gauss_newton or GaussNewtonConfig(), "Adam": adam or AdamConfig()}
-        self._tables, self._anchors = HeadTables.from_model(model), Anchors.landmarks68(model)
-        self._adam_tables = AdamTables.from_model(model)
-        self._gauss_newton = jax.jit(fit_images, static_argnames="config")
-        self._adam = jax.jit(fit_adam, static_argnames="config")
+        fitters = Fitters(model, Anchors.landmarks68(model), GaussNewtonConfig(), AdamConfig())
+        self._optimisers = {"Gauss-Newton": fitters.gauss_newton, "Adam": fitters.adam}
 
     def mean(self, seen: Sequence[Seen]) -> Answer:
         return mean_start(self.model, *_intrinsics(seen), self._config)
@@ -126,10 +113,7 @@ class Fits:
             jnp.asarray(mask),
             jnp.asarray(np.stack([one.landmarks_2d for one in seen])),
         )
-        config = self._settings[optimiser]
-        if optimiser == "Adam":
-            return self._adam(self.model, self._adam_tables, observed, *start, config=config)[:2]
-        return self._gauss_newton(self._tables, self._anchors, observed, *start, config=config)[:2]
+        return self._optimisers[optimiser](observed, start)
 
 
 def _intrinsics(seen: Sequence[Seen]) -> tuple[Array, Array]:
@@ -137,33 +121,39 @@ def _intrinsics(seen: Sequence[Seen]) -> tuple[Array, Array]:
     return jnp.asarray(matrices[:, 0, 0]), jnp.asarray(matrices[:, :2, 2])
 
 
-def nearest_heads(model: HeadModel, indices: range, seed: int, size: int, crop_scale: float) -> FlameParams:
+class NearestHeads:
     """The open head's coefficients that come nearest to the ground truth, jaw and lids known: least squares over the
     visible vertices of the resting head, under the prior that coefficients are N(0, 1)."""
-    finer = load_benchmark_head()
-    basis = np.concatenate([np.asarray(model.shapedirs), np.asarray(model.exprdirs)], axis=-1).astype(
-        np.float64
-    )
-    visible = template_of(model).visible
-    rows = basis[visible].reshape(3 * len(visible), -1)
-    normal = rows.T @ rows / _NEAREST_STD**2 + np.eye(rows.shape[1])
-    numbers = jnp.arange(indices.start, indices.stop)
-    scene = draw_scene(finer, numbers, setting_of(numbers), seed=seed, size=size, crop_scale=crop_scale)
-    resting = dataclasses.replace(
-        FlameParams.neutral(finer, numbers.shape),
-        shape=scene.params.shape,
-        expression=scene.params.expression,
-    )
-    shaped, _ = flame_jax.decode(finer, resting)
-    offset = np.asarray(shaped, np.float64)[:, visible] - np.asarray(model.v_template, np.float64)[visible]
-    found = np.linalg.solve(normal, rows.T @ offset.reshape(len(offset), -1).T / _NEAREST_STD**2).T
-    return dataclasses.replace(
-        FlameParams.neutral(model, numbers.shape),
-        shape=jnp.asarray(found[:, : model.num_shape], jnp.float32),
-        expression=jnp.asarray(found[:, model.num_shape :], jnp.float32),
-        jaw=scene.params.jaw,
-        eyelids=scene.params.eyelids,
-    )
+
+    def __init__(self, model: HeadModel):
+        self.model, self._finer = model, load_benchmark_head()
+        self._visible = template_of(model).visible
+        basis = np.concatenate([np.asarray(model.shapedirs), np.asarray(model.exprdirs)], axis=-1)
+        self._rows = basis.astype(np.float64)[self._visible].reshape(3 * len(self._visible), -1)
+        normal = self._rows.T @ self._rows / _NEAREST_STD**2 + np.eye(self._rows.shape[1])
+        self._factor = scipy.linalg.cho_factor(normal)
+
+    def __call__(self, indices: Int[Array, " B"], seed: int, size: int, crop_scale: float) -> FlameParams:
+        """Of the benchmark's heads by number."""
+        setting = setting_of(indices)
+        scene = draw_scene(self._finer, indices, setting, seed=seed, size=size, crop_scale=crop_scale)
+        resting = dataclasses.replace(
+            FlameParams.neutral(self._finer, indices.shape),
+            shape=scene.params.shape,
+            expression=scene.params.expression,
+        )
+        shaped, _ = flame_jax.decode(self._finer, resting)
+        offset = np.asarray(shaped, np.float64)[:, self._visible]
+        offset -= np.asarray(self.model.v_template, np.float64)[self._visible]
+        right = self._rows.T @ offset.reshape(len(offset), -1).T / _NEAREST_STD**2
+        found = scipy.linalg.cho_solve(self._factor, right).T
+        return dataclasses.replace(
+            FlameParams.neutral(self.model, indices.shape),
+            shape=jnp.asarray(found[:, : self.model.num_shape], jnp.float32),
+            expression=jnp.asarray(found[:, self.model.num_shape :], jnp.float32),
+            jaw=scene.params.jaw,
+            eyelids=scene.params.eyelids,
+        )
 
 
 class Answers:
@@ -194,9 +184,7 @@ class Answers:
         for row, (index, one) in enumerate(zip(indices, seen, strict=False)):
             error = np.nan
             if pixels is not None:
-                true = one.true_landmarks_2d
-                off = np.linalg.norm(pixels[row] - true, axis=-1).mean()
-                error = 100.0 * off / np.linalg.norm(true[36] - true[45])
+                error = normalized_mean_error(pixels[row], one.true_landmarks_2d)["all"]
             path = self.path(method, condition, index)
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(path) as temporary:
@@ -220,7 +208,6 @@ def run_methods(
     fits: Sequence[str] = (),
     heads: int | None = None,
     adam_heads: int = 24,
-    adam: AdamConfig | None = None,
     progress: bool = True,
 ) -> None:
     """Answers to every head of the benchmark; what lies under ``out`` already stays.
@@ -237,20 +224,19 @@ def run_methods(
         fits: of ``FITS``.
         heads: the first so many; all if None.
         adam_heads: the first so many for Adam.
-        adam: another configuration of it.
         progress: show a bar.
 
     Raises:
         BenchmarkError: no benchmark, or networks that do not fit it.
     """
     settings = read_settings(folder)
-    count = min(heads or settings["heads"], settings["heads"])
+    count = count_heads(settings, heads)
     model = flame_jax.load_open_head()
     loaded = Networks(networks)
     loaded.check(settings["size"], settings["crop_scale"])
     answers = Answers(Path(out), model)
     config = next(iter(networks.values())).config if networks else N2FNetConfig()
-    run = _Run(Path(folder), answers, loaded, Fits(model, config, adam=adam), fit_from)
+    run = _Run(Path(folder), answers, loaded, Fits(model, config), fit_from)
     for condition in conditions:
         for index in tqdm(range(count), desc=condition, unit="head", disable=not progress):
             run.one_head(condition, index, [fit for fit in fits if not fit.startswith("Adam")])
@@ -274,7 +260,7 @@ class _Run:
         if not todo:
             return
         whole = CONDITIONS[condition].beyond_the_face
-        seen = next(read_condition(self.folder, condition, range(index, index + 1)))
+        seen = read_head(self.folder, condition, index)
         for name in todo:
             if name == MEAN:
                 self.answers.write(MEAN, condition, [index], [seen], (self.fits.mean([seen])[0], None))
@@ -288,7 +274,7 @@ class _Run:
     def adam(self, condition: str, fit: str, count: int, *, timed: bool, progress: bool) -> None:
         if not self._has_start(fit):
             return
-        heads = list(read_condition(self.folder, condition, range(count)))
+        heads = [read_head(self.folder, condition, index) for index in range(count)]
         todo = [i for i in range(count) if not self.answers.path(fit, condition, i).exists()]
         for index in [i for i in todo if timed and i < _TIMED_ADAM]:
             seen = [heads[index]]
@@ -320,13 +306,20 @@ class _Run:
 
 
 def write_nearest(folder: str | Path, out: str | Path, heads: int | None = None) -> None:
-    """``nearest_heads`` of the benchmark as a method; the same in every condition, so it is there once (``clean``)."""
+    """``NearestHeads`` of the benchmark as a method; the same in every condition, so it is there once (``clean``)."""
     settings = read_settings(folder)
-    count = min(heads or settings["heads"], settings["heads"])
     model = flame_jax.load_open_head()
     answers = Answers(Path(out), model)
-    for first in range(0, count, 10):
-        indices = range(first, min(first + 10, count))
-        params = nearest_heads(model, indices, settings["seed"], settings["size"], settings["crop_scale"])
-        seen = list(read_condition(folder, "clean", indices))
-        answers.write(NEAREST, "clean", list(indices), seen, (params, None))
+    todo = [
+        index
+        for index in range(count_heads(settings, heads))
+        if not answers.path(NEAREST, "clean", index).exists()
+    ]
+    if not todo:
+        return
+    nearest = NearestHeads(model)
+    for first in range(0, len(todo), DRAWN_AT_ONCE):
+        indices = todo[first : first + DRAWN_AT_ONCE]
+        params = nearest(jnp.asarray(indices), settings["seed"], settings["size"], settings["crop_scale"])
+        seen = [read_head(folder, "clean", index) for index in indices]
+        answers.write(NEAREST, "clean", indices, seen, (params, None))

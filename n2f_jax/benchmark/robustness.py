@@ -19,7 +19,7 @@ from tqdm import tqdm
 import flame_jax
 from n2f_jax.atomic_files import atomic_path
 from n2f_jax.benchmark.design import Scene, Setting, draw_scene, frontal
-from n2f_jax.benchmark.files import Seen
+from n2f_jax.benchmark.files import DRAWN_AT_ONCE, Seen
 from n2f_jax.benchmark.head import load_benchmark_head
 from n2f_jax.benchmark.methods import Fits, Networks
 from n2f_jax.benchmark.tables import interval
@@ -31,7 +31,6 @@ from n2f_jax.geometry.camera import intrinsics_matrix
 from n2f_jax.models.pretrained import Pretrained
 from n2f_jax.render import HeadTopology
 
-_BATCH = 10
 # Largest blur and largest step of the mask's border, in units of the crop's side.
 _MOST_BLUR, _MOST_BORDER = 0.05, 0.08
 
@@ -145,17 +144,17 @@ def measure_curves(
     for name, value in tqdm(todo, desc="curves", unit="point", disable=not progress):
         set_to, disturbed = SWEEPS[name].apply(float(value))
         found: dict[str, list[float]] = {method: [] for method in METHODS}
-        for first in range(0, heads, _BATCH):
-            setting = _setting(set_to)
+        setting = _setting(set_to)
+        for first in range(0, heads, DRAWN_AT_ONCE):
             scene = draw_scene(
                 finer,
-                jnp.arange(first, first + _BATCH),
+                jnp.arange(first, first + DRAWN_AT_ONCE),
                 setting,
                 seed=seed,
                 size=inputs.size,
                 crop_scale=inputs.crop_scale,
             )
-            seen = _seen(scene, finer, topology, Disturbance(**disturbed), inputs.size)
+            seen = _seen(scene, topology, Disturbance(**disturbed), inputs.size)
             answer = networks("network", seen)
             for method in METHODS:
                 params, _ = answer if method == "network" else fits("Gauss-Newton", seen, answer)
@@ -167,11 +166,13 @@ def measure_curves(
 
 
 def _setting(values: dict[str, float]) -> Setting:
-    setting = frontal(_BATCH)
-    return dataclasses.replace(setting, **{name: jnp.full(_BATCH, value) for name, value in values.items()})
+    setting = frontal(DRAWN_AT_ONCE)
+    return dataclasses.replace(
+        setting, **{name: jnp.full(DRAWN_AT_ONCE, value) for name, value in values.items()}
+    )
 
 
-def _seen(scene: Scene, finer, topology: HeadTopology, disturbance: Disturbance, size: int) -> list[Seen]:
+def _seen(scene: Scene, topology: HeadTopology, disturbance: Disturbance, size: int) -> list[Seen]:
     amounts = {f.name: jnp.asarray(getattr(disturbance, f.name)) for f in dataclasses.fields(disturbance)}
     normals, mask = jax.device_get(_maps(topology, scene, amounts, size=size))
     camera = scene.camera

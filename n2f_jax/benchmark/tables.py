@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from n2f_jax.atomic_files import atomic_path
-from n2f_jax.benchmark.files import head_name, read_settings
+from n2f_jax.benchmark.files import count_heads, head_name, read_settings
 from n2f_jax.benchmark.methods import MEAN, NEAREST
 from n2f_jax.evaluation.layouts import list_samples
 from n2f_jax.evaluation.protocols import Settings
@@ -57,7 +57,7 @@ def measure(
         RuntimeError: an answer cannot be measured; the message says why.
     """
     benchmark, answers = Path(benchmark), Path(answers)
-    count = min(heads or 10**9, read_settings(benchmark)["heads"])
+    count = count_heads(read_settings(benchmark), heads)
     _, samples = list_samples(benchmark, "plain")
     wanted = {f"heads/{head_name(index)}": index for index in range(count)}
     samples = [sample for sample in samples if sample.name in wanted]
@@ -116,8 +116,8 @@ def format_tables(figures: Figures, reference: str = "", paired_only: bool = Fal
         cd = {name: one["face/cd_mm"] for name, one in methods.items()}
         common = np.all([np.isfinite(values) for values in cd.values()], axis=0)
         base = cd.get(reference, next(iter(cd.values())))
-        shown = {name: values for name, values in cd.items() if not (paired_only and name == NEAREST)}
-        heads = int(common.sum()) if paired_only else max(int(np.isfinite(v).sum()) for v in shown.values())
+        keep = common if paired_only else np.ones(len(common), bool)
+        heads = max(int(np.isfinite(values[keep]).sum()) for values in cd.values())
         lines += [
             "",
             f"**{condition}**, {heads} heads" + (" that every method did" if paired_only else ""),
@@ -126,7 +126,6 @@ def format_tables(figures: Figures, reference: str = "", paired_only: bool = Fal
             "|---" * (len(COLUMNS) + 2) + "|",
         ]
         for name, one in methods.items():
-            keep = common if paired_only else np.ones(len(common), bool)
             cells = []
             for column, figure in COLUMNS.items():
                 mean, low, high = interval(one.get(figure, np.full(len(common), np.nan))[keep])

@@ -17,19 +17,17 @@ from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 import flame_jax
-from flame_jax import FlameParams, HeadModel
+from flame_jax import HeadModel
 from n2f_jax.atomic_files import atomic_path
 from n2f_jax.data.synthetic import SyntheticConfig, make_batch
 from n2f_jax.evaluation.alignment import apply_rigid, rigid_transform
 from n2f_jax.evaluation.synthetic import held_out_key, mean_normal_angle, vertex_errors
-from n2f_jax.fitting.adam import AdamConfig, AdamTables, fit_adam
-from n2f_jax.fitting.gauss_newton import GaussNewtonConfig, fit_images
-from n2f_jax.fitting.head_tables import HeadTables
+from n2f_jax.fitting.adam import AdamConfig
+from n2f_jax.fitting.fitters import Answer, Fitters, compiled_network
+from n2f_jax.fitting.gauss_newton import GaussNewtonConfig
 from n2f_jax.fitting.observations import Anchors, Observation
 from n2f_jax.fitting.starts import mean_start
-from n2f_jax.geometry.camera import Camera, frontal_rotation, project
-from n2f_jax.models.n2fnet import camera_from_output
-from n2f_jax.models.parameters import functional
+from n2f_jax.geometry.camera import frontal_rotation, project
 from n2f_jax.models.pretrained import Pretrained
 from n2f_jax.render import render_head
 
@@ -99,21 +97,14 @@ class SyntheticComparison:
 
     def __init__(self, saved: Pretrained, model: HeadModel, config: ComparisonConfig):
         self.model, self.config, self._network_config = model, config, saved.config
-        self.tables, self.adam_tables = HeadTables.from_model(model), AdamTables.from_model(model)
-        self.anchors = Anchors.landmarks68(model)
+        self.fitters = Fitters(model, Anchors.landmarks68(model), config.gauss_newton, config.adam)
+        self.topology = self.fitters.tables.topology
         self.size = saved.inputs.size
-        forward, self._network = functional(saved.network)
         self._sampler = SyntheticConfig(
             image_size=self.size, crop_scale=saved.inputs.crop_scale, normal_frame="head"
         )
         self._scene = jax.jit(self._make_scene, static_argnames="condition")
-        self._forward = jax.jit(
-            lambda params, normals, mask, focal, centre: _answer(
-                forward(params, normals, mask), focal, centre, self.size
-            )
-        )
-        self._gauss_newton = jax.jit(fit_images, static_argnames="config")
-        self._adam = jax.jit(fit_adam, static_argnames="config")
+        self._forward = compiled_network(saved)
         self._errors = jax.jit(functools.partial(_errors, size=self.size))
 
     def _make_scene(self, model, topology, index, condition):
@@ -127,29 +118,19 @@ class SyntheticComparison:
         return batch, Observation(batch["normals"], batch["mask"], points)
 
     def scene(self, condition: str, index: int) -> tuple[dict, Observation]:
-        return self._scene(self.model, self.tables.topology, jnp.asarray(index), condition=condition)
+        return self._scene(self.model, self.topology, jnp.asarray(index), condition=condition)
 
-    def network(self, batch, seen) -> tuple[FlameParams, Camera]:
+    def network(self, batch, seen) -> Answer:
         camera = batch["camera"]
-        return self._forward(self._network, seen.normals, seen.mask, camera.focal, camera.principal_point)
+        return self._forward(seen.normals, seen.mask, camera.focal, camera.principal_point)
 
-    def mean(self, batch) -> tuple[FlameParams, Camera]:
+    def mean(self, batch) -> Answer:
         camera = batch["camera"]
         return mean_start(self.model, camera.focal, camera.principal_point, self._network_config)
 
-    def gauss_newton(self, seen, start) -> tuple[FlameParams, Camera]:
-        return self._gauss_newton(self.tables, self.anchors, seen, *start, config=self.config.gauss_newton)[
-            :2
-        ]
-
-    def adam(self, seen, start) -> tuple[FlameParams, Camera]:
-        return self._adam(self.model, self.adam_tables, seen, *start, config=self.config.adam)[:2]
-
     def errors(self, batch, answer) -> list[dict[str, float]]:
         """Of every head of a batch."""
-        figures, aligned, truth = jax.device_get(
-            self._errors(self.model, self.tables.topology, batch, *answer)
-        )
+        figures, aligned, truth = jax.device_get(self._errors(self.model, self.topology, batch, *answer))
         face = np.asarray(self.model.masks["face"])
         distances = [
             1000.0 * cKDTree(a).query(t[face])[0].mean() for a, t in zip(aligned, truth, strict=True)
@@ -195,10 +176,10 @@ class SyntheticComparison:
 
         jax.block_until_ready((seen, mean))
         timed("network", lambda: self.network(batch, seen))
-        timed("GN from network", lambda: self.gauss_newton(seen, answers["network"]))
-        timed("GN from mean", lambda: self.gauss_newton(seen, mean))
+        timed("GN from network", lambda: self.fitters.gauss_newton(seen, answers["network"]))
+        timed("GN from mean", lambda: self.fitters.gauss_newton(seen, mean))
         if condition == next(iter(CONDITIONS)) and index < self.config.timed_adam:
-            timed("Adam from network", lambda: self.adam(seen, answers["network"]))
+            timed("Adam from network", lambda: self.fitters.adam(seen, answers["network"]))
         rotation = np.asarray(frontal_rotation(batch["camera"].rotation))[0]
         row = {"yaw": float(np.degrees(np.arcsin(np.clip(rotation[0, 2], -1, 1)))), "seconds": seconds}
         row["errors"] = {method: self.errors(batch, answer)[0] for method, answer in answers.items()}
@@ -222,14 +203,10 @@ class SyntheticComparison:
                 ("Adam from network", self.network(batch, seen)),
                 ("Adam from mean", self.mean(batch)),
             ):
-                answer = self.adam(seen, start)
+                answer = self.fitters.adam(seen, start)
                 for index, errors in zip(indices, self.errors(batch, answer), strict=False):
                     heads[condition][index]["errors"][method] = errors
             save()
-
-
-def _answer(output, focal, principal_point, size):
-    return output.flame_params(), camera_from_output(output, focal, principal_point, size)
 
 
 def _errors(model, topology, batch, params, camera, *, size):

@@ -20,10 +20,10 @@ from n2f_jax.data.images import read_image
 from n2f_jax.evaluation.landmarks import normalized_mean_error, read_landmarks
 from n2f_jax.evaluation.photos import marked_face
 from n2f_jax.evaluation.synthetic import mean_normal_angle
-from n2f_jax.fitting.adam import AdamConfig, AdamTables, fit_adam
+from n2f_jax.fitting.adam import AdamConfig
 from n2f_jax.fitting.comparison import METHODS
-from n2f_jax.fitting.gauss_newton import GaussNewtonConfig, fit_images
-from n2f_jax.fitting.head_tables import HeadTables
+from n2f_jax.fitting.fitters import Fitters
+from n2f_jax.fitting.gauss_newton import GaussNewtonConfig
 from n2f_jax.fitting.observations import Anchors, Observation, usable
 from n2f_jax.fitting.starts import mean_start
 from n2f_jax.geometry.camera import Camera, project
@@ -74,10 +74,8 @@ class _Tools:
         self.reconstructor, self.network_config = reconstructor, saved.config
         self.model = reconstructor.head_model
         self.embedding = face_mesh_embedding(self.model)
-        self.tables, self.adam_tables = HeadTables.from_model(self.model), AdamTables.from_model(self.model)
-        self.anchors = Anchors.photograph(self.model, self.embedding)
-        self.gauss_newton, self.adam = gauss_newton, adam
-        self.fit, self.descend = (jax.jit(f, static_argnames="config") for f in (fit_images, fit_adam))
+        anchors = Anchors.photograph(self.model, self.embedding)
+        self.fitters = Fitters(self.model, anchors, gauss_newton, adam)
         self.measure = jax.jit(_measure)
 
     def compare(self, face, image_size, focal, annotation, warm: bool) -> list[dict[str, Any]]:
@@ -100,20 +98,14 @@ class _Tools:
             result = self.reconstructor.infer(*maps, *intrinsics, landmarks, points)
             return result.params, result.camera
 
-        def by_gauss_newton(start):
-            return self.fit(self.tables, self.anchors, seen, *start, config=self.gauss_newton)[:2]
-
-        def by_adam(start):
-            return self.descend(self.model, self.adam_tables, by_landmarks, *start, config=self.adam)[:2]
-
         mean = mean_start(self.model, *intrinsics, self.network_config)
         start = network()
         calls = {
             "network": network,
-            "GN from network": lambda: by_gauss_newton(start),
-            "GN from mean": lambda: by_gauss_newton(mean),
-            "Adam from network": lambda: by_adam(start),
-            "Adam from mean": lambda: by_adam(mean),
+            "GN from network": lambda: self.fitters.gauss_newton(seen, start),
+            "GN from mean": lambda: self.fitters.gauss_newton(seen, mean),
+            "Adam from network": lambda: self.fitters.adam(by_landmarks, start),
+            "Adam from mean": lambda: self.fitters.adam(by_landmarks, mean),
         }
         rows = []
         for method in METHODS:
@@ -123,7 +115,7 @@ class _Tools:
             begin = time.perf_counter()
             answer = jax.block_until_ready(calls[method]())
             seconds = time.perf_counter() - begin
-            projected, degrees = self.measure(self.model, self.tables.topology, usable(seen), *answer)
+            projected, degrees = self.measure(self.model, self.fitters.tables.topology, usable(seen), *answer)
             on_photo = np.asarray(from_crop(projected[0], face.crop, size))
             error = normalized_mean_error(on_photo, annotation)
             rows.append({"method": method, "normals_deg": float(degrees[0]), **error, "seconds": seconds})

@@ -14,6 +14,8 @@ from n2f_jax.open_head.topology import HeadTopology
 SKIPPED_ACTIONS = ("eyeBlink", "eyeLook", "eyeWide", "jawOpen", "mouthClose", "tongueOut")
 SKIPPED_UNITS = ("closure", "opened-up", "mouth-open", "mouth-parling", "mouth-part-later")
 UNIT_ANCESTRIES = ("african", "asian", "caucasian")
+# They belong to the skull and stay where they are.
+SKULL_PARTS = ("left_eyeball", "right_eyeball", "upper_teeth")
 # Half the width over which a left half fades into the right one, metres.
 _SIDE_BLEND = 0.012
 # The paper's standard deviation of expression coefficients; the prior below is stated at it.
@@ -63,18 +65,23 @@ def expression_actions(
         stem = name.rpartition("/")[2]
         if stem.endswith(SKIPPED_UNITS) or "-right-" in stem:
             continue
-        versions = np.stack([_unit(archive, ancestry, stem, num_base)[rows] for ancestry in UNIT_ANCESTRIES])
+        versions = np.stack(
+            [expression_unit(archive, ancestry, stem, num_base)[rows] for ancestry in UNIT_ANCESTRIES]
+        )
         stem = stem.replace("-left-", "-")
         actions[stem] = (versions.mean(axis=0), config.unit)
         for ancestry, version in zip(UNIT_ANCESTRIES, versions - versions.mean(axis=0), strict=True):
             actions[f"{stem}/{ancestry}"] = (version, config.variant)
     for action, _ in actions.values():
-        for part in ("left_eyeball", "right_eyeball", "upper_teeth"):
+        for part in SKULL_PARTS:
             action[topology.parts[part]] = 0.0
     return {name: pair for name, pair in actions.items() if np.abs(pair[0]).max() > 1e-5}
 
 
-def _unit(archive: MakeHumanArchive, ancestry: str, stem: str, num_base: int) -> Float[np.ndarray, "N 3"]:
+def expression_unit(
+    archive: MakeHumanArchive, ancestry: str, stem: str, num_base: int
+) -> Float[np.ndarray, "N 3"]:
+    """One of MakeHuman's units at full weight; of a left half, both halves together."""
     unit = archive.target(f"expression/units/{ancestry}/{stem}", num_base)
     if "-left-" in stem:
         unit = unit + archive.target(

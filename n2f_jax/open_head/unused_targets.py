@@ -14,7 +14,13 @@ from jaxtyping import Float, Int
 
 from n2f_jax.open_head import identity, mouth
 from n2f_jax.open_head.build import HEAD_SCALE
-from n2f_jax.open_head.expression import SAMPLED_STD, UNIT_ANCESTRIES, ExpressionConfig
+from n2f_jax.open_head.expression import (
+    SAMPLED_STD,
+    SKULL_PARTS,
+    UNIT_ANCESTRIES,
+    ExpressionConfig,
+    expression_unit,
+)
 from n2f_jax.open_head.makehuman import MakeHumanArchive
 from n2f_jax.open_head.topology import head_topology
 
@@ -84,11 +90,11 @@ def unused_directions(
     config = ExpressionConfig()
     actions = [sum(archive.face_unit(name, num_base)[rows] for name in names) for names in _ACTIONS]
     for unit in _UNITS:
-        versions = [archive.target(f"expression/units/{a}/{unit}", num_base)[rows] for a in UNIT_ANCESTRIES]
+        versions = [expression_unit(archive, a, unit, num_base)[rows] for a in UNIT_ANCESTRIES]
         actions.append(np.mean(versions, axis=0))
     exprdirs = []
     for action in actions:
-        for part in ("left_eyeball", "right_eyeball", "upper_teeth"):
+        for part in SKULL_PARTS:
             action[topology.parts[part]] = 0.0
         reach = np.linalg.norm(action, axis=-1).max()
         exprdirs.append(HEAD_SCALE * action * min(config.action, config.cap / reach) / SAMPLED_STD)
