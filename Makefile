@@ -59,10 +59,10 @@ test-slow: $(STAMPS)/torch
 # Every figure that README.md claims, and RESULTS.md's tables of the open benchmark: hours on two cores. A file that is
 # there is not made again, and the long commands go on where they were. `make bench` is the same on few heads, in minutes.
 results: $(STAMPS)/test
-	scripts/make_results.sh results $(BIN)/python
+	scripts/benchmarks/make_results.sh results $(BIN)/python
 
 bench: $(STAMPS)/test
-	SMALL=1 scripts/make_results.sh results_small $(BIN)/python
+	SMALL=1 scripts/benchmarks/make_results.sh results_small $(BIN)/python
 
 lint: $(STAMPS)/test
 	$(BIN)/ruff check .

@@ -5,7 +5,7 @@ The paper's (N2FNet, IV.1), on CelebA-HQ with FLAME parameters of a tracker:
     python scripts/train.py --config=configs/finetune_stage1.py --workdir=runs/finetune1 \\
         --config.init_from=runs/stage2/best --config.stored.folder=runs/celeba_hq
 The small one, from the checkpoint that ships, on two CPU cores and free data:
-    python scripts/make_finetune_data.py --out runs/finetune_data
+    python scripts/build/make_finetune_data.py --out runs/finetune_data
     python scripts/train.py --config=configs/finetune_stage1.py:small --workdir=runs/small/finetune1 \\
         --config.stored.folder=runs/finetune_data/renders
 What to expect: the paper reports a face CD of 1.18 mm after both stages against 1.19 before, and an NME of 5.50 % on

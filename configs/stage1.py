@@ -11,7 +11,7 @@ here). The small one takes the held-out face error to about half of the mean hea
 
 import ml_collections
 
-from n2f_jax.data.synthetic import SyntheticConfig
+from n2f_jax.data.sampler import SyntheticConfig
 from n2f_jax.models.n2fnet import n2fnet_config
 from n2f_jax.training.losses import ParameterLossConfig
 from n2f_jax.training.setup import as_config_dict

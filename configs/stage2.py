@@ -11,7 +11,7 @@ shape and expression stay what stage 1 made them, bit for bit.
 
 import ml_collections
 
-from n2f_jax.data.synthetic import SyntheticConfig
+from n2f_jax.data.sampler import SyntheticConfig
 from n2f_jax.models.n2fnet import n2fnet_config
 from n2f_jax.training.losses import RenderLossConfig
 from n2f_jax.training.setup import as_config_dict

@@ -12,8 +12,6 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # from a clone, uninstalled
-
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(

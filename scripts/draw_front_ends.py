@@ -12,8 +12,6 @@ from pathlib import Path
 
 from absl import app, flags
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # from a clone, uninstalled
-
 _OUT = flags.DEFINE_string("out", None, "picture to write")
 _NORMALS = flags.DEFINE_string("pixel3dmm_normals", None, "Pixel3DMM's normals.ckpt")
 _UV = flags.DEFINE_string("pixel3dmm_uv", None, "Pixel3DMM's uv.ckpt")
@@ -26,10 +24,11 @@ def main(argv: list[str]) -> int:
     from PIL import Image
 
     from n2f_jax.data.images import read_image
-    from n2f_jax.frontends.assets_cache import AssetError
     from n2f_jax.frontends.registry import FrontendOptions, make_frontend
-    from n2f_jax.reconstruct import Reconstructor, resolve_focal
-    from n2f_jax.visualization.front_end_sheet import front_end_sheet
+    from n2f_jax.geometry.focal import resolve_focal
+    from n2f_jax.reconstruction.front_end_sheet import front_end_sheet
+    from n2f_jax.reconstruction.reconstructor import Reconstructor
+    from n2f_jax.runtime.assets_cache import AssetError
 
     try:
         image, info = read_image(argv[1])

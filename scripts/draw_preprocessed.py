@@ -6,11 +6,8 @@
 """
 
 import sys
-from pathlib import Path
 
 from absl import app, flags
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # from a clone, uninstalled
 
 _FOLDER = flags.DEFINE_string("folder", None, "preprocessed folder")
 _OUT = flags.DEFINE_string("out", None, "picture to write")

@@ -8,12 +8,9 @@
 """
 
 import sys
-from pathlib import Path
 
 from absl import app, flags
 from ml_collections import config_flags
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # from a clone, uninstalled
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "configs/<stage>.py, or configs/<stage>.py:small")
 _OUT = flags.DEFINE_string("out", None, "picture to write")

@@ -18,7 +18,6 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # from a clone, uninstalled
 # Samples run side by side, each on one core; read by the libraries as they are imported.
 for _name in ("IGL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
@@ -79,7 +78,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     flags = parse(arguments)
     from n2f_jax.evaluation import evaluator
-    from n2f_jax.worker_pool import WorkerError
+    from n2f_jax.runtime.worker_pool import WorkerError
 
     try:
         if flags.list:

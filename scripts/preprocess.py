@@ -19,8 +19,6 @@ from pathlib import Path
 
 from absl import app, flags
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # from a clone, uninstalled
-
 _OUT = flags.DEFINE_string("out", None, "folder to fill; made if needed")
 _FRONTEND = flags.DEFINE_string(
     "frontend", "face_mesh", "face_mesh, pixel3dmm or precomputed (docs/front_ends.md)"
@@ -60,16 +58,16 @@ def main(argv: list[str]) -> int:
     if len(argv) < 2:
         raise app.UsageError("at least one photograph, folder, pattern or video is needed")
     import flame_jax
-    from n2f_jax import compilation_cache
     from n2f_jax.data.manifest import ManifestError, count_statuses
-    from n2f_jax.frontends.assets_cache import AssetError
     from n2f_jax.frontends.registry import FrontendOptions
-    from n2f_jax.many_images import EXIT_NOTHING, OutputError
     from n2f_jax.preprocessing.inputs import parse_inputs
     from n2f_jax.preprocessing.run import run, stop_on_sigterm
     from n2f_jax.preprocessing.settings import Settings
     from n2f_jax.preprocessing.tracked import write_tracked_truths
-    from n2f_jax.worker_pool import WorkerError
+    from n2f_jax.runtime import compilation_cache
+    from n2f_jax.runtime.assets_cache import AssetError
+    from n2f_jax.runtime.output_folder import EXIT_NOTHING, OutputError
+    from n2f_jax.runtime.worker_pool import WorkerError
 
     compilation_cache.enable()
     paths = {

@@ -3,7 +3,7 @@
     python scripts/reconstruct.py PHOTO_OR_FOLDER … --out DIR
 
 For each photo: NAME.npz (parameters, camera, mesh, landmarks; the keys are listed in
-n2f_jax/export/parameters.py), NAME.obj, NAME.glb, NAME_picture.png (photo, input normals, mesh over the
+n2f_jax/reconstruction/head_file.py), NAME.obj, NAME.glb, NAME_picture.png (photo, input normals, mesh over the
 photo, rendered normals) and NAME_overlay.jpg (the whole photo); further faces are NAME_face2 and so on. For
 the run: summary.json, a contact sheet, and a table on screen. The same command again goes on where it
 stopped.
@@ -16,8 +16,6 @@ import argparse
 import os
 import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # from a clone, uninstalled
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -89,9 +87,9 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch shares the GPU
     # After the device is chosen, since importing JAX reads it; and so that --help answers at once.
     from n2f_jax import compilation_cache, many_images, photo_run
-    from n2f_jax.frontends.assets_cache import AssetError
     from n2f_jax.frontends.registry import FrontendOptions
-    from n2f_jax.reconstruct import DEFAULT_ALIGNMENT, Reconstructor
+    from n2f_jax.reconstruction.reconstructor import DEFAULT_ALIGNMENT, Reconstructor
+    from n2f_jax.runtime.assets_cache import AssetError
 
     compilation_cache.enable()
     try:

@@ -12,9 +12,6 @@ import argparse
 import dataclasses
 import sys
 import time
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # from a clone, uninstalled
 
 
 def main() -> int:

@@ -9,8 +9,6 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # from a clone, uninstalled
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(
@@ -26,7 +24,7 @@ def main() -> int:
     import numpy as np
     from PIL import Image
 
-    from n2f_jax.evaluation.meshes import MeshError
+    from n2f_jax.mesh.triangle_mesh import MeshError
     from n2f_jax.visualization.mesh_sheet import TexturedMesh, mesh_sheet, open_head_mesh, read_textured_mesh
 
     try:

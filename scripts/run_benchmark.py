@@ -14,8 +14,6 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # from a clone, uninstalled
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(
@@ -41,10 +39,10 @@ def main() -> int:
         parser.error("one of: a benchmark's folder, --curves")
 
     import flame_jax
-    from n2f_jax import compilation_cache
     from n2f_jax.benchmark.files import CONDITIONS
     from n2f_jax.benchmark.methods import FITS
     from n2f_jax.models.pretrained import DEFAULT_CHECKPOINT, from_pretrained
+    from n2f_jax.runtime import compilation_cache
 
     conditions = flags.conditions or list(CONDITIONS)
     fits = list(FITS) if flags.fits is None else [] if flags.fits == ["none"] else flags.fits

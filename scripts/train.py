@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
 
         jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     from flame_jax import HeadModelError
-    from n2f_jax import compilation_cache
+    from n2f_jax.runtime import compilation_cache
     from n2f_jax.training.checkpoints import CheckpointError, CheckpointWriteError
     from n2f_jax.training.loop import EXIT_RESUME_ME, NotFiniteError, train
     from n2f_jax.training.setup import SetupError

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 import flame_jax
 from flame_jax import FlameParams, HeadModel
 from flame_jax.rotations import euler_to_matrix, matrix_to_rotation_6d
-from n2f_jax.data.synthetic import SyntheticConfig, sample_camera, sample_keys
+from n2f_jax.data.sampler import SyntheticConfig, sample_camera, sample_keys
 from n2f_jax.geometry.camera import Camera, frontal_rotation, project
 from n2f_jax.geometry.crop import Crop, crop_camera, landmark_crop, to_crop
 

@@ -25,19 +25,19 @@ from tqdm import tqdm
 
 import n2f_jax
 from flame_jax import HeadModel
-from n2f_jax.atomic_files import atomic_path
 from n2f_jax.benchmark.design import Scene, draw_scene, setting_of
 from n2f_jax.benchmark.head import load_benchmark_coarse_mesh, load_benchmark_head
-from n2f_jax.data.open_sets import RENDERED
-from n2f_jax.data.synthetic import SyntheticConfig, draw_batch
+from n2f_jax.data.sampler import SyntheticConfig, draw_batch
 from n2f_jax.evaluation.landmarks3d import SEVEN_OF_68
 from n2f_jax.evaluation.regions import template_of
-from n2f_jax.export import write_ply
+from n2f_jax.face_mesh.coarse_mesh import CoarseMesh
 from n2f_jax.fitting.comparison import CONDITIONS as FITTED
-from n2f_jax.frontends.coarse_mesh import CoarseMesh
 from n2f_jax.geometry.camera import intrinsics_matrix
+from n2f_jax.mesh.writing import write_ply
+from n2f_jax.preprocessing.open_sets import RENDERED
+from n2f_jax.reconstruction.front_end_sheet import encode
 from n2f_jax.render import HeadTopology
-from n2f_jax.visualization.front_end_sheet import encode
+from n2f_jax.runtime.atomic_files import atomic_path
 
 DRAWN_AT_ONCE = 10
 _SHEET_HEADS = 12

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 import flame_jax
 from flame_jax import HeadModel
 from flame_jax.model import LandmarkEmbedding
-from n2f_jax.frontends.coarse_mesh import CoarseMesh, load_coarse_mesh
+from n2f_jax.face_mesh.coarse_mesh import CoarseMesh, load_coarse_mesh
 
 ASSET = "unused_targets.npz"
 
@@ -23,7 +23,7 @@ ASSET = "unused_targets.npz"
 def load_benchmark_head() -> HeadModel:
     """The model that ground truth is drawn from.
 
-    Its shape coefficients are the open head's 300 and 12 of bodies (``n2f_jax.open_head.unused_targets``), its
+    Its shape coefficients are the open head's 300 and 12 of bodies (``open_head.unused_targets``), its
     expressions the open head's 100 and 5 more. One step of Loop's subdivision takes everything that is linear in the
     vertices along: the first 4,832 vertices belong to the open head's, in its order, smoothed.
     """

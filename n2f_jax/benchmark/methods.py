@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 import flame_jax
 from flame_jax import FlameParams, HeadModel
-from n2f_jax.atomic_files import atomic_path
 from n2f_jax.benchmark.design import draw_scene, setting_of
 from n2f_jax.benchmark.files import (
     CONDITIONS,
@@ -41,6 +40,7 @@ from n2f_jax.geometry.camera import project
 from n2f_jax.models.input_channels import join_maps, maps_of
 from n2f_jax.models.n2fnet import N2FNetConfig
 from n2f_jax.models.pretrained import Pretrained
+from n2f_jax.runtime.atomic_files import atomic_path
 
 FITS = ("Adam from mean", "Adam from network", "Gauss-Newton from mean", "Gauss-Newton from network")
 MEAN, NEAREST = "mean head", "nearest head of the model"

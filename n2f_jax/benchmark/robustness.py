@@ -17,7 +17,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tqdm import tqdm
 
 import flame_jax
-from n2f_jax.atomic_files import atomic_path
 from n2f_jax.benchmark.design import Scene, Setting, draw_scene, frontal
 from n2f_jax.benchmark.files import DRAWN_AT_ONCE, Seen
 from n2f_jax.benchmark.head import load_benchmark_head
@@ -25,11 +24,12 @@ from n2f_jax.benchmark.methods import Fits, Networks
 from n2f_jax.benchmark.tables import interval
 from n2f_jax.data.degrade_mask import dilate, erode
 from n2f_jax.data.degrade_normals import gaussian_blur, rotate_smoothly
-from n2f_jax.data.synthetic import render_beyond_the_face
-from n2f_jax.evaluation.synthetic import vertex_errors
+from n2f_jax.data.sampler import render_beyond_the_face
 from n2f_jax.geometry.camera import intrinsics_matrix
+from n2f_jax.metrics.head_errors import vertex_errors
 from n2f_jax.models.pretrained import Pretrained
 from n2f_jax.render import HeadTopology
+from n2f_jax.runtime.atomic_files import atomic_path
 
 # Largest blur and largest step of the mask's border, in units of the crop's side.
 _MOST_BLUR, _MOST_BORDER = 0.05, 0.08

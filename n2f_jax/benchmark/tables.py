@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from n2f_jax.atomic_files import atomic_path
 from n2f_jax.benchmark.files import count_heads, head_name, read_settings
 from n2f_jax.benchmark.methods import MEAN, NEAREST
 from n2f_jax.evaluation.layouts import list_samples
 from n2f_jax.evaluation.protocols import Settings
 from n2f_jax.evaluation.run import MEASURED, make_tasks, run
+from n2f_jax.runtime.atomic_files import atomic_path
 
 # Column → figure of the protocol; the last two are of the answer's own file.
 COLUMNS = {

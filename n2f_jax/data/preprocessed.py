@@ -38,8 +38,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from n2f_jax.atomic_files import atomic_path
 from n2f_jax.data.manifest import FOLDER, ManifestError, ManifestIndex, key_hash
+from n2f_jax.runtime.atomic_files import atomic_path
 
 FORMAT = "n2f-jax/face"
 FORMAT_VERSION = 1

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from n2f_jax.atomic_files import atomic_path
 from n2f_jax.models.pretrained import HeadModelIdentity
+from n2f_jax.runtime.atomic_files import atomic_path
 
 FORMAT = "n2f-jax/pseudo-truth"
 FORMAT_VERSION = 1

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from n2f_jax.atomic_files import atomic_path
+from n2f_jax.runtime.atomic_files import atomic_path
 
 
 def read_pts(path: str | Path) -> Float[np.ndarray, "n 2"]:

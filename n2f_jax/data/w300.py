@@ -20,7 +20,7 @@ from n2f_jax.data.face_views import View, face_view, landmark_square
 from n2f_jax.data.manifest import FOLDER, ManifestError, ManifestIndex, Record
 from n2f_jax.data.preprocessed import face_path, read_face, read_landmarks
 from n2f_jax.data.pts import read_pts
-from n2f_jax.frontends.face_detector import box_overlap
+from n2f_jax.geometry.boxes import box_overlap
 
 Part = Literal["train", "common", "challenging", "private", "all"]
 # 300W's folders by the protocol of Ren et al. (CVPR 2014): trained on AFW and the training parts of LFPW and HELEN,

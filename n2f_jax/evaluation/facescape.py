@@ -11,9 +11,9 @@ import dataclasses
 
 import numpy as np
 
-from n2f_jax.evaluation.closest_points import Surface
-from n2f_jax.evaluation.meshes import MeshError, TriangleMesh, clean
 from n2f_jax.evaluation.metrics import angles_between
+from n2f_jax.mesh.closest_points import Surface
+from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh, clean
 
 MAP_SIZE = 256
 HALF_HEIGHT_MM = 150.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from n2f_jax.evaluation.closest_points import barycentric
 from n2f_jax.evaluation.facescape import first_hits
-from n2f_jax.evaluation.meshes import TriangleMesh, vertex_normals
+from n2f_jax.mesh.closest_points import barycentric
+from n2f_jax.mesh.triangle_mesh import TriangleMesh, vertex_normals
 
 COLOUR_MAP = "jet"  # the paper's: blue is near, red is far
 UNMEASURED = (150, 150, 150)

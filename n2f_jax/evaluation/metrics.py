@@ -11,8 +11,8 @@ import dataclasses
 import numpy as np
 from scipy.spatial import cKDTree
 
-from n2f_jax.evaluation.closest_points import Closest, Surface, barycentric
-from n2f_jax.evaluation.meshes import TriangleMesh, vertex_normals
+from n2f_jax.mesh.closest_points import Closest, Surface, barycentric
+from n2f_jax.mesh.triangle_mesh import TriangleMesh, vertex_normals
 
 MILLIMETRES = 1000.0
 COMPLETENESS_MM = 2.0

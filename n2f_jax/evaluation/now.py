@@ -11,16 +11,16 @@ import dataclasses
 
 import numpy as np
 
-from n2f_jax.evaluation.closest_points import Surface
 from n2f_jax.evaluation.landmarks3d import (
     LEFT_INNER_EYE,
     NOSE_BASE,
     RIGHT_INNER_EYE,
     outer_eye_distance,
 )
-from n2f_jax.evaluation.meshes import MeshError, TriangleMesh
 from n2f_jax.evaluation.metrics import vertex_to_surface
 from n2f_jax.evaluation.scan_alignment import AlignmentError, Refinement, procrustes, refine
+from n2f_jax.mesh.closest_points import Surface
+from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh
 
 CROP_FACTOR = 1.4
 # In metres: a further step would move no point by a thousandth of a millimetre.

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from n2f_jax.evaluation.meshes import TriangleMesh, clean
 from n2f_jax.evaluation.regions import EYEBALLS, HIDDEN
+from n2f_jax.mesh.triangle_mesh import TriangleMesh, clean
 
 
 @dataclasses.dataclass(frozen=True)

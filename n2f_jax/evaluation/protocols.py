@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 
 from n2f_jax.evaluation import facescape, now
-from n2f_jax.evaluation.closest_points import Surface
 from n2f_jax.evaluation.landmarks import normalized_mean_error, read_landmarks
 from n2f_jax.evaluation.landmarks3d import outer_eye_distance
 from n2f_jax.evaluation.layouts import Sample
-from n2f_jax.evaluation.meshes import MeshError, TriangleMesh
 from n2f_jax.evaluation.metrics import MILLIMETRES, compare, region_figures
 from n2f_jax.evaluation.predictions import (
     Prediction,
@@ -25,7 +23,9 @@ from n2f_jax.evaluation.predictions import (
 from n2f_jax.evaluation.regions import load_template
 from n2f_jax.evaluation.truths import Truth, head_frame, read_camera, read_truth, truth_regions
 from n2f_jax.evaluation.units import AUTO, METRES_PER, UnitError, resolve_unit
-from n2f_jax.frontends.face_detector import box_overlap
+from n2f_jax.geometry.boxes import box_overlap
+from n2f_jax.mesh.closest_points import Surface
+from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh
 
 PROTOCOLS = ("paper", "now", "now-metric", "facescape", "300w")
 # Where the scale is not estimated, a wrong unit would be an error of 90 per cent and more.

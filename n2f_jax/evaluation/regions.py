@@ -12,10 +12,10 @@ import numpy as np
 from scipy.interpolate import RBFInterpolator
 from scipy.spatial import cKDTree
 
-from n2f_jax.evaluation.closest_points import Surface, morton_order
 from n2f_jax.evaluation.landmarks3d import SEVEN_OF_68
-from n2f_jax.evaluation.meshes import TriangleMesh
 from n2f_jax.evaluation.scan_alignment import procrustes, refine
+from n2f_jax.mesh.closest_points import Surface, morton_order
+from n2f_jax.mesh.triangle_mesh import TriangleMesh
 
 if TYPE_CHECKING:
     from flame_jax import HeadModel

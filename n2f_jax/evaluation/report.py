@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 import n2f_jax
-from n2f_jax.atomic_files import atomic_path
 from n2f_jax.evaluation.now import cumulative_curve, pooled
 from n2f_jax.evaluation.protocols import measure_sample
 from n2f_jax.evaluation.regions import REGIONS
 from n2f_jax.evaluation.run import FAILED, MEASURED, MISSING, Task, jsonable, read_errors
+from n2f_jax.runtime.atomic_files import atomic_path
 
 # By what samples are ranked, best first; all are better when small.
 RANKED_BY = {
@@ -243,7 +243,7 @@ def write_heat_maps(
     from PIL import Image
 
     from n2f_jax.evaluation.heat_maps import colour_bar, draw, vertex_colours
-    from n2f_jax.export.meshes import write_ply
+    from n2f_jax.mesh.writing import write_ply
     from n2f_jax.visualization.layout import grid
 
     key, paths, tiles, captions = RANKED_BY[protocol], [], [], []

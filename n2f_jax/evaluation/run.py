@@ -21,7 +21,6 @@ import numpy as np
 from tqdm import tqdm
 
 import n2f_jax
-from n2f_jax.atomic_files import atomic_path
 from n2f_jax.evaluation.layouts import Sample
 from n2f_jax.evaluation.predictions import (
     LANDMARK_2D_SUFFIXES,
@@ -31,7 +30,8 @@ from n2f_jax.evaluation.predictions import (
     landmark_file,
 )
 from n2f_jax.evaluation.protocols import Measurement, Settings, measure_sample
-from n2f_jax.worker_pool import process_all
+from n2f_jax.runtime.atomic_files import atomic_path
+from n2f_jax.runtime.worker_pool import process_all
 
 # Raised when the same files give other figures than before: records of before are then measured again.
 MEASUREMENT = 1

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from n2f_jax.evaluation.closest_points import Closest, Surface, morton_order
+from n2f_jax.mesh.closest_points import Closest, Surface, morton_order
 
 
 class AlignmentError(ValueError):

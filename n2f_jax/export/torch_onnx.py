@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from n2f_jax.atomic_files import atomic_path
 from n2f_jax.export.torch_n2fnet import N2FNet, Prediction
+from n2f_jax.runtime.atomic_files import atomic_path
 
 INPUTS = ("normals", "mask", "focal", "principal_point")
 

@@ -18,18 +18,19 @@ from tqdm import tqdm
 
 import flame_jax
 from flame_jax import HeadModel
-from n2f_jax.atomic_files import atomic_path
-from n2f_jax.data.synthetic import SyntheticConfig, make_batch
-from n2f_jax.evaluation.alignment import apply_rigid, rigid_transform
-from n2f_jax.evaluation.synthetic import held_out_key, mean_normal_angle, vertex_errors
+from n2f_jax.data.sampler import SyntheticConfig, held_out_key, make_batch
 from n2f_jax.fitting.adam import AdamConfig
 from n2f_jax.fitting.fitters import Answer, Fitters, compiled_network
 from n2f_jax.fitting.gauss_newton import GaussNewtonConfig
 from n2f_jax.fitting.observations import Anchors, Observation
 from n2f_jax.fitting.starts import mean_start
+from n2f_jax.geometry.alignment import apply_rigid, rigid_transform
 from n2f_jax.geometry.camera import frontal_rotation, project
+from n2f_jax.metrics.head_errors import vertex_errors
+from n2f_jax.metrics.map_errors import mean_normal_angle
 from n2f_jax.models.pretrained import Pretrained
 from n2f_jax.render import render_head
+from n2f_jax.runtime.atomic_files import atomic_path
 
 METHODS = ("network", "GN from network", "GN from mean", "Adam from network", "Adam from mean")
 # Degradations of what is fitted to; the landmarks' is Gaussian, σ in units of the crop's side.

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import flame_jax
-from n2f_jax.data.open_sets import RENDERED, see_heads
-from n2f_jax.evaluation.synthetic import rotation_error_degrees, vertex_errors
-from n2f_jax.frontends.coarse_mesh import load_coarse_mesh
+from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
+from n2f_jax.metrics.head_errors import rotation_error_degrees, vertex_errors
 from n2f_jax.models.pretrained import DEFAULT_CHECKPOINT, from_pretrained
-from n2f_jax.reconstruct import Reconstructor
+from n2f_jax.preprocessing.open_sets import RENDERED, see_heads
+from n2f_jax.reconstruction.reconstructor import Reconstructor
 
 _SHOWN = ("face", "eyes", "nose", "mouth", "left_ear", "right_ear")
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from n2f_jax.data.images import read_image
 from n2f_jax.evaluation.landmarks import normalized_mean_error, read_landmarks
 from n2f_jax.evaluation.photos import marked_face
-from n2f_jax.evaluation.synthetic import mean_normal_angle
+from n2f_jax.face_mesh.embedding import face_mesh_embedding
 from n2f_jax.fitting.adam import AdamConfig
 from n2f_jax.fitting.comparison import METHODS
 from n2f_jax.fitting.fitters import Fitters
@@ -28,8 +28,10 @@ from n2f_jax.fitting.observations import Anchors, Observation, usable
 from n2f_jax.fitting.starts import mean_start
 from n2f_jax.geometry.camera import Camera, project
 from n2f_jax.geometry.crop import from_crop, to_crop
+from n2f_jax.geometry.focal import resolve_focal
+from n2f_jax.metrics.map_errors import mean_normal_angle
 from n2f_jax.models.pretrained import Pretrained
-from n2f_jax.reconstruct import Reconstructor, face_mesh_embedding, resolve_focal, seen_head
+from n2f_jax.reconstruction.reconstructor import Reconstructor, seen_head
 from n2f_jax.render import render_head
 
 

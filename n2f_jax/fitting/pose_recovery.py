@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 import flame_jax
-from n2f_jax.data.synthetic import SyntheticConfig, sample_camera, sample_params
+from n2f_jax.data.sampler import SyntheticConfig, sample_camera, sample_params
 from n2f_jax.fitting.pose_descent import PoseDescentConfig, descend, move
 from n2f_jax.geometry.camera import Camera, project
 from n2f_jax.geometry.crop import crop_camera, landmark_crop

@@ -21,7 +21,7 @@ from n2f_jax.geometry.crop import Crop
 class Provenance:
     """Where a face's maps come from, for the record (JSON by ``dataclasses.asdict``).
 
-    No front end assumes a focal length: ``n2f_jax.reconstruct`` resolves and records that of the photograph.
+    No front end assumes a focal length: ``n2f_jax.geometry.focal`` resolves that of the photograph.
 
     Attributes:
         frontend: its name.

@@ -12,8 +12,9 @@ import dataclasses
 import cv2
 import numpy as np
 
-from n2f_jax.frontends.assets_cache import MEDIAPIPE, asset_path
 from n2f_jax.frontends.tflite import TfliteModel
+from n2f_jax.geometry.boxes import box_overlap
+from n2f_jax.runtime.assets_cache import MEDIAPIPE, asset_path
 
 # Cells a side and anchors a cell of each feature map, in the order of the network's output.
 _SHORT_RANGE_GRIDS = ((16, 2), (8, 6))
@@ -119,14 +120,6 @@ class FaceDetector:
         return [
             Detection(corners[i].ravel(), keypoints[i], float(score)) for i, score in enumerate(scores[keep])
         ]
-
-
-def box_overlap(first: np.ndarray, second: np.ndarray) -> float:
-    """Intersection over union of two boxes u0, v0, u1, v1."""
-    low, high = np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])
-    shared = np.prod(np.clip(high - low, 0, None))
-    total = np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2]) - shared
-    return float(shared / total) if total > 0 else 0.0
 
 
 def _starts(length: int, side: int) -> list[int]:

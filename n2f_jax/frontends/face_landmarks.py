@@ -8,10 +8,11 @@ import math
 import cv2
 import numpy as np
 
-from n2f_jax.frontends.assets_cache import MEDIAPIPE, asset_path
-from n2f_jax.frontends.coarse_mesh import NUM_POINTS, load_coarse_mesh
-from n2f_jax.frontends.face_detector import Detection, FaceDetector, box_overlap
+from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS, load_coarse_mesh
+from n2f_jax.frontends.face_detector import Detection, FaceDetector
 from n2f_jax.frontends.tflite import TfliteModel
+from n2f_jax.geometry.boxes import box_overlap
+from n2f_jax.runtime.assets_cache import MEDIAPIPE, asset_path
 
 # Outer corners of the eyes: the subject's right, left.
 _OUTER_EYE_CORNERS = (33, 263)

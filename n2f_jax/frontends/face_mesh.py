@@ -9,11 +9,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from n2f_jax.frontends.assets_cache import MEDIAPIPE
+from n2f_jax.face_mesh.coarse_mesh import coarse_maps, load_coarse_mesh
 from n2f_jax.frontends.base import Frontend, FrontendFace, Image, Provenance
-from n2f_jax.frontends.coarse_mesh import coarse_maps, load_coarse_mesh
 from n2f_jax.frontends.face_landmarks import FaceLandmarker, MeshedFace
 from n2f_jax.geometry.crop import Crop, landmark_crop
+from n2f_jax.runtime.assets_cache import MEDIAPIPE
 
 
 class FaceMeshFrontend(Frontend):

@@ -79,3 +79,9 @@ def intrinsics_matrix(camera: Camera) -> Float[Array, "... 3 3"]:
     u, v = camera.principal_point[..., 0], camera.principal_point[..., 1]
     rows = [camera.focal, zero, u, zero, camera.focal, v, zero, zero, one]
     return jnp.stack(rows, axis=-1).reshape(*camera.focal.shape, 3, 3)
+
+
+def project_points(points_camera: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    """Pixels ``(N, 2)`` of points ``(N, 3)`` in the camera frame, float64."""
+    image = np.asarray(points_camera, np.float64) @ np.asarray(intrinsics, np.float64).T
+    return image[:, :2] / image[:, 2:]

@@ -18,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.flax import save as save_tensors
 
-from n2f_jax.atomic_files import atomic_path
+from n2f_jax.runtime.atomic_files import atomic_path
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"

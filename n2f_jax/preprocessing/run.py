@@ -16,7 +16,12 @@ from tqdm import tqdm
 
 from n2f_jax.data.manifest import STATUSES, ManifestIndex, ManifestWriter, Record
 from n2f_jax.data.preprocessed import face_path
-from n2f_jax.many_images import (
+from n2f_jax.preprocessing.inputs import Input, Source, walk
+from n2f_jax.preprocessing.settings import Settings, settle
+from n2f_jax.preprocessing.task import Task
+from n2f_jax.preprocessing.videos import VideoError, count_frames, read_frames
+from n2f_jax.preprocessing.worker import Worker
+from n2f_jax.runtime.output_folder import (
     EXIT_INTERRUPTED,
     EXIT_NOTHING,
     EXIT_OK,
@@ -25,12 +30,7 @@ from n2f_jax.many_images import (
     OutputError,
     prepare_output,
 )
-from n2f_jax.preprocessing.inputs import Input, Source, walk
-from n2f_jax.preprocessing.settings import Settings, settle
-from n2f_jax.preprocessing.task import Task
-from n2f_jax.preprocessing.videos import VideoError, count_frames, read_frames
-from n2f_jax.preprocessing.worker import Worker
-from n2f_jax.worker_pool import process_all
+from n2f_jax.runtime.worker_pool import process_all
 
 # On screen; the manifest has them all.
 _MAX_MESSAGES = 20

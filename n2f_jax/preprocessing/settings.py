@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from n2f_jax.atomic_files import atomic_path
 from n2f_jax.frontends.registry import FrontendOptions
+from n2f_jax.runtime.atomic_files import atomic_path
 
 FILE = "settings.json"
 FORMAT = "n2f-jax/preprocessed"

@@ -14,10 +14,10 @@ from n2f_jax.data.manifest import Record
 from n2f_jax.data.preprocessed import StoredFace, face_id, face_path, write_face
 from n2f_jax.frontends.base import FrontendFace
 from n2f_jax.frontends.registry import make_frontend
-from n2f_jax.many_images import FATAL_ERRNOS, OutputError, describe_error
+from n2f_jax.geometry.focal import resolve_focal
 from n2f_jax.preprocessing.settings import Settings
 from n2f_jax.preprocessing.task import Task
-from n2f_jax.reconstruct import resolve_focal
+from n2f_jax.runtime.output_folder import FATAL_ERRNOS, OutputError, describe_error
 
 
 class Worker:

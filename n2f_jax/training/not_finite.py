@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from n2f_jax.atomic_files import atomic_path
-from n2f_jax.evaluation.synthetic import Assets
+from n2f_jax.data.assets import Assets
 from n2f_jax.models.parameters import flatten
+from n2f_jax.runtime.atomic_files import atomic_path
 from n2f_jax.training.parallel import is_main_process
 from n2f_jax.training.step import Objective, step_key
 from n2f_jax.training.stored import StoredFaces, stored_batch

@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from n2f_jax.atomic_files import atomic_path
+from n2f_jax.runtime.atomic_files import atomic_path
 from n2f_jax.training.metric_log import JSON_LINES, read_json_lines
 from n2f_jax.training.setup import RESOLVED_CONFIG
-from n2f_jax.visualization.answer_sheet import answer_page
+from n2f_jax.visualization.prediction_sheet import answer_page
 
 REPORT, CURVES, WORST = "report.html", "curves.png", "worst.png"
 # What is plotted and listed, in this order, where a run has it.

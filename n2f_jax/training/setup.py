@@ -15,13 +15,13 @@ from flax import nnx
 
 import flame_jax
 from flame_jax import HeadModel
+from n2f_jax.data.assets import Assets
 from n2f_jax.data.celeba_hq import PseudoTruthFaces
 from n2f_jax.data.manifest import ManifestError
 from n2f_jax.data.pipeline import make_pipeline
-from n2f_jax.data.synthetic import SyntheticConfig
+from n2f_jax.data.sampler import SyntheticConfig
 from n2f_jax.data.w300 import AnnotatedFaces
-from n2f_jax.evaluation.synthetic import Assets
-from n2f_jax.frontends.coarse_mesh import load_coarse_mesh
+from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
 from n2f_jax.models.conversion import ConversionError
 from n2f_jax.models.dinov3 import DinoV3Config
 from n2f_jax.models.dinov3_files import load_dinov3
@@ -247,7 +247,7 @@ def validation(
 STORED_HELP = """\
 This config trains on faces that a front end has seen and no folder is given.
   Make one:  python scripts/preprocess.py IMAGES --out FOLDER   (docs/preprocessing.md), or
-             python scripts/make_finetune_data.py for a small free one
+             python scripts/build/make_finetune_data.py for a small free one
   Flag:      --config.stored.folder=FOLDER (kind {kind!r})"""
 BACKBONE_HELP = """\
 This config starts from DINOv3's pretrained weights and none are given.

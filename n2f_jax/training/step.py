@@ -14,8 +14,8 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 import flame_jax
-from n2f_jax.data.synthetic import Batch, SyntheticConfig, make_batch, network_inputs
-from n2f_jax.evaluation.synthetic import Assets
+from n2f_jax.data.assets import Assets
+from n2f_jax.data.sampler import Batch, SyntheticConfig, make_batch, network_inputs
 from n2f_jax.geometry.camera import project
 from n2f_jax.models.n2fnet import N2FNet, N2FNetConfig, N2FOutput, camera_from_output
 from n2f_jax.models.parameters import Tree, flatten, functional

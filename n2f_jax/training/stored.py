@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from flame_jax import FlameParams
 from n2f_jax.data.pipeline import Pipeline, stack
-from n2f_jax.data.synthetic import Batch
+from n2f_jax.data.sampler import Batch
 from n2f_jax.geometry.camera import Camera
 from n2f_jax.training.parallel import AXIS, Layout
 

@@ -12,8 +12,9 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
 import flame_jax
-from n2f_jax.data.synthetic import Batch, network_inputs
-from n2f_jax.evaluation.synthetic import Assets, batch_errors, draw_answer, held_out_key
+from n2f_jax.data.assets import Assets
+from n2f_jax.data.sampler import Batch, held_out_key, network_inputs
+from n2f_jax.metrics.batch_errors import batch_errors, draw_answer
 from n2f_jax.models.n2fnet import camera_from_output
 from n2f_jax.models.parameters import Tree, flatten, unflatten
 from n2f_jax.training.parallel import AXIS, Layout, Parts, gather, on_host

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 import flame_jax
 from flame_jax import FlameParams, HeadModel
 from flame_jax.rotations import axis_angle_to_matrix, matrix_to_rotation_6d
-from n2f_jax.open_head.preview import View, shade_grey
+from n2f_jax.visualization.orthographic import View, shade_grey
 
 _decoder = jax.jit(flame_jax.decode)
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from n2f_jax.evaluation.meshes import read_mesh
+from n2f_jax.mesh.triangle_mesh import read_mesh
 from n2f_jax.render import FaceMaps, MeshTopology, rasterize, render_mesh_maps, vertex_normals
 from n2f_jax.visualization.layout import BACKGROUND, grid
 from n2f_jax.visualization.overlay import normals_to_rgb
@@ -65,7 +65,7 @@ def read_textured_mesh(path: str | Path) -> TexturedMesh:
 def open_head_mesh() -> TexturedMesh:
     """The open head at rest, split along its texture's seams."""
     import flame_jax
-    from n2f_jax.export.meshes import split_seams
+    from n2f_jax.mesh.writing import split_seams
 
     model = flame_jax.load_open_head()
     faces, uv_faces = np.asarray(model.faces), np.asarray(model.uv_faces)

@@ -11,9 +11,9 @@ from jaxtyping import Array, UInt8
 
 import flame_jax
 from flame_jax.rotations import matrix_to_euler
-from n2f_jax.data.presets import CLEAN, STRONG
-from n2f_jax.data.synthetic import Batch, SyntheticConfig, make_batch
-from n2f_jax.evaluation.synthetic import Assets
+from n2f_jax.data.assets import Assets
+from n2f_jax.data.degradation_presets import CLEAN, STRONG
+from n2f_jax.data.sampler import Batch, SyntheticConfig, make_batch
 from n2f_jax.geometry.camera import frontal_rotation
 from n2f_jax.visualization.layout import BACKGROUND, GAP, background, pad, text_strip
 from n2f_jax.visualization.overlay import normals_to_rgb

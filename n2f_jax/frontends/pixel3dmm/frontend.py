@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from n2f_jax.frontends.assets_cache import MEDIAPIPE
+from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
 from n2f_jax.frontends.base import Frontend, FrontendFace, Image, Provenance
-from n2f_jax.frontends.coarse_mesh import load_coarse_mesh
 from n2f_jax.frontends.dlpack import to_jax
 from n2f_jax.frontends.face_landmarks import FaceLandmarker, MeshedFace
 from n2f_jax.frontends.farl import FarlParser, cut_for_parser
@@ -22,6 +21,7 @@ from n2f_jax.frontends.pixel3dmm.crop import INPUT_SIZE, SCALE, cut, face_window
 from n2f_jax.frontends.pixel3dmm.predict import Precision, predict_normals, predict_uv
 from n2f_jax.frontends.resample import Window, crop_maps
 from n2f_jax.geometry.crop import landmark_crop
+from n2f_jax.runtime.assets_cache import MEDIAPIPE
 
 
 class Pixel3dmmFrontend(Frontend):

@@ -26,8 +26,8 @@ from flame_jax import FlameParams, HeadModel
 from flame_jax.files import restricted_pickle
 from flame_jax.files.restricted_pickle import RefusedPickle
 from flame_jax.rotations import IDENTITY_6D, matrix_to_rotation_6d, rotation_6d_to_matrix
-from n2f_jax.evaluation.alignment import rigid_transform
 from n2f_jax.frontends.resample import Window
+from n2f_jax.geometry.alignment import rigid_transform
 from n2f_jax.geometry.camera import Camera
 
 NUM_FLAME_VERTICES = 5023

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from n2f_jax.data import degrade, degrade_mask, degrade_normals, synthetic
-from n2f_jax.data.presets import CLEAN, ESTIMATED, STRONG
-from n2f_jax.data.synthetic import SyntheticConfig
+from n2f_jax.data import degrade, degrade_mask, degrade_normals
+from n2f_jax.data.degradation_presets import CLEAN, ESTIMATED, STRONG
+from n2f_jax.data.sampler import SyntheticConfig
 from n2f_jax.data.waves import smooth_field
 from n2f_jax.render import HeadTopology
 
@@ -182,7 +182,7 @@ def batches(open_head):
     )
 
     def draw(key, model, topo, sampler, num):
-        return synthetic.make_batch(key, model, topo, sampler, num, targets=True)
+        return sampler.make_batch(key, model, topo, sampler, num, targets=True)
 
     jitted = jax.jit(draw, static_argnums=(3, 4))
     run = lambda sampler, num: jax.device_get(jitted(jax.random.key(5), open_head, topology, sampler, num))  # noqa: E731

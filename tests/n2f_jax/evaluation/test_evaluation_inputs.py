@@ -16,7 +16,6 @@ from n2f_jax.evaluation.landmarks3d import (
     read_landmark_vertices,
     read_landmarks3d,
 )
-from n2f_jax.evaluation.meshes import MeshError
 from n2f_jax.evaluation.phantoms import make_phantom, write_picked_points, write_scan
 from n2f_jax.evaluation.predictions import (
     PredictionError,
@@ -27,7 +26,8 @@ from n2f_jax.evaluation.predictions import (
 from n2f_jax.evaluation.regions import RegionError, load_template, read_regions
 from n2f_jax.evaluation.truths import read_camera, read_truth, truth_regions
 from n2f_jax.evaluation.units import UnitError, resolve_unit
-from n2f_jax.export import write_obj
+from n2f_jax.mesh.triangle_mesh import MeshError
+from n2f_jax.mesh.writing import write_obj
 
 SEVEN = list(SEVEN_OF_68)
 

@@ -14,8 +14,8 @@ from n2f_jax.evaluation import protocols, run
 from n2f_jax.evaluation.evaluator import evaluate, format_samples, named_folders
 from n2f_jax.evaluation.landmarks3d import read_landmarks3d
 from n2f_jax.evaluation.layouts import list_samples
-from n2f_jax.evaluation.meshes import read_mesh
 from n2f_jax.evaluation.phantoms import write_now_dataset, write_picked_points
+from n2f_jax.mesh.triangle_mesh import read_mesh
 from tests.n2f_jax.evaluation.mortal import MortalMeasurer
 
 ROOT = Path(__file__).parents[3]
@@ -221,7 +221,7 @@ def test_a_mesh_in_pixels_can_be_measured_only_where_scale_is_estimated(copy, tm
     for path in methods["near"].rglob("*.npz"):
         with np.load(path) as values:
             landmarks = values["landmarks_3d"] * 1234.0
-            from n2f_jax.export import write_obj
+            from n2f_jax.mesh.writing import write_obj
 
             write_obj(path.with_suffix(".obj"), values["vertices"] * 1234.0, values["faces"])
         np.save(path.with_suffix(".npy"), landmarks)
@@ -235,7 +235,7 @@ def test_a_mesh_in_pixels_can_be_measured_only_where_scale_is_estimated(copy, tm
 
 def test_facescape_and_300w(tmp_path):
     from n2f_jax.evaluation.phantoms import make_phantom, write_scan
-    from n2f_jax.export import write_obj
+    from n2f_jax.mesh.writing import write_obj
 
     rng = np.random.default_rng(0)
     truth, answer = (make_phantom(rng, 0, 0.0) for _ in range(2))

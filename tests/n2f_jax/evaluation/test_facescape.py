@@ -3,9 +3,9 @@ import pytest
 import trimesh
 
 from n2f_jax.evaluation import facescape
-from n2f_jax.evaluation.meshes import MeshError, TriangleMesh
 from n2f_jax.evaluation.metrics import angles_between
 from n2f_jax.evaluation.phantoms import make_phantom
+from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh
 
 TO_CAMERA = np.diag([1.0, -1.0, -1.0])
 

@@ -3,9 +3,9 @@ import pytest
 import trimesh
 from scipy.spatial.distance import cdist
 
-from n2f_jax.evaluation.closest_points import Surface
-from n2f_jax.evaluation.meshes import TriangleMesh, vertex_normals
 from n2f_jax.evaluation.metrics import angles_between, compare, completeness, normal_angles, region_figures
+from n2f_jax.mesh.closest_points import Surface
+from n2f_jax.mesh.triangle_mesh import TriangleMesh, vertex_normals
 
 
 def sphere(radius, subdivisions=4):

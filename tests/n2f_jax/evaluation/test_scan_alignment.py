@@ -5,9 +5,9 @@ from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 from trimesh.proximity import closest_point
 
-from n2f_jax.evaluation.closest_points import Surface
-from n2f_jax.evaluation.meshes import TriangleMesh
 from n2f_jax.evaluation.scan_alignment import AlignmentError, Similarity, procrustes, refine
+from n2f_jax.mesh.closest_points import Surface
+from n2f_jax.mesh.triangle_mesh import TriangleMesh
 
 
 def bumpy(seed=0, subdivisions=3):

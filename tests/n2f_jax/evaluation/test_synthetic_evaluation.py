@@ -10,9 +10,9 @@ from scipy.spatial.transform import Rotation
 
 import flame_jax
 from flame_jax import FlameParams
-from n2f_jax.data.synthetic import SyntheticConfig
+from n2f_jax.data.sampler import SyntheticConfig
 from n2f_jax.evaluation import synthetic
-from n2f_jax.evaluation.alignment import apply_rigid, rigid_transform
+from n2f_jax.geometry.alignment import apply_rigid, rigid_transform
 from n2f_jax.geometry.camera import frontal_rotation
 from n2f_jax.models.n2fnet import N2FOutput, uvs_from_camera
 from n2f_jax.render import HeadTopology

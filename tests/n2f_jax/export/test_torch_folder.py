@@ -15,7 +15,7 @@ from n2f_jax.models.folders import PretrainedError
 from n2f_jax.models.n2fnet import N2FNet, n2fnet_config
 from n2f_jax.models.parameters import flatten, from_dict, map_with_path, to_dict
 from n2f_jax.models.pretrained import HeadModelIdentity, InputSpec, Pretrained, from_pretrained
-from n2f_jax.reconstruct import DEFAULT_CHECKPOINT
+from n2f_jax.reconstruction.reconstructor import DEFAULT_CHECKPOINT
 from scripts import export_torch
 
 CONFIGS = {

@@ -16,7 +16,7 @@ from n2f_jax.export import torch_folder
 from n2f_jax.models.n2fnet import N2FNet, camera_from_output, n2fnet_config
 from n2f_jax.models.parameters import flatten, from_dict, functional, map_with_path, to_dict
 from n2f_jax.models.pretrained import HeadModelIdentity, InputSpec, Pretrained, from_pretrained
-from n2f_jax.reconstruct import DEFAULT_CHECKPOINT
+from n2f_jax.reconstruction.reconstructor import DEFAULT_CHECKPOINT
 from tests.flame_jax.random_model import random_arrays
 from tests.n2f_jax.export.test_torch_folder import CONFIGS, random_pretrained
 

@@ -9,7 +9,7 @@ import pytest
 
 import flame_jax
 from flame_jax import FlameParams
-from n2f_jax.data.synthetic import SyntheticConfig, make_batch
+from n2f_jax.data.sampler import SyntheticConfig, make_batch
 from n2f_jax.fitting import adam
 from n2f_jax.fitting.adam import AdamConfig, AdamTables, fit_adam
 from n2f_jax.fitting.observations import Observation

@@ -13,8 +13,7 @@ import flame_jax
 from flame_jax import FlameParams
 from flame_jax.loading import head_model_from_arrays
 from flame_jax.rotations import axis_angle_to_matrix, matrix_to_rotation_6d
-from n2f_jax.data.synthetic import SyntheticConfig, make_batch
-from n2f_jax.evaluation.synthetic import vertex_errors
+from n2f_jax.data.sampler import SyntheticConfig, make_batch
 from n2f_jax.fitting import residuals
 from n2f_jax.fitting.gauss_newton import GaussNewtonConfig, Stage, fit_images, fit_person
 from n2f_jax.fitting.head_tables import HeadTables, pose
@@ -28,6 +27,7 @@ from n2f_jax.fitting.observations import (
     usable,
 )
 from n2f_jax.geometry.camera import project
+from n2f_jax.metrics.head_errors import vertex_errors
 from n2f_jax.render import HeadTopology, render_head
 from tests.flame_jax.random_model import random_arrays
 

@@ -5,7 +5,7 @@ import numpy as np
 
 import flame_jax
 from flame_jax.rotations import euler_to_matrix
-from n2f_jax.frontends.coarse_mesh import load_coarse_mesh
+from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
 from n2f_jax.geometry import Camera, crop_camera, frontal_rotation, project
 from n2f_jax.geometry.crop import Crop
 from n2f_jax.render import HeadTopology, render_head

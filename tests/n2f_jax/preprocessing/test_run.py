@@ -13,10 +13,10 @@ from n2f_jax.data.face_views import face_view, landmark_square
 from n2f_jax.data.manifest import ManifestError, ManifestIndex, ManifestWriter, count_statuses
 from n2f_jax.data.preprocessed import face_path, list_faces, read_face
 from n2f_jax.frontends.registry import FrontendOptions
-from n2f_jax.many_images import EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_OK, EXIT_PARTLY, OutputError
 from n2f_jax.preprocessing.inputs import parse_inputs
 from n2f_jax.preprocessing.run import run
 from n2f_jax.preprocessing.settings import Settings, SettingsError
+from n2f_jax.runtime.output_folder import EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_OK, EXIT_PARTLY, OutputError
 from tests.n2f_jax.preprocessing.fakes import DiscFrontend, disc_image, save
 
 SETTINGS = Settings("discs", FrontendOptions(size=32, max_faces=1), margin=1.25)

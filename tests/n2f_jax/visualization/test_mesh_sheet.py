@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from n2f_jax.evaluation.meshes import MeshError
+from n2f_jax.mesh.triangle_mesh import MeshError
 from n2f_jax.visualization.layout import BACKGROUND
 from n2f_jax.visualization.mesh_sheet import (
     TexturedMesh,

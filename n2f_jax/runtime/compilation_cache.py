@@ -1,0 +1,49 @@
+"""Compiled programs kept on disk between runs, so that a command compiles once and not every time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+from n2f_jax.runtime.assets_cache import cache_dir
+
+
+def enable() -> Path | None:
+    """Turns JAX's persistent compilation cache on, before the first compilation; scripts call this.
+
+    The folder is ``compiled`` in ``cache_dir()`` with a part for each kind of processor, since code for one may not run
+    on another. ``JAX_COMPILATION_CACHE_DIR`` names another folder and ``JAX_ENABLE_COMPILATION_CACHE=false`` turns it
+    off, as everywhere in JAX.
+
+    Returns:
+        The folder, or None if the cache is off or the folder cannot be written.
+    """
+    import jax
+
+    if not jax.config.jax_enable_compilation_cache:
+        return None
+    chosen = jax.config.jax_compilation_cache_dir or os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    folder = cache_dir() / "compiled" / _processor()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    if not os.access(folder, os.W_OK):
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    return folder
+
+
+def _processor() -> str:
+    """Short name of this kind of processor: what its instruction set hashes to."""
+    described = platform.machine() + platform.processor()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        described += next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        pass  # not Linux
+    return f"{platform.machine()}-{hashlib.sha256(described.encode()).hexdigest()[:12]}"
