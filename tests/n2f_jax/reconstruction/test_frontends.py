@@ -77,7 +77,7 @@ def test_uv_reaches_a_network_that_wants_it(load, open_head):
         reconstructor.from_faces([dataclasses.replace(face, uv=uv)], [(480, 640)], [(700.0, "given")])
     (maps,) = seen.value.args
     assert np.array_equal(maps[0], np.concatenate([uv, face.normals], axis=-1))
-    with pytest.raises(ValueError, match="front end gives no UV: pixel3dmm does with --pixel3dmm_uv"):
+    with pytest.raises(ValueError, match="front end gives no UV: pixel3dmm does with --pixel3dmm-uv"):
         reconstructor.from_faces([face], [(480, 640)], [(700.0, "given")])
 
 
