@@ -7,7 +7,7 @@ Ground truth: meshes or scans with landmarks beside them, or the folders of the 
 photographs for 300w. docs/evaluation.md defines the protocols and shows the folders.
 
 Writes under --out: summary.json, summary.csv, samples.csv, curves.png, worst.png, and for every method a record and the
-errors of every sample and heat maps of the worst. The same command again goes on where it was.
+errors of every sample and heat maps of the worst. The same command again resumes.
 
 Exit code: 0 every sample was measured; 1 some were not (missing or unusable, listed at the end); 2 wrong usage, or not
 one sample was measured; 130 interrupted.
@@ -77,21 +77,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     flags = parse(arguments)
-    from n2f_jax.evaluation import evaluator
+    from n2f_jax.evaluation.run import evaluate, format_samples, named_folders
     from n2f_jax.runtime.worker_pool import WorkerError
 
     try:
         if flags.list:
-            print(
-                evaluator.format_samples(
-                    flags.ground_truth, flags.layout, flags.protocol, flags.multiface_frames
-                )
-            )
+            print(format_samples(flags.ground_truth, flags.layout, flags.protocol, flags.multiface_frames))
             return 0
         if not flags.predictions or flags.out is None:
             raise ValueError("--predictions and --out are needed")
-        result = evaluator.evaluate(
-            evaluator.named_folders(flags.predictions),
+        result = evaluate(
+            named_folders(flags.predictions),
             flags.ground_truth,
             flags.out,
             protocol=flags.protocol,
@@ -106,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
             worst=flags.worst,
         )
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
+        print("interrupted; the same command resumes", file=sys.stderr)
         return 130
     except (ValueError, OSError, ImportError, WorkerError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -12,7 +12,8 @@ from n2f_jax.benchmark.files import count_heads, head_name, read_settings
 from n2f_jax.benchmark.methods import MEAN, NEAREST
 from n2f_jax.evaluation.layouts import list_samples
 from n2f_jax.evaluation.protocols import Settings
-from n2f_jax.evaluation.run import MEASURED, make_tasks, run
+from n2f_jax.evaluation.records import MEASURED, make_tasks
+from n2f_jax.evaluation.run import measure_all
 from n2f_jax.runtime.atomic_files import atomic_path
 
 # Column → figure of the protocol; the last two are of the answer's own file.
@@ -73,7 +74,7 @@ def measure(
         for task in make_tasks(samples, folders, answers / "measured", settings)
         if task.prediction is not None
     ]
-    records = run(tasks, jobs, progress)
+    records = measure_all(tasks, jobs, progress)
     result: Figures = {condition: {} for condition in conditions}
     for task, record in zip(tasks, records, strict=True):
         if record["status"] != MEASURED:
