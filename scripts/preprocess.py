@@ -4,7 +4,7 @@
     python scripts/preprocess.py '/data/celeba/**/*.jpg' --out DIR --shard 3/16 --workers 8
 
 Each face becomes one file, NAME.face.zip: head-frame normals, mask, landmarks, camera (docs/preprocessing.md). A
-line for every image goes to DIR/manifest/. The same command again goes on where it stopped; the shards of one
+line for every image goes to DIR/manifest/. The same command again resumes; the shards of one
 DIR may run at once, on any hosts. An input is called after its last folder; NAME=PATH gives it another name.
 
 Pixel3DMM's own output: --frontend precomputed --precomputed=PREPROCESSED_DATA takes its maps instead of making them,

@@ -123,7 +123,7 @@ def run(
                     state.finish(record)
             except OutputError as error:
                 summary.stopped = str(error)
-                say(f"stopped: {error}; what is finished is kept, and the same command goes on from there")
+                say(f"stopped: {error}; what is finished is kept, and the same command resumes from there")
             except KeyboardInterrupt:
                 summary.stopped, summary.interrupted = "interrupted", True
             finally:

@@ -11,7 +11,7 @@ from n2f_jax.benchmark.methods import Crops, Prediction
 from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
 from n2f_jax.metrics.head_errors import rotation_error_degrees, vertex_errors
 from n2f_jax.models.pretrained import InputSpec
-from n2f_jax.preprocessing.open_sets import RENDERED, see_heads
+from n2f_jax.preprocessing.open_sets import RENDERED, observe_heads
 
 REGIONS = ("face", "eyes", "nose", "mouth", "left_ear", "right_ear")
 COLUMNS = {f"{name.replace('_', ' ')}, mm": f"{name}_mm" for name in REGIONS} | {
@@ -34,7 +34,7 @@ class FrontEndHeads:
         mesh = jax.tree.map(jnp.asarray, load_coarse_mesh())
         key = jax.random.fold_in(jax.random.key(seed), 0x46524F4E)
         indices = jnp.arange(count, dtype=jnp.int32)
-        self._heads = see_heads(
+        self._heads = observe_heads(
             key, indices, model, mesh, config=RENDERED, size=inputs.size, crop_scale=inputs.crop_scale
         )
 
