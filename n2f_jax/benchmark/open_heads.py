@@ -47,12 +47,7 @@ class OpenHeads:
     def __init__(self, folder: str | Path, condition: str, heads: int | None = None):
         self.folder, self.condition = Path(folder), condition
         self._count = count_heads(read_settings(folder), heads)
-        model = flame_jax.load_open_head()
-        self._landmarks = jax.jit(
-            lambda params, camera: project(
-                flame_jax.landmarks68(model, flame_jax.decode(model, params)[0]), camera
-            )
-        )
+        self._model, self._decode = flame_jax.load_open_head(), jax.jit(flame_jax.decode)
 
     def __len__(self) -> int:
         return self._count
@@ -64,7 +59,8 @@ class OpenHeads:
         """The landmark error; that of the mesh is the evaluator's (``tables.measure``)."""
         if prediction.camera is None:
             return {"nme_percent": float("nan")}
-        pixels = np.asarray(self._landmarks(*prediction))[0]
+        vertices, _ = self._decode(self._model, prediction.params)
+        pixels = np.asarray(project(flame_jax.landmarks68(self._model, vertices), prediction.camera))[0]
         return {"nme_percent": normalized_mean_error(pixels, self._stored(index).true_landmarks_2d)["all"]}
 
     def _stored(self, index: int) -> StoredHead:
