@@ -1,9 +1,9 @@
-"""Makes the open benchmark: heads that no coefficients of the open head give exactly, and what is seen of them.
+"""Makes the open benchmark: heads that no coefficients of the open head give exactly, and crops of them.
 
     python scripts/make_benchmark.py --out benchmark            # 90 heads, 2 minutes
     python scripts/run_benchmark.py benchmark --out results     # the shipped network, fits, tables
 
-What it is: docs/benchmark.md. The same command goes on where it was.
+What it is: docs/benchmark.md. The same command resumes.
 """
 
 import argparse

@@ -7,7 +7,7 @@
 
     python scripts/run_benchmark.py --curves --out results                           # robustness, as a plot
 
-Writes tables.md and figures.json (every head); the same command goes on where it was.
+Writes tables.md and figures.json (every head); the same command resumes.
 """
 
 import argparse
@@ -68,26 +68,26 @@ def main() -> int:
 def _tables(flags: argparse.Namespace, networks: dict, conditions: list[str], fits: list[str]) -> str:
     from n2f_jax.benchmark import tables
     from n2f_jax.benchmark.files import read_settings
-    from n2f_jax.benchmark.methods import MEAN, NEAREST, run_methods, write_nearest
+    from n2f_jax.benchmark.methods import MEAN, NEAREST
+    from n2f_jax.benchmark.open_heads import write_nearest, write_predictions
 
     settings = read_settings(flags.benchmark)
-    answers = flags.out / "answers"
+    predictions = flags.out / "predictions"
     first = next(iter(networks))
-    run_methods(
+    write_predictions(
         flags.benchmark,
-        answers,
+        predictions,
         networks,
         conditions,
-        fit_from=first,
         fits=fits,
         heads=flags.heads,
         adam_heads=flags.adam_heads,
     )
     if "clean" in conditions:
-        write_nearest(flags.benchmark, answers, flags.heads)
+        write_nearest(flags.benchmark, predictions, flags.heads)
     figures = tables.measure(
         flags.benchmark,
-        answers,
+        predictions,
         conditions,
         [MEAN, NEAREST, *networks, *fits],
         heads=flags.heads,

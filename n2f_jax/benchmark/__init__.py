@@ -1,2 +1,3 @@
-"""An open benchmark: heads that no coefficients of the open head give exactly, at controlled poses, and what is seen of
-them. ``docs/benchmark.md`` defines it."""
+"""An open benchmark: heads that no coefficients of the open head give exactly, at controlled poses.
+
+``docs/benchmark.md`` defines it."""

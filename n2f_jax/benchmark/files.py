@@ -1,4 +1,4 @@
-"""The benchmark's folder: ground truth, and what is seen of it, for any method to read.
+"""The benchmark's folder: ground truth, and crops of it, for any method to read.
 
 benchmark.json                 size, seed, conditions, what was controlled of each head, versions
 regions.json                   region → vertices of the ground-truth meshes, as ``scripts/evaluate.py`` reads them
@@ -31,7 +31,6 @@ from n2f_jax.data.sampler import SyntheticConfig, draw_batch
 from n2f_jax.evaluation.landmarks3d import SEVEN_OF_68
 from n2f_jax.evaluation.regions import template_of
 from n2f_jax.face_mesh.coarse_mesh import CoarseMesh
-from n2f_jax.fitting.comparison import CONDITIONS as FITTED
 from n2f_jax.geometry.camera import intrinsics_matrix
 from n2f_jax.mesh.writing import write_ply
 from n2f_jax.preprocessing.open_sets import RENDERED
@@ -45,7 +44,7 @@ _SHEET_HEADS = 12
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """How heads are seen.
+    """How crops are drawn.
 
     Attributes:
         maps: fields of ``SyntheticConfig``.
@@ -62,11 +61,31 @@ class Condition:
         return not any(self.maps.get(name) for name in ("occluder_share", "front_end_share"))
 
 
-# The comparison of fits has the same three.
 CONDITIONS = {
-    "clean": Condition(*FITTED["clean"]),
-    "noisy": Condition(*FITTED["blurred, noisy"]),
-    "occluded": Condition(*FITTED["occluded"]),
+    "clean": Condition({}, 0.0),
+    "noisy": Condition(
+        {
+            "normal_blur": 0.02,
+            "normal_noise_deg": 5.0,
+            "mirror_shift": 0.004,
+            "eight_bit": True,
+            "mask_erosion": 0.02,
+            "mask_dilation": 0.02,
+        },
+        0.01,
+    ),
+    "occluded": Condition(
+        {
+            "normal_blur": 0.008,
+            "normal_noise_deg": 3.0,
+            "eight_bit": True,
+            "occluder_share": 0.5,
+            "bar_share": 0.3,
+            "hair_share": 0.5,
+            "lower_face_share": 0.2,
+        },
+        0.01,
+    ),
     "front_end": Condition(
         {
             "front_end_share": 1.0,
@@ -84,7 +103,7 @@ class BenchmarkError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
+class StoredHead:
     """One head's crop as it is stored.
 
     Attributes:
@@ -170,7 +189,7 @@ def write_benchmark(
                 np.save(temporary, landmarks[list(SEVEN_OF_68)])
         for number, condition in enumerate(CONDITIONS):
             maps = jax.device_get(
-                _see(model, topology, mesh, scene, jnp.asarray(number), name=condition, size=size)
+                _draw(model, topology, mesh, scene, jnp.asarray(number), name=condition, size=size)
             )
             uv = maps.pop("uv", None)
             for row, name in enumerate(names):
@@ -191,7 +210,7 @@ def write_benchmark(
 
 
 @functools.partial(jax.jit, static_argnames=("name", "size"))
-def _see(
+def _draw(
     model: HeadModel,
     topology: HeadTopology,
     mesh: CoarseMesh,
@@ -208,8 +227,8 @@ def _see(
     draw = lambda config: draw_batch(  # noqa: E731
         scene.keys, scene.vertices, scene.camera, model, topology, config, coarse_mesh=mesh
     )
-    seen = draw(config)
-    normals = seen["normals"]
+    drawn = draw(config)
+    normals = drawn["normals"]
     if condition.beyond_the_face:
         of_normals = {key: value for key, value in condition.maps.items() if key in _ON_NORMALS}
         normals = draw(SyntheticConfig(image_size=size, masked=False, **of_normals))["normals"]
@@ -218,15 +237,15 @@ def _see(
     camera = scene.camera
     maps = {
         "normals": jnp.round((normals + 1.0) * 127.5).astype(jnp.uint8),
-        "mask": (seen["mask"] > 0.5).astype(jnp.uint8),
+        "mask": (drawn["mask"] > 0.5).astype(jnp.uint8),
         "landmarks_2d": scene.landmarks_2d + condition.landmark_noise * size * noise,
         "true_landmarks_2d": scene.landmarks_2d,
         "intrinsics": intrinsics_matrix(camera),
         "rotation": camera.rotation,
         "translation": camera.translation,
     }
-    if "uv" in seen:
-        maps["uv"] = 0.5 * (seen["uv"] + 1.0)
+    if "uv" in drawn:
+        maps["uv"] = 0.5 * (drawn["uv"] + 1.0)
     return maps
 
 
@@ -279,7 +298,7 @@ def count_heads(settings: Mapping[str, Any], wanted: int | None) -> int:
     return min(wanted or settings["heads"], settings["heads"])
 
 
-def read_seen(path: str | Path) -> Seen:
+def read_stored_head(path: str | Path) -> StoredHead:
     """One head's file, as unit normals and numbers."""
     with np.load(path, allow_pickle=False) as stored:
         arrays = {key: stored[key] for key in stored.files}
@@ -289,18 +308,18 @@ def read_seen(path: str | Path) -> Seen:
     arrays["normals"] = np.where(length > 0.5, normals / np.maximum(length, 1e-6), 0.0).astype(np.float32)
     arrays["mask"] = arrays["mask"].astype(np.float32)
     arrays["uv"] = arrays["uv"].astype(np.float32) if "uv" in arrays else None
-    return Seen(**arrays)
+    return StoredHead(**arrays)
 
 
-def read_head(folder: str | Path, condition: str, index: int) -> Seen:
+def read_head(folder: str | Path, condition: str, index: int) -> StoredHead:
     """One head of a benchmark."""
-    return read_seen(Path(folder) / f"inputs/{condition}/{head_name(index)}.npz")
+    return read_stored_head(Path(folder) / f"inputs/{condition}/{head_name(index)}.npz")
 
 
 def _write_sheet(folder: Path, heads: int) -> None:
     rows = []
     for condition in CONDITIONS:
-        all_seen = [read_head(folder, condition, index) for index in range(heads)]
-        rows.append(np.concatenate([encode(one.normals * one.mask[..., None]) for one in all_seen], axis=1))
+        stored = [read_head(folder, condition, index) for index in range(heads)]
+        rows.append(np.concatenate([encode(one.normals * one.mask[..., None]) for one in stored], axis=1))
     with atomic_path(folder / "sheet.png") as temporary:
         Image.fromarray(np.concatenate(rows)).save(temporary)

@@ -18,14 +18,13 @@ from tqdm import tqdm
 
 import flame_jax
 from n2f_jax.benchmark.design import Scene, Setting, draw_scene, frontal
-from n2f_jax.benchmark.files import DRAWN_AT_ONCE, Seen
+from n2f_jax.benchmark.files import DRAWN_AT_ONCE
 from n2f_jax.benchmark.head import load_benchmark_head
-from n2f_jax.benchmark.methods import Fits, Networks
+from n2f_jax.benchmark.methods import Crops, make_methods
 from n2f_jax.benchmark.tables import interval
 from n2f_jax.data.degrade_mask import dilate, erode
 from n2f_jax.data.degrade_normals import gaussian_blur, rotate_smoothly
 from n2f_jax.data.sampler import render_beyond_the_face
-from n2f_jax.geometry.camera import intrinsics_matrix
 from n2f_jax.metrics.head_errors import vertex_errors
 from n2f_jax.models.pretrained import Pretrained
 from n2f_jax.render import HeadTopology
@@ -105,7 +104,7 @@ def measure_curves(
     Landmarks, which Gauss–Newton has as well, are exact.
 
     Args:
-        saved: a network that takes masked normals.
+        saved: a network that takes masked head-frame normals.
         path: JSON that is filled as it goes; what it holds already is not measured again.
         heads: of each point.
         seed: of the heads.
@@ -115,8 +114,8 @@ def measure_curves(
         ValueError: the network takes something else, or the file holds results of other settings.
     """
     inputs = saved.inputs
-    if inputs.channels != "normals" or not inputs.masked:
-        raise ValueError("robustness is measured for networks that take masked normals")
+    if inputs.channels != "normals" or not inputs.masked or inputs.normal_frame != "head":
+        raise ValueError("robustness is measured for networks that take masked head-frame normals")
     path = Path(path)
     settings = {"heads": heads, "seed": seed}
     curves = (
@@ -128,8 +127,7 @@ def measure_curves(
         raise ValueError(f"{path} holds results of other settings: remove it, or name another folder")
     finer, model = load_benchmark_head(), flame_jax.load_open_head()
     topology = HeadTopology.from_model(finer)
-    networks, fits = Networks({"network": saved}), Fits(model, saved.config)
-    networks.check(inputs.size, inputs.crop_scale)
+    methods = make_methods(model, {"network": saved})
     errors = jax.jit(
         lambda model, params, truth: vertex_errors(
             model, flame_jax.decode(model, params)[0], truth[:, : model.num_vertices]
@@ -154,10 +152,9 @@ def measure_curves(
                 size=inputs.size,
                 crop_scale=inputs.crop_scale,
             )
-            seen = _seen(scene, topology, Disturbance(**disturbed), inputs.size)
-            answer = networks("network", seen)
+            crops = _crops(scene, topology, Disturbance(**disturbed), inputs.size)
             for method in METHODS:
-                params, _ = answer if method == "network" else fits("Gauss-Newton", seen, answer)
+                params, _ = methods[method](crops)
                 found[method] += np.asarray(errors(model, params, scene.vertices)).tolist()
         curves["sweeps"][name][str(value)] = {method: each[:heads] for method, each in found.items()}
         with atomic_path(path) as temporary:
@@ -172,19 +169,10 @@ def _setting(values: dict[str, float]) -> Setting:
     )
 
 
-def _seen(scene: Scene, topology: HeadTopology, disturbance: Disturbance, size: int) -> list[Seen]:
+def _crops(scene: Scene, topology: HeadTopology, disturbance: Disturbance, size: int) -> Crops:
     amounts = {f.name: jnp.asarray(getattr(disturbance, f.name)) for f in dataclasses.fields(disturbance)}
-    normals, mask = jax.device_get(_maps(topology, scene, amounts, size=size))
-    camera = scene.camera
-    landmarks, matrices, rotations, translations = jax.device_get(
-        (scene.landmarks_2d, intrinsics_matrix(camera), camera.rotation, camera.translation)
-    )
-    return [
-        Seen(n, m, None, points, points, matrix, rotation, translation)
-        for n, m, points, matrix, rotation, translation in zip(
-            normals, mask, landmarks, matrices, rotations, translations, strict=True
-        )
-    ]
+    normals, mask = _maps(topology, scene, amounts, size=size)
+    return Crops(normals, mask, scene.landmarks_2d, scene.camera.focal, scene.camera.principal_point)
 
 
 @functools.partial(jax.jit, static_argnames="size")

@@ -1,4 +1,4 @@
-"""Measures the answers by the paper's protocol and makes tables with intervals: bootstrap over heads."""
+"""Measures predictions by the paper's protocol and makes tables with intervals: bootstrap over heads."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from n2f_jax.benchmark.files import count_heads, head_name, read_settings
 from n2f_jax.benchmark.methods import MEAN, NEAREST
 from n2f_jax.evaluation.layouts import list_samples
 from n2f_jax.evaluation.protocols import Settings
-from n2f_jax.evaluation.run import MEASURED, make_tasks, run
+from n2f_jax.evaluation.records import MEASURED, make_tasks
+from n2f_jax.evaluation.run import measure_all
 from n2f_jax.runtime.atomic_files import atomic_path
 
-# Column → figure of the protocol; the last two are of the answer's own file.
+# Column → figure of the protocol; the last two are of the prediction's own file.
 COLUMNS = {
     "CD face": "face/cd_mm",
     "eyes": "eyes/cd_mm",
@@ -36,7 +37,7 @@ Figures = dict[str, dict[str, dict[str, np.ndarray]]]
 
 def measure(
     benchmark: str | Path,
-    answers: str | Path,
+    predictions: str | Path,
     conditions: Sequence[str],
     methods: Sequence[str],
     *,
@@ -44,36 +45,36 @@ def measure(
     jobs: int = 1,
     progress: bool = True,
 ) -> Figures:
-    """Every answer against its ground truth; what has been measured before is read.
+    """Every prediction against its ground truth; what has been measured before is read.
 
     Args:
-        benchmark, answers: folders.
-        conditions, methods: the folders' names; those without answers are left out.
+        benchmark, predictions: folders.
+        conditions, methods: the folders' names; those without predictions are left out.
         heads: the first so many.
         jobs: processes.
         progress: show a bar.
 
     Raises:
-        RuntimeError: an answer cannot be measured; the message says why.
+        RuntimeError: a prediction cannot be measured; the message says why.
     """
-    benchmark, answers = Path(benchmark), Path(answers)
+    benchmark, predictions = Path(benchmark), Path(predictions)
     count = count_heads(read_settings(benchmark), heads)
     _, samples = list_samples(benchmark, "plain")
     wanted = {f"heads/{head_name(index)}": index for index in range(count)}
     samples = [sample for sample in samples if sample.name in wanted]
     folders = {
-        f"{method}, {condition}": answers / method / condition
+        f"{method}, {condition}": predictions / method / condition
         for condition in conditions
         for method in methods
-        if (answers / method / condition).is_dir()
+        if (predictions / method / condition).is_dir()
     }
     settings = Settings("paper", truth_unit="m", regions=str(benchmark / "regions.json"))
     tasks = [
         task
-        for task in make_tasks(samples, folders, answers / "measured", settings)
+        for task in make_tasks(samples, folders, predictions / "measured", settings)
         if task.prediction is not None
     ]
-    records = run(tasks, jobs, progress)
+    records = measure_all(tasks, jobs, progress)
     result: Figures = {condition: {} for condition in conditions}
     for task, record in zip(tasks, records, strict=True):
         if record["status"] != MEASURED:
@@ -107,7 +108,7 @@ def format_tables(figures: Figures, reference: str = "", paired_only: bool = Fal
     Args:
         figures: of ``measure``.
         reference: the method that others are compared with, head by head; "": the first.
-        paired_only: only heads that every method has answered.
+        paired_only: only heads that every method did.
     """
     lines: list[str] = []
     for condition, methods in figures.items():

@@ -76,17 +76,15 @@ def run(flags: argparse.Namespace) -> int:
     # Samples run side by side, each on one core; read by the libraries as they are imported.
     for name in _THREAD_VARIABLES:
         os.environ.setdefault(name, "1")
-    from n2f_jax.evaluation import evaluator
+    from n2f_jax.evaluation.run import evaluate, format_samples, named_folders
 
     if flags.list:
-        print(
-            evaluator.format_samples(flags.ground_truth, flags.layout, flags.protocol, flags.multiface_frames)
-        )
+        print(format_samples(flags.ground_truth, flags.layout, flags.protocol, flags.multiface_frames))
         return 0
     if not flags.predictions or flags.out is None:
         raise ValueError("--predictions and --out are needed")
-    result = evaluator.evaluate(
-        evaluator.named_folders(flags.predictions),
+    result = evaluate(
+        named_folders(flags.predictions),
         flags.ground_truth,
         flags.out,
         protocol=flags.protocol,

@@ -1,4 +1,4 @@
-"""Made-up ground truth in NoW's folders: scans of random heads, and predictions of them with a known answer."""
+"""Made-up ground truth in NoW's folders: scans of random heads, and predictions of them with known errors."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def write_now_dataset(
         subject = f"subject{number:03d}"
         coefficients = rng.normal(0.0, 0.8, 300)
         phantom = make_phantom(rng, num_vertices, coefficients=coefficients)
-        answers = {m: make_phantom(rng, 0, 0.0, METHODS[m] * coefficients) for m in methods}
+        predictions = {m: make_phantom(rng, 0, 0.0, METHODS[m] * coefficients) for m in methods}
         for folder in ("scans", "scans_lmks_onlypp"):
             (root / folder / subject).mkdir(parents=True, exist_ok=True)
         write_scan(root / "scans" / subject / "scan.obj", phantom.scan)
@@ -149,14 +149,14 @@ def write_now_dataset(
         for image in range(images):
             challenge = ("multiview_neutral", "multiview_expressions", "selfie")[image % 3]
             lines.append(f"{subject}/{challenge}/IMG_{image:04d}.jpg")
-            for method, answer in answers.items():
+            for method, prediction in predictions.items():
                 folder = folders[method] / subject / challenge
                 folder.mkdir(parents=True, exist_ok=True)
                 np.savez(
                     folder / f"IMG_{image:04d}.npz",
-                    vertices=answer.head.vertices.astype(np.float32),
-                    faces=answer.head.faces.astype(np.int32),
-                    landmarks_3d=answer.landmarks.astype(np.float32),
+                    vertices=prediction.head.vertices.astype(np.float32),
+                    faces=prediction.head.faces.astype(np.int32),
+                    landmarks_3d=prediction.landmarks.astype(np.float32),
                 )
     (root / "imagepathsvalidation.txt").write_text("\n".join(lines) + "\n", encoding="ascii")
     return folders

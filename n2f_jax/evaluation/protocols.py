@@ -91,47 +91,47 @@ def measure_sample(sample: Sample, prediction: Path, settings: Settings) -> Meas
         return _measure_300w(sample, prediction)
     truth = read_truth(sample.truth, sample.landmarks, settings.truth_unit, settings.head_model)
     vertices = None if settings.landmark_vertices is None else np.array(settings.landmark_vertices)
-    answer = read_prediction(prediction, settings.head_model, vertices)
+    predicted = read_prediction(prediction, settings.head_model, vertices)
     notes: dict[str, Any] = {
         "truth_unit": truth.unit + ("" if truth.unit_checked else " (unchecked: no landmarks)"),
         "truth_removed": truth.removed,
-        "prediction_removed": answer.removed,
+        "prediction_removed": predicted.removed,
     }
     if settings.protocol == "facescape":
-        return _measure_facescape(sample, prediction, truth, answer, settings, notes)
+        return _measure_facescape(sample, prediction, truth, predicted, settings, notes)
     if truth.landmarks is None:
         raise MeshError(
             f"{sample.truth}: no landmarks beside it (.pp, .npy, .txt, .json); this protocol needs seven"
         )
-    if answer.landmarks is None:
+    if predicted.landmarks is None:
         raise PredictionError(
             f"{prediction}: no landmarks beside it, and a topology whose landmarks are not known: add NAME.npy or "
             "NAME.txt (7, 51 or 68 points), or name its head model or the topology's landmark vertices"
         )
     scaling = settings.protocol in SCALE_FREE
-    factor = _prediction_unit(answer, settings, str(prediction), scaling, notes)
-    mesh, landmarks = answer.mesh.scaled(factor), answer.landmarks * factor
+    factor = _prediction_unit(predicted, settings, str(prediction), scaling, notes)
+    mesh, landmarks = predicted.mesh.scaled(factor), predicted.landmarks * factor
     if settings.protocol == "paper":
         return _measure_paper(truth, mesh, landmarks, settings, notes)
     return _measure_now(truth, mesh, landmarks, scaling, notes)
 
 
-def _prediction_unit(answer: Prediction, settings, name, scaling, notes) -> float:
+def _prediction_unit(prediction: Prediction, settings, name, scaling, notes) -> float:
     """Metres in one unit of the prediction; where the scale is estimated anyway, what makes it a face's size."""
     if scaling:
         # Any unit will do, but not any magnitude: a PRNet mesh in pixels and a head in metres are treated alike.
         notes["prediction_unit"] = "estimated"
-        distance = outer_eye_distance(answer.landmarks)
+        distance = outer_eye_distance(prediction.landmarks)
         if distance <= 0:
             raise UnitError(f"{name}: the outer eye corners coincide")
         notes["metres_per_prediction_unit"] = 0.09 / distance
         return 0.09 / distance
-    unit = answer.unit or settings.prediction_unit
-    if answer.unit and settings.prediction_unit not in (AUTO, answer.unit):
-        raise UnitError(f"{name}: this format is in {answer.unit}, not in {settings.prediction_unit}")
+    unit = prediction.unit or settings.prediction_unit
+    if prediction.unit and settings.prediction_unit not in (AUTO, prediction.unit):
+        raise UnitError(f"{name}: this format is in {prediction.unit}, not in {settings.prediction_unit}")
     if unit == AUTO:
         raise _unit_unknown(name)
-    unit, factor = resolve_unit(unit, outer_eye_distance(answer.landmarks), name)
+    unit, factor = resolve_unit(unit, outer_eye_distance(prediction.landmarks), name)
     notes["prediction_unit"] = unit
     return factor
 
@@ -204,23 +204,23 @@ def _measure_paper(truth: Truth, mesh, landmarks, settings, notes) -> Measuremen
     )
 
 
-def _measure_facescape(sample, path, truth: Truth, answer: Prediction, settings, notes) -> Measurement:
+def _measure_facescape(sample, path, truth: Truth, prediction: Prediction, settings, notes) -> Measurement:
     camera = read_camera(sample.camera, truth.metres)
-    vertices = answer.mesh.vertices
-    if answer.camera is not None:
-        vertices = vertices @ answer.camera[0].T + answer.camera[1]
-    unit = answer.unit or settings.prediction_unit
+    vertices = prediction.mesh.vertices
+    if prediction.camera is not None:
+        vertices = vertices @ prediction.camera[0].T + prediction.camera[1]
+    unit = prediction.unit or settings.prediction_unit
     if unit not in METRES_PER:
         raise _unit_unknown(str(path))
     factor = METRES_PER[unit]
-    if answer.landmarks is not None:
-        resolve_unit(unit, outer_eye_distance(answer.landmarks), str(path))
+    if prediction.landmarks is not None:
+        resolve_unit(unit, outer_eye_distance(prediction.landmarks), str(path))
     centre, rotation, source = head_frame(truth, camera)
     notes |= {"prediction_unit": unit, "head_frame": source, "truth_camera": sample.camera is not None}
     in_camera = truth.mesh.vertices @ camera.rotation.T + camera.translation
     figures = facescape.measure(
         TriangleMesh(in_camera * MILLIMETRES, truth.mesh.faces),
-        TriangleMesh(vertices * factor * MILLIMETRES, answer.mesh.faces),
+        TriangleMesh(vertices * factor * MILLIMETRES, prediction.mesh.faces),
         centre * MILLIMETRES,
         rotation,
         camera.perspective,

@@ -1,6 +1,6 @@
-"""Many samples, several methods, all cores: what ``scripts/evaluate.py`` does.
+"""From folders to figures: what ``scripts/evaluate.py`` does.
 
-One bad file never stops the others; every sample's record is written as soon as it is measured, whole or not at all;
+Every sample's record is written as soon as it is measured, whole or not at all; one bad file never stops the others;
 the same command again measures only what is not there with the same settings and files.
 """
 
@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,92 +17,144 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-import n2f_jax
-from n2f_jax.evaluation.layouts import Sample
-from n2f_jax.evaluation.predictions import (
-    LANDMARK_2D_SUFFIXES,
-    PREDICTION_SUFFIXES,
-    all_faces,
-    find_prediction,
-    landmark_file,
-)
+from n2f_jax.evaluation import report
+from n2f_jax.evaluation.landmarks3d import read_landmark_vertices
+from n2f_jax.evaluation.layouts import list_samples
 from n2f_jax.evaluation.protocols import Measurement, Settings, measure_sample
+from n2f_jax.evaluation.records import FAILED, MEASURED, MISSING, Task, make_tasks, read_record, write_record
+from n2f_jax.evaluation.units import AUTO
 from n2f_jax.runtime.atomic_files import atomic_path
 from n2f_jax.runtime.worker_pool import process_all
 
-# Raised when the same files give other figures than before: records of before are then measured again.
-MEASUREMENT = 1
 THREAD_VARIABLES = ("IGL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-MEASURED, MISSING, FAILED = "measured", "missing", "failed"
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
-    """One sample of one method.
+class Evaluation:
+    """A finished run.
 
     Attributes:
-        method: its name.
-        sample: what to measure.
-        prediction: its file, or None.
-        folder: where the record goes.
-        settings: how.
-        fingerprint: of the settings and files.
+        summary: ``report.summarize``.
+        records: of every sample of every method.
+        text: table, problems and files, for the screen.
+        exit_code: 0 all measured, 1 some not, 2 none.
     """
 
-    method: str
-    sample: Sample
-    prediction: Path | None
-    folder: Path
-    settings: Settings
-    fingerprint: str
-
-    @property
-    def stem(self) -> str:
-        """A file name for the sample: readable, and unique however odd the sample's name is."""
-        plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in self.sample.name)
-        digest = hashlib.sha256(self.sample.name.encode()).hexdigest()[:8]
-        return f"{plain[-120:]}-{digest}"
-
-    @property
-    def record_path(self) -> Path:
-        return self.folder / "records" / f"{self.stem}.json"
-
-    @property
-    def errors_path(self) -> Path:
-        return self.folder / "errors" / f"{self.stem}.npy"
+    summary: dict[str, Any]
+    records: list[dict[str, Any]]
+    text: str
+    exit_code: int
 
 
-def make_tasks(
-    samples: Sequence[Sample], predictions: dict[str, Path], out: Path, settings: Settings
-) -> list[Task]:
-    """Every sample of every method, predictions looked up."""
-    suffixes = LANDMARK_2D_SUFFIXES if settings.protocol == "300w" else PREDICTION_SUFFIXES
-    tasks = []
-    for method, folder in predictions.items():
-        for sample in samples:
-            found = find_prediction(folder, sample.name, suffixes)
-            files = [sample.truth, sample.landmarks, sample.camera, found]
-            if found is not None:
-                files += all_faces(found)[1:] if settings.protocol == "300w" else [landmark_file(found)]
-            extra = [settings.regions, settings.head_model]
-            stamps = [_stamp(path) for path in (*files, *(Path(path) for path in extra if path))]
-            content = json.dumps([MEASUREMENT, dataclasses.asdict(settings), stamps], sort_keys=True)
-            fingerprint = hashlib.sha256(content.encode()).hexdigest()
-            tasks.append(Task(method, sample, found, out / method, settings, fingerprint))
-    return tasks
+def named_folders(arguments: list[str]) -> dict[str, Path]:
+    """``NAME=DIR`` or ``DIR`` (named after its last part) → folder by method.
+
+    Raises:
+        ValueError: a folder does not exist, or two methods have one name.
+    """
+    folders: dict[str, Path] = {}
+    for argument in arguments:
+        name, equals, rest = argument.partition("=")
+        folder = Path(rest if equals and not Path(argument).is_dir() else argument)
+        name = name if equals and not Path(argument).is_dir() else folder.resolve().name
+        if not folder.is_dir():
+            raise ValueError(f"no folder of predictions {folder}")
+        if not name or "/" in name or name.startswith("."):
+            raise ValueError(f"{name!r} is no name for a method")
+        if name in folders:
+            raise ValueError(f"two methods are called {name!r}: name them, NAME=DIR")
+        folders[name] = folder
+    return folders
 
 
-def _stamp(path: Path | None) -> list | None:
-    if path is None:
-        return None
-    try:
-        status = path.stat()
-    except OSError:
-        return [str(path), None, None]
-    return [str(path), status.st_size, status.st_mtime_ns]
+def evaluate(
+    predictions: dict[str, Path],
+    ground_truth: str | Path,
+    out: str | Path,
+    *,
+    protocol: str = "paper",
+    layout: str = "auto",
+    truth_unit: str = AUTO,
+    prediction_unit: str = AUTO,
+    head_model: str | None = None,
+    regions: str | Path | None = None,
+    landmark_vertices: str | Path | None = None,
+    multiface_frames: int = 1,
+    jobs: int = 1,
+    worst: int = 6,
+    progress: bool = True,
+) -> Evaluation:
+    """Measures every prediction of every sample and writes the report.
+
+    Args:
+        predictions: folder by method.
+        ground_truth: folder.
+        out: folder for the results; made if needed.
+        protocol: of ``protocols.PROTOCOLS``.
+        layout: of ``layouts.LAYOUTS``.
+        truth_unit, prediction_unit, head_model, regions: as in ``protocols.Settings``.
+        landmark_vertices: file of vertex indices, for predictions of a fixed topology.
+        multiface_frames: of each segment.
+        jobs: processes.
+        worst: heat maps of each method.
+        progress: show a bar.
+
+    Raises:
+        ValueError, OSError: nothing can be measured; the message says why.
+    """
+    out = Path(out)
+    if protocol == "300w" and layout == "auto":
+        layout = "300w"
+    indices = None
+    if landmark_vertices is not None:
+        indices = tuple(int(i) for i in read_landmark_vertices(landmark_vertices))
+    settings = Settings(
+        protocol,
+        truth_unit,
+        prediction_unit,
+        head_model and str(head_model),
+        regions and str(regions),
+        indices,
+    )
+    layout, samples = list_samples(ground_truth, layout, multiface_frames)
+    out.mkdir(parents=True, exist_ok=True)
+    tasks = make_tasks(samples, predictions, out, settings)
+    records = measure_all(tasks, jobs, progress)
+    summary = report.summarize(tasks, records) | {"layout": layout, "ground_truth": str(ground_truth)}
+    files = report.write_files(out, tasks, records, summary)
+    lines = [report.format_table(summary)]
+    notes = [record["notes"] for record in records if record["status"] == MEASURED]
+    units, predicted_units = (
+        sorted({note[key] for note in notes if key in note}) for key in ("truth_unit", "prediction_unit")
+    )
+    if units:
+        lines.append(f"units: ground truth {', '.join(units)}; predictions {', '.join(predicted_units)}")
+    if any(record["status"] == MEASURED for record in records):
+        try:
+            files += filter(None, [report.write_curves(out, tasks, records)])
+            files += report.write_heat_maps(out, tasks, records, worst)[-1:]
+        except ImportError as error:  # figures are there; only the pictures need more
+            lines.append(f"no pictures: {error}")
+    if problems := report.format_problems(records):
+        lines.append(problems)
+    resumed = sum(bool(record.get("resumed")) for record in records)
+    if resumed:
+        lines.append(f"{resumed} of {len(records)} had been measured before")
+    lines.append(f"files: {', '.join(str(path) for path in files)}")
+    measured = sum(record["status"] == MEASURED for record in records)
+    code = 0 if measured == len(records) else 1 if measured else 2
+    return Evaluation(summary, records, "\n".join(lines), code)
 
 
-def run(tasks: Sequence[Task], jobs: int = 1, progress: bool = True) -> list[dict[str, Any]]:
+def format_samples(ground_truth: Path, layout: str, protocol: str, multiface_frames: int = 1) -> str:
+    """A line a sample: its name (what a prediction is to be called) and its photograph."""
+    if protocol == "300w" and layout == "auto":
+        layout = "300w"
+    _, samples = list_samples(ground_truth, layout, multiface_frames)
+    return "\n".join(f"{sample.name}\t{sample.image or ''}".rstrip() for sample in samples)
+
+
+def measure_all(tasks: Sequence[Task], jobs: int = 1, progress: bool = True) -> list[dict[str, Any]]:
     """Measures what is not yet measured; all records, in the tasks' order.
 
     Args:
@@ -132,13 +181,13 @@ def run(tasks: Sequence[Task], jobs: int = 1, progress: bool = True) -> list[dic
         with tqdm(
             total=len(tasks), initial=len(records), desc="measuring", unit="sample", disable=not progress
         ) as bar:
-            for index, record in _measure_all(tasks, to_do, jobs):
+            for index, record in _in_turn(tasks, to_do, jobs):
                 records[index] = record
                 bar.update()
     return [records[index] for index in range(len(tasks))]
 
 
-def _measure_all(tasks, to_do, jobs) -> Iterator[tuple[int, dict[str, Any]]]:
+def _in_turn(tasks, to_do, jobs) -> Iterator[tuple[int, dict[str, Any]]]:
     with _one_thread_each():
         if jobs <= 1 or len(to_do) == 1:
             for index in to_do:
@@ -184,7 +233,7 @@ def _one_thread_each() -> Iterator[None]:
 def work(task: Task, measure: Callable[..., Measurement] = measure_sample) -> dict[str, Any]:
     """Measures one sample, writes its errors and then its record, and returns the record."""
     if task.prediction is None:
-        return _write_record(task, {"status": MISSING, "message": "no prediction"})
+        return write_record(task, {"status": MISSING, "message": "no prediction"})
     start = time.perf_counter()
     try:
         result = measure(task.sample, task.prediction, task.settings)
@@ -197,7 +246,7 @@ def work(task: Task, measure: Callable[..., Measurement] = measure_sample) -> di
         return _failed(task, message)
     with atomic_path(task.errors_path) as temporary:
         np.save(temporary, result.errors_mm)
-    return _write_record(
+    return write_record(
         task,
         {
             "status": MEASURED,
@@ -209,56 +258,4 @@ def work(task: Task, measure: Callable[..., Measurement] = measure_sample) -> di
 
 
 def _failed(task: Task, message: str) -> dict[str, Any]:
-    return _write_record(task, {"status": FAILED, "message": message})
-
-
-def _write_record(task: Task, content: dict[str, Any]) -> dict[str, Any]:
-    record = {
-        "method": task.method,
-        "sample": task.sample.name,
-        "group": task.sample.group,
-        "truth": str(task.sample.truth),
-        "prediction": None if task.prediction is None else str(task.prediction),
-        "errors": task.errors_path.name,
-        "fingerprint": task.fingerprint,
-        "version": n2f_jax.__version__,
-        **content,
-    }
-    with atomic_path(task.record_path) as temporary:
-        temporary.write_text(json.dumps(jsonable(record), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    return record
-
-
-def read_record(task: Task) -> dict[str, Any] | None:
-    """The record of an earlier run if it was measured with the same settings and files; else None."""
-    try:
-        record = json.loads(task.record_path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(record, dict) or record.get("fingerprint") != task.fingerprint:
-        return None
-    if record.get("status") != MEASURED or not task.errors_path.is_file():
-        return None
-    # JSON has no NaN: a figure of nothing came back as null.
-    record["figures"] = {
-        key: float("nan") if value is None else value for key, value in record["figures"].items()
-    }
-    return record
-
-
-def read_errors(task: Task) -> np.ndarray:
-    """The sample's errors, as ``work`` wrote them."""
-    return np.load(task.errors_path, allow_pickle=False)
-
-
-def jsonable(value: Any) -> Any:
-    """Plain numbers, lists and dicts; what is not finite becomes null."""
-    if isinstance(value, dict):
-        return {str(key): jsonable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [jsonable(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    return write_record(task, {"status": FAILED, "message": message})

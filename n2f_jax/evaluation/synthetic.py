@@ -38,7 +38,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Means over ``num_heads`` held-out heads of everything that ``batch_errors`` names, and ``face_ratio``.
 
-    ``face_ratio`` is the face region's mean error over that of answering the mean head.
+    ``face_ratio`` is the face region's mean error over that of predicting the mean head.
 
     Args:
         forward: ``forward(params, normals, mask) -> N2FOutput``.

@@ -6,7 +6,7 @@ rates and iteration counts are the tracker's, written here anew. What differs, b
 
 - focal length and principal point are given (the tracker also finds those);
 - neck and eyes are at rest: there are no iris points, and ``N2FNet`` has neither;
-- the shape's regulariser towards MICA's shape pulls to where the fit starts: the mean head, or a network's answer;
+- the shape's regulariser towards MICA's shape pulls to where the fit starts: the mean head, or a network's prediction;
 - the foreground is the face mask, and background what lies outside it;
 - UV terms are left out where there is no UV map;
 - maps keep their size (the tracker works at 256²); pixel distances are scaled.
@@ -157,7 +157,7 @@ def fit_adam(
     known = known.astype(jnp.float32)
     targets, trusted = _correspondences(tables, observations.mask, uv, config)
 
-    def seen_by(x: Unknowns) -> Camera:
+    def camera_of(x: Unknowns) -> Camera:
         rotation = frontal_rotation(rotation_6d_to_matrix(x["rotation"]))
         return dataclasses.replace(camera, rotation=rotation, translation=x["translation"])
 
@@ -191,7 +191,7 @@ def fit_adam(
     pose_rates = {"rotation": config.rate_rotation, "translation": config.rate_translation}
 
     def camera_loss(pose, share):
-        view = seen_by(pose)
+        view = camera_of(pose)
         by_landmarks = config.camera_landmarks * mean_square(drawn_landmarks(still, view) - landmarks, known)
         if uv is None:
             return by_landmarks
@@ -211,7 +211,7 @@ def fit_adam(
     margin = max(1, round(config.eye_margin * size / _TRACKER_SIZE))
 
     def loss(x, _):
-        vertices, view = decoded(x), seen_by(x)
+        vertices, view = decoded(x), camera_of(x)
         maps = render_head(topology, vertices, view, size, antialias=True)
         terms = config.silhouette * jnp.mean(background * maps.mask, axis=(-2, -1))
 
@@ -225,8 +225,8 @@ def fit_adam(
         )
         off = observations.normals - maps.normals
         valid = jnp.mean(jnp.abs(off), axis=-1) < config.normal_outlier
-        looked_at = jax.lax.stop_gradient(jnp.where(valid, observations.mask * (1.0 - eyes), 0.0))
-        terms += config.normals * jnp.mean(jnp.abs(off) * looked_at[..., None], axis=(-3, -2, -1))
+        weight = jax.lax.stop_gradient(jnp.where(valid, observations.mask * (1.0 - eyes), 0.0))
+        terms += config.normals * jnp.mean(jnp.abs(off) * weight[..., None], axis=(-3, -2, -1))
 
         found = drawn_landmarks(vertices, view)
         terms += config.eye_landmarks * mean_square((found - landmarks)[:, _EYES], known[:, _EYES])
@@ -261,7 +261,7 @@ def fit_adam(
         jaw=matrix_to_rotation_6d(rotation_6d_to_matrix(x["jaw"])),
         eyelids=x["eyelids"],
     )
-    return params, seen_by(x), losses
+    return params, camera_of(x), losses
 
 
 def _descend(loss_of, x: Unknowns, rates: dict[str, float], steps: int, drop: float | None = None):

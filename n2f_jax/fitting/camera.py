@@ -1,4 +1,4 @@
-"""Head pose from 2D–3D points: a closed-form start and a damped Gauss–Newton refinement.
+"""Head pose from 2D–3D points: a closed-form start, and damped Gauss–Newton steps from it.
 
 Only the six unknowns of the pose move; the intrinsics are given. Pure JAX: jit and vmap as you like.
 """
@@ -16,6 +16,7 @@ from n2f_jax.geometry.camera import Camera
 
 HUBER = 0.05  # residuals above this share of the point cloud's size count linearly, not squared
 MIN_DEPTH = 1e-3  # metres; a point nearer than this counts as behind the camera
+_STEPS = 15  # attempted
 _DAMPING_START, _DAMPING_DOWN, _DAMPING_UP = 1e-3, 0.3, 8.0
 _DAMPING_MIN, _DAMPING_MAX = 1e-7, 1e7
 
@@ -96,33 +97,20 @@ def _residuals(pose: _Pose, problem: _Problem):
     return residual, (turned, in_camera, depth, scale)
 
 
-def _huber(distance, delta):
-    return jnp.where(distance <= delta, 0.5 * distance**2, delta * (distance - 0.5 * delta))
-
-
-def _cost(pose: _Pose, problem: _Problem, start: _Pose, prior, delta) -> Float[Array, ""]:
+def _cost(pose: _Pose, problem: _Problem) -> Float[Array, ""]:
     residual, (_, in_camera, _, _) = _residuals(pose, problem)
     distance = jnp.linalg.norm(residual, axis=-1)
     behind = jnp.any((in_camera[:, 2] <= MIN_DEPTH) & (problem.weights > 0))
-    off = _from_start(pose, start)
-    cost = problem.weights @ _huber(distance, delta) + 0.5 * jnp.sum(prior * off**2)
+    huber = jnp.where(distance <= HUBER, 0.5 * distance**2, HUBER * (distance - 0.5 * HUBER))
+    cost = problem.weights @ huber
     return jnp.where(behind | ~jnp.isfinite(cost), jnp.inf, cost)
 
 
-def _from_start(pose: _Pose, start: _Pose) -> Float[Array, "6"]:
-    """The turn since the start, as axis times 2 sin(θ/2), and the shift."""
-    turn = pose.rotation @ start.rotation.T
-    axis = jnp.stack([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]])
-    return jnp.concatenate(
-        [axis / jnp.sqrt(jnp.maximum(1.0 + jnp.trace(turn), 1e-6)), pose.place - start.place]
-    )
-
-
-def _step(pose: _Pose, problem: _Problem, start: _Pose, prior, delta, damping) -> _Pose:
+def _step(pose: _Pose, problem: _Problem, damping) -> _Pose:
     """One damped Gauss–Newton step on the iteratively reweighted squares (Huber's weights)."""
     residual, (turned, in_camera, depth, scale) = _residuals(pose, problem)
     distance = jnp.linalg.norm(residual, axis=-1)
-    robust = problem.weights * jnp.where(distance <= delta, 1.0, delta / jnp.maximum(distance, 1e-12))
+    robust = problem.weights * jnp.where(distance <= HUBER, 1.0, HUBER / jnp.maximum(distance, 1e-12))
 
     # d residual / d x_cam, (N, 2, 3): scale · [1 0 −x/z; 0 1 −y/z].
     slope = -in_camera[:, :2] / depth
@@ -141,9 +129,8 @@ def _step(pose: _Pose, problem: _Problem, start: _Pose, prior, delta, damping) -
     by_place = jnp.broadcast_to(by_place, by_turn.shape)
     jacobian = by_camera @ jnp.concatenate([by_turn, by_place], axis=-1)  # (N, 2, 6)
 
-    off = _from_start(pose, start)
-    gradient = jnp.einsum("n,nij,ni->j", robust, jacobian, residual) + prior * off
-    hessian = jnp.einsum("n,nij,nik->jk", robust, jacobian, jacobian) + jnp.diag(prior)
+    gradient = jnp.einsum("n,nij,ni->j", robust, jacobian, residual)
+    hessian = jnp.einsum("n,nij,nik->jk", robust, jacobian, jacobian)
     diagonal = jnp.diagonal(hessian)
     hessian = hessian + jnp.diag(damping * jnp.maximum(diagonal, 1e-6) + 1e-9)
     step = -_solve(hessian, gradient[:, None])[:, 0]
@@ -164,7 +151,7 @@ def estimate_camera(
     rows is the rotation, its scale the depth (the first pass of DeMenthon and Davis's POSIT, IJCV 1995).
 
     Args:
-        points_3d: head frame, metres. Not all in one plane, or the answer is only a guess.
+        points_3d: head frame, metres. Not all in one plane, or the result is only a guess.
         points_2d: pixels of the image that ``camera``'s intrinsics belong to.
         camera: its ``focal`` and ``principal_point`` are used and returned; its pose is returned where the
             points say nothing (fewer than three usable ones).
@@ -195,106 +182,59 @@ def estimate_camera(
     return _choose(problem.usable & _finite(found), found, camera)
 
 
-def refine_camera(
+def align_camera(
     points_3d: Float[Array, "N 3"],
     points_2d: Float[Array, "N 2"],
     camera: Camera,
     weights: Float[Array, "N"] | None = None,
-    iterations: int = 15,
-    prior: float | Float[Array, "6"] = 0.0,
-    huber: float = HUBER,
 ) -> Camera:
     """Moves a camera's pose so that the 3D points fall on the 2D points (Levenberg–Marquardt).
 
-    The cost is ``Σ wᵢ ρ(‖uᵢ − pᵢ‖ / size) + ½ Σ prior · (pose − start)²`` with Huber's ρ, ``size`` the RMS
-    radius of the 2D points, weights scaled to sum to one. A step that does not lower the cost, or that puts a
-    point behind the camera, is refused, so the answer is never worse than the start.
+    The cost is ``Σ wᵢ ρ(‖uᵢ − pᵢ‖ / size)`` with Huber's ρ, ``size`` the RMS radius of the 2D points, weights scaled
+    to sum to one. A step that does not lower the cost, or that puts a point behind the camera, is refused, so the
+    result is never worse than the start. There are two, ``camera`` and ``estimate_camera``'s, which helps where the
+    first is far off (more than some 60°); the lower cost wins.
 
     Args:
         points_3d: head frame, metres.
         points_2d: pixels of the image that ``camera``'s intrinsics belong to.
         camera: the start; without batch axes (use ``jax.vmap``).
         weights: one a point; None for equal ones. Points that are not finite are left out.
-        iterations: number of attempted steps (static).
-        prior: strength of the pull towards the start, one number or one for each of: rotation about the
-            camera's x, y, z (radians), x/z, y/z and log z of the points' centroid. 0 for none.
-        huber: residuals above this share of ``size`` count linearly.
 
     Returns:
-        The camera with the same intrinsics. The start where it is not finite, or fewer than three points are
-        usable.
+        The camera with the same intrinsics; ``camera`` where fewer than three points are usable.
     """
-    return _refine(points_3d, points_2d, camera, weights, iterations, prior, huber)[0]
-
-
-def _refine(
-    points_3d, points_2d, camera, weights, iterations, prior, huber
-) -> tuple[Camera, Float[Array, ""]]:
-    """``refine_camera`` and its final cost."""
     weights = jnp.ones(points_3d.shape[0], points_3d.dtype) if weights is None else weights
-    prior = jnp.broadcast_to(jnp.asarray(prior, points_3d.dtype), (6,))
+    closed_form = estimate_camera(points_3d, points_2d, camera, weights)
+    starts = jax.tree.map(lambda a, b: jnp.stack([a, b]), camera, closed_form)
     problem = _problem(points_3d, points_2d, camera, weights)
+    found, costs = jax.vmap(_descend, in_axes=(0, None))(starts, problem)
+    best = jnp.argmin(costs)
+    return jax.tree.map(lambda leaf: leaf[best], found)
+
+
+def _descend(camera: Camera, problem: _Problem) -> tuple[Camera, Float[Array, ""]]:
+    """From one start, which is returned where nothing better is found; and the cost, inf where it is of no use."""
     start = _to_pose(camera.rotation, camera.translation, problem)
+    dtype = problem.points.dtype
 
     def attempt(carry, _):
         pose, trial, cost, damping = carry
-        trial_cost = _cost(trial, problem, start, prior, huber)
+        trial_cost = _cost(trial, problem)
         better = trial_cost < cost  # False for NaN
         pose = jax.tree.map(lambda new, old: jnp.where(better, new, old), trial, pose)
         cost = jnp.where(better, trial_cost, cost)
         damping = jnp.where(better, damping * _DAMPING_DOWN, damping * _DAMPING_UP)
         damping = jnp.clip(damping, _DAMPING_MIN, _DAMPING_MAX)
-        return (pose, _step(pose, problem, start, prior, huber, damping), cost, damping), None
+        return (pose, _step(pose, problem, damping), cost, damping), None
 
     # The first trial is the start itself: one evaluation of the cost in the program serves all.
-    damping = jnp.asarray(_DAMPING_START / _DAMPING_DOWN, points_3d.dtype)
-    first = (start, start, jnp.asarray(jnp.inf, points_3d.dtype), damping)
-    (pose, _, cost, _), _ = jax.lax.scan(attempt, first, length=iterations + 1)
+    damping = jnp.asarray(_DAMPING_START / _DAMPING_DOWN, dtype)
+    first = (start, start, jnp.asarray(jnp.inf, dtype), damping)
+    (pose, _, cost, _), _ = jax.lax.scan(attempt, first, length=_STEPS + 1)
     found = _to_camera(pose, problem)
     good = problem.usable & jnp.isfinite(cost) & _finite(found)
     return _choose(good, found, camera), jnp.where(good, cost, jnp.inf)
-
-
-def alignment_cost(
-    points_3d: Float[Array, "N 3"],
-    points_2d: Float[Array, "N 2"],
-    camera: Camera,
-    weights: Float[Array, "N"] | None = None,
-    huber: float = HUBER,
-) -> Float[Array, ""]:
-    """The data part of ``refine_camera``'s cost; inf where a point lies behind the camera."""
-    weights = jnp.ones(points_3d.shape[0], points_3d.dtype) if weights is None else weights
-    problem = _problem(points_3d, points_2d, camera, weights)
-    in_camera = points_3d @ camera.rotation.T + camera.translation[None]
-    depth = in_camera[:, 2:]
-    projected = camera.focal * in_camera[:, :2] / jnp.maximum(depth, MIN_DEPTH)
-    projected = projected + camera.principal_point[None]
-    used = problem.weights > 0
-    distance = jnp.linalg.norm(projected - points_2d, axis=-1) / problem.size
-    cost = problem.weights @ jnp.where(used, _huber(distance, huber), 0.0)
-    behind = jnp.any((depth[:, 0] <= MIN_DEPTH) & used)
-    return jnp.where(behind | ~jnp.isfinite(cost), jnp.inf, cost)
-
-
-def align_camera(
-    points_3d: Float[Array, "N 3"],
-    points_2d: Float[Array, "N 2"],
-    camera: Camera,
-    weights: Float[Array, "N"] | None = None,
-    iterations: int = 15,
-    huber: float = HUBER,
-) -> Camera:
-    """``refine_camera`` from two starts, ``camera`` and ``estimate_camera``'s; the lower cost wins.
-
-    The second start saves the answer when the first is far off (more than some 60°).
-    """
-    closed_form = estimate_camera(points_3d, points_2d, camera, weights)
-    starts = jax.tree.map(lambda a, b: jnp.stack([a, b]), camera, closed_form)
-    found, costs = jax.vmap(
-        lambda start: _refine(points_3d, points_2d, start, weights, iterations, 0.0, huber)
-    )(starts)
-    best = jnp.argmin(costs)
-    return jax.tree.map(lambda leaf: leaf[best], found)
 
 
 def rotation_to_z(direction: Float[Array, "3"]) -> Float[Array, "3 3"]:

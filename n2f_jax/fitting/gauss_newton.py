@@ -61,7 +61,7 @@ class Stage:
     """One leg of a fit.
 
     Attributes:
-        pixels: how many pixels of the mask are looked at.
+        pixels: how many pixels of the mask are sampled.
         steps: attempted steps, at most.
         prior: what the prior on shape and expression is multiplied with. Large at first, so that the camera takes up
             what it can before the shape does.
@@ -79,7 +79,7 @@ class GaussNewtonConfig:
     The σ are those of the paper's sampler (``SyntheticConfig``), about where the fit starts.
 
     Attributes:
-        stages: from coarse to fine; the last one's cost decides whether the answer is better than the start.
+        stages: from coarse to fine; the last one's cost decides whether the result is better than the start.
         residuals: weights and scales of the residuals.
         shape_std, expression_std, jaw_std_deg, eyelid_std: σ of the prior.
         camera_std: of the camera's turn (radians) and of x/z and y/z of the face's centre; wide.
@@ -124,7 +124,7 @@ class Report:
 
     Attributes:
         start_cost: by the last stage's measure; inf where the start was of no use.
-        cost: of the answer; never above ``start_cost``.
+        cost: of the result; never above ``start_cost``.
         attempts: ``(stages,)`` steps tried.
         accepted: ``(stages,)`` steps taken.
     """
@@ -200,9 +200,9 @@ def fit_images(
     """``fit_person`` for B images of different people: (B, …) in and out, one after the other on a CPU."""
 
     def one(args):
-        observation, params, seen_by = jax.tree.map(lambda x: x[None], args)
-        params, seen_by, report = fit_person(tables, anchors, observation, params, seen_by, config)
-        return *jax.tree.map(lambda x: x[0], (params, seen_by)), report
+        observation, params, camera = jax.tree.map(lambda x: x[None], args)
+        params, camera, report = fit_person(tables, anchors, observation, params, camera, config)
+        return *jax.tree.map(lambda x: x[0], (params, camera)), report
 
     return _over_images(one, (observations, start, camera))
 
@@ -259,7 +259,7 @@ def _choose(condition: Bool[Array, ""], yes, no):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class _View:
-    """What is seen of a state; leading axis F."""
+    """A state drawn, with its residuals; leading axis F."""
 
     posed: Posed
     samples: Samples
@@ -295,8 +295,8 @@ class _Problem:
             config.residuals,
         )
 
-    def look(self, state: _State) -> _View:
-        """Draws the heads of a state."""
+    def evaluate(self, state: _State) -> _View:
+        """Draws the heads of a state and takes their residuals."""
         posed = _posed(self.tables, state)
 
         def one(args):
@@ -318,9 +318,9 @@ class _Problem:
 
     def better(self, new: _State, old: _State) -> tuple[_State, Float[Array, ""], Float[Array, ""]]:
         """Whichever costs less, by the new one's weights; its cost, and that of the old one."""
-        view = self.look(new)
+        view = self.evaluate(new)
         weights = self.weights(view)
-        cost, before = self.cost(new, view, weights), self.cost(old, self.look(old), weights)
+        cost, before = self.cost(new, view, weights), self.cost(old, self.evaluate(old), weights)
         return _choose(cost < before, new, old), jnp.minimum(cost, before), before
 
     def offsets(self, state: _State) -> tuple[Float[Array, " S"], Float[Array, "F O"]]:
@@ -423,7 +423,7 @@ def _run_stage(problem: _Problem, state: _State, config: GaussNewtonConfig, stag
 
     def attempt(carry):
         number, accepted, state, trial, (cost, weights), equations, damping, _ = carry
-        view = problem.look(trial)
+        view = problem.evaluate(trial)
         trial_cost = problem.cost(trial, view, weights)
         # At first there is nothing to compare with, and no weights.
         better = (trial_cost < cost) | (number == 0)
@@ -436,10 +436,10 @@ def _run_stage(problem: _Problem, state: _State, config: GaussNewtonConfig, stag
         damping = jnp.where(number == 0, damping, damping * jnp.where(better, _DAMPING_DOWN, _DAMPING_UP))
         damping = jnp.clip(damping, _DAMPING_MIN, _DAMPING_MAX)
         step = damped_step(equations, damping)
-        goes_on = jnp.where(better, gain > config.tolerance, damping < _DAMPING_MAX) & jnp.isfinite(cost)
+        continues = jnp.where(better, gain > config.tolerance, damping < _DAMPING_MAX) & jnp.isfinite(cost)
         return (
             *(number + 1, accepted + better.astype(jnp.int32), state, problem.moved(state, *step)),
-            *((cost, weights), equations, damping, goes_on),
+            *((cost, weights), equations, damping, continues),
         )
 
     # The first trial is the start itself: one evaluation of the cost in the program serves all.

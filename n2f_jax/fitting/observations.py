@@ -65,7 +65,7 @@ class Observation:
     """One image's crop. A pytree; batch axes come first.
 
     Attributes:
-        normals: ``(..., S, S, 3)`` unit normals in the head frame; what lies outside the mask is not looked at.
+        normals: ``(..., S, S, 3)`` unit normals in the head frame; what lies outside the mask does not count.
         mask: ``(..., S, S)`` 1 on the face.
         points: ``(..., N, 2)`` where the anchors are, pixels of the crop; NaN where one was not found.
     """
@@ -78,9 +78,9 @@ class Observation:
 def usable(observation: Observation) -> Observation:
     """The same with a mask of 0 and 1 that leaves out pixels whose normal is not finite or has no length."""
     length = jnp.sum(observation.normals**2, axis=-1)
-    seen = (observation.mask > 0.5) & (length > 0.25) & jnp.isfinite(length)
-    unit = observation.normals * jax.lax.rsqrt(jnp.where(seen, length, 1.0))[..., None]
-    return Observation(jnp.where(seen[..., None], unit, 0.0), seen.astype(jnp.float32), observation.points)
+    valid = (observation.mask > 0.5) & (length > 0.25) & jnp.isfinite(length)
+    unit = observation.normals * jax.lax.rsqrt(jnp.where(valid, length, 1.0))[..., None]
+    return Observation(jnp.where(valid[..., None], unit, 0.0), valid.astype(jnp.float32), observation.points)
 
 
 def spread_order(size: int) -> Int[np.ndarray, " P"]:
@@ -126,7 +126,7 @@ def _distance_to(target, size):
 def sample_field(
     field: Float[Array, "S S"], pixels: Float[Array, "N 2"]
 ) -> tuple[Float[Array, " N"], Float[Array, "N 2"]]:
-    """Bilinear values of an image at pixels (u, v), and their slopes by u and v; beyond the border its values go on."""
+    """Bilinear values of an image at pixels (u, v), and their slopes by u and v; beyond the border its edge values."""
     size = field.shape[-1]
     place = jnp.clip(pixels - 0.5, 0.0, size - 1.0)
     place = jnp.where(jnp.isfinite(place), place, 0.0)

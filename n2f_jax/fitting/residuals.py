@@ -35,7 +35,7 @@ from n2f_jax.fitting.observations import (
 from n2f_jax.geometry.camera import Camera
 from n2f_jax.render import normalize, rasterize
 
-MIN_DEPTH = 1e-2  # metres; nothing nearer is looked at
+MIN_DEPTH = 1e-2  # metres; nothing nearer counts
 # Samples whose derivatives are taken at once on a CPU: their basis rows then stay in the cache.
 _CHUNK = 32
 

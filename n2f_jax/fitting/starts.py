@@ -1,4 +1,4 @@
-"""Where a fit starts: the mean head where an average camera sees it, or a network's answer."""
+"""Where a fit without a network starts: the mean head, in front of an average camera."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pseudo ground truth for a folder of preprocessed faces: the network's answers, refined, beside each face."""
+"""Pseudo ground truth for a folder of preprocessed faces: the network's predictions, refined, beside each face."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Source:
     Attributes:
         key: its name in the manifest: the input's name, then the path within the input.
         path: the file.
-        problem: why it cannot even be looked at (a folder that may not be listed), or "".
+        problem: why it cannot even be examined (a folder that may not be listed), or "".
     """
 
     key: str

@@ -47,7 +47,7 @@ RENDERED = SyntheticConfig(closed_eyes_share=0.1, point_noise=0.008, point_z_sca
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class SeenHeads:
+class ObservedHeads:
     """Sampled heads and what the free front end makes of them; B heads, maps of S pixels.
 
     Attributes:
@@ -69,7 +69,7 @@ class SeenHeads:
 
 
 @functools.partial(jax.jit, static_argnames=("config", "size", "crop_scale"))
-def see_heads(
+def observe_heads(
     key: PRNGKeyArray,
     indices: Int[Array, " B"],
     model: HeadModel,
@@ -78,8 +78,8 @@ def see_heads(
     config: SyntheticConfig,
     size: int,
     crop_scale: float,
-) -> SeenHeads:
-    """Samples heads as training does and looks at them as the free front end does.
+) -> ObservedHeads:
+    """Samples heads as training does, and makes of them what the free front end does.
 
     Unlike training's crop, which is cut on landmarks of the mesh, this one is cut on the front end's landmarks with
     all their errors, as it will be on a photograph.
@@ -94,7 +94,7 @@ def see_heads(
         crop_scale: side of the stored crop over the longer side of the landmarks' box (static).
     """
 
-    def see(sample_key: PRNGKeyArray) -> SeenHeads:
+    def observe(sample_key: PRNGKeyArray) -> ObservedHeads:
         params_key, camera_key, noise_key = jax.random.split(sample_key, 3)
         params = sample_params(params_key, model, config)
         camera = sample_camera(camera_key, config)
@@ -114,7 +114,7 @@ def see_heads(
         crop = landmark_crop(landmarks, crop_scale)
         points = _points_in_crop(points, crop, size)
         normals, mask = coarse_maps(points, size, mesh)
-        return SeenHeads(
+        return ObservedHeads(
             params=params,
             camera=crop_camera(crop_camera(camera, photo, _PHOTO_SIZE), crop, size),
             crop=crop,
@@ -124,7 +124,7 @@ def see_heads(
             mask=mask,
         )
 
-    return jax.vmap(see)(sample_keys(key, indices))
+    return jax.vmap(observe)(sample_keys(key, indices))
 
 
 def write_rendered_set(
@@ -140,7 +140,7 @@ def write_rendered_set(
 ) -> int:
     """A preprocessed folder of sampled open heads with their exact parameters as pseudo ground truth.
 
-    Goes on where it was stopped; head i is the same however many there are.
+    Resumes; head i is the same however many there are.
 
     Args:
         folder: to fill.
@@ -170,7 +170,7 @@ def write_rendered_set(
             part = missing[start : start + _BATCH]
             # Padded, so that there is one compilation.
             padded = jnp.asarray(part + [part[0]] * (_BATCH - len(part)), jnp.int32)
-            seen = see_heads(
+            observed = observe_heads(
                 key,
                 padded,
                 model,
@@ -179,9 +179,9 @@ def write_rendered_set(
                 size=stored_size,
                 crop_scale=crop_scale * stored_size / size,
             )
-            seen = jax.device_get((seen, intrinsics_matrix(seen.camera)))
+            observed = jax.device_get((observed, intrinsics_matrix(observed.camera)))
             for row, number in enumerate(part):
-                _write_head(folder, number, seed, jax.tree.map(lambda x, row=row: x[row], seen), identity)
+                _write_head(folder, number, seed, jax.tree.map(lambda x, row=row: x[row], observed), identity)
                 name = face_id(_key(seed, number))
                 size_in_photo = (_PHOTO_SIZE, _PHOTO_SIZE)
                 manifest.write(Record(_key(seed, number), "ok", faces=(name,), image_size=size_in_photo))
@@ -243,8 +243,10 @@ def _key(seed: int, number: int) -> str:
     return f"rendered-{seed}/{number:06d}"
 
 
-def _write_head(folder: str | Path, number: int, seed: int, seen: tuple, identity: HeadModelIdentity) -> None:
-    head, intrinsics = seen
+def _write_head(
+    folder: str | Path, number: int, seed: int, observed: tuple, identity: HeadModelIdentity
+) -> None:
+    head, intrinsics = observed
     name = face_id(_key(seed, number))
     write_face(
         face_path(folder, name),

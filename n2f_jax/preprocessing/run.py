@@ -18,9 +18,8 @@ from n2f_jax.data.manifest import STATUSES, ManifestIndex, ManifestWriter, Recor
 from n2f_jax.data.preprocessed import face_path
 from n2f_jax.preprocessing.inputs import Input, Source, walk
 from n2f_jax.preprocessing.settings import Settings, settle
-from n2f_jax.preprocessing.task import Task
 from n2f_jax.preprocessing.videos import VideoError, count_frames, read_frames
-from n2f_jax.preprocessing.worker import Worker
+from n2f_jax.preprocessing.worker import Task, Worker
 from n2f_jax.runtime.fingerprints import file_stamp
 from n2f_jax.runtime.output_folder import (
     EXIT_INTERRUPTED,
@@ -84,7 +83,7 @@ def run(
     say: Callable[[str], None] = tqdm.write,
     progress: bool = True,
 ) -> Summary:
-    """Preprocesses one shard of the inputs into ``output``; the same call again goes on where it stopped.
+    """Preprocesses one shard of the inputs into ``output``; the same call again resumes.
 
     An image is finished once its line is in the manifest with ``ok`` or ``no face``; errors are tried again by the next
     run. An image whose size or time of change is another is done anew, and so is one whose faces are gone.
@@ -125,7 +124,7 @@ def run(
                     state.finish(record)
             except OutputError as error:
                 summary.stopped = str(error)
-                say(f"stopped: {error}; what is finished is kept, and the same command goes on from there")
+                say(f"stopped: {error}; what is finished is kept, and the same command resumes from there")
             except KeyboardInterrupt:
                 summary.stopped, summary.interrupted = "interrupted", True
             finally:

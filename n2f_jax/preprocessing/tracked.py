@@ -35,7 +35,7 @@ def write_tracked_truths(
 ) -> collections.Counter[str]:
     """Writes ``.truth.npz`` for every face of a preprocessed folder that Pixel3DMM has tracked.
 
-    Faces that have one already are left alone, so the same call goes on where it was stopped.
+    Faces that have one already are left alone, so the same call resumes.
 
     Args:
         folder: preprocessed, from the images that Pixel3DMM was given or left in ``rgb/``.

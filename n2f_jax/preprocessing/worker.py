@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +18,27 @@ from n2f_jax.frontends.registry import make_frontend
 from n2f_jax.geometry.crop import Crop, crop_intrinsics
 from n2f_jax.geometry.focal import Focal, resolve_focal
 from n2f_jax.preprocessing.settings import Settings
-from n2f_jax.preprocessing.task import Task
 from n2f_jax.runtime.output_folder import FATAL_ERRNOS, OutputError, describe_error
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One image to do.
+
+    Attributes:
+        key, path, file: as in the manifest's ``Record``: name, file, its size and time of change.
+        frame: number of the frame, if it is one of a video.
+        image: ``(H, W, 3)`` uint8 RGB of the frame; None: to be read from the file.
+    """
+
+    key: str
+    path: Path
+    file: tuple[int, int]
+    frame: int | None = None
+    image: np.ndarray | None = None
+
+    def record(self, **values: Any) -> Record:
+        return Record(self.key, frame=self.frame, source=str(self.path), file=self.file, **values)
 
 
 class Worker:

@@ -23,7 +23,7 @@ from n2f_jax.reconstruction.photos import output_names
 from n2f_jax.reconstruction.reconstructor import Reconstructor
 from n2f_jax.reconstruction.summary import Entry, Summary, describe_head, read_entries
 from n2f_jax.runtime.atomic_files import write_text
-from n2f_jax.runtime.fingerprints import file_stamp, fingerprint
+from n2f_jax.runtime.fingerprints import fingerprint
 from n2f_jax.runtime.output_folder import FATAL_ERRNOS, OutputError, describe_error, prepare_output
 
 SUMMARY = "summary.json"
@@ -157,11 +157,7 @@ class _Job:
 
     def fingerprint(self, photo: Path) -> str:
         """Of the photograph's file and of all that decides its outputs."""
-        try:
-            stamp: tuple[int, ...] = file_stamp(photo)
-        except OSError:  # the run says so when it comes to reading it
-            stamp = ()
-        return fingerprint([n2f_jax.__version__, self.settings, stamp])
+        return fingerprint([n2f_jax.__version__, self.settings], [photo])
 
     def process(self, entries: Sequence[Entry]) -> Iterable[Entry]:
         """Does a few photographs together; yields each when it is finished, one way or the other.

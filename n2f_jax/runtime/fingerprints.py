@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,20 @@ def file_stamp(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def fingerprint(content: Any) -> str:
-    """64 hexadecimal digits of anything that JSON can hold; equal content, equal digits."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def fingerprint(settings: Any, files: Sequence[Path | None]) -> str:
+    """64 hexadecimal digits of settings and of files as they stand on disk: equal only if nothing has changed.
+
+    Args:
+        settings: anything that JSON can hold.
+        files: by size and time of change; a missing one counts as such, and so does None.
+    """
+    stamps: list[tuple[int, int] | None] = []
+    for path in files:
+        try:
+            stamps.append(None if path is None else file_stamp(path))
+        except OSError:
+            stamps.append(None)
+    return hashlib.sha256(json.dumps([settings, stamps], sort_keys=True).encode()).hexdigest()
 
 
 def sha256_file(path: str | Path) -> str:

@@ -2,8 +2,8 @@
 
 python scripts/benchmarks/evaluate_synthetic.py runs/stage2/best --num-heads 1000
 
-Prints the vertex error of each region after rigid alignment (no scale), beside that of answering the mean head,
-and the camera's errors: from full normals and from what the free front end would have seen.
+Prints the vertex error of each region after rigid alignment (no scale), beside that of predicting the mean head,
+and the camera's errors: from full normals and from what the free front end would have given.
 """
 
 import argparse

@@ -42,15 +42,16 @@ def measure_scans(
     from n2f_jax.evaluation.layouts import list_samples
     from n2f_jax.evaluation.phantoms import write_now_dataset
     from n2f_jax.evaluation.protocols import Settings
-    from n2f_jax.evaluation.run import MEASURED, make_tasks, run
+    from n2f_jax.evaluation.records import MEASURED, make_tasks
+    from n2f_jax.evaluation.run import measure_all
     from n2f_jax.evaluation.truths import read_truth
 
     methods = write_now_dataset(folder / "data", num_scans + 1, images, num_vertices)
     _, samples = list_samples(folder / "data")
     tasks = make_tasks(samples, {"near": methods["near"]}, folder / "out", Settings(protocol, "mm"))
-    run(tasks[:images], progress=False)
+    measure_all(tasks[:images], progress=False)
     start, cpu = time.perf_counter(), time.process_time()
-    records = run(tasks[images:], progress=False)
+    records = measure_all(tasks[images:], progress=False)
     wall, cpu = time.perf_counter() - start, time.process_time() - cpu
     if bad := [record for record in records if record["status"] != MEASURED]:
         raise RuntimeError(f"{len(bad)} samples were not measured: {bad[0]['message']}")

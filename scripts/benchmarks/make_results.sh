@@ -18,7 +18,7 @@ measure() {
   mv "$out/$name.part" "$out/$name.txt"
 }
 
-# train NAME CONFIG…: goes on where it was.
+# train NAME CONFIG…: resumes.
 train() {
   local name=$1 config=$2
   shift 2
@@ -35,7 +35,7 @@ heads() { if [[ $small ]]; then echo "$1"; else echo "$2"; fi; }
 measure synthetic scripts/benchmarks/evaluate_synthetic.py n2f_jax/models/assets/default --num-heads "$(heads 50 1000)"
 measure photos scripts/benchmarks/evaluate_photos.py --refine 0
 measure photos_refined scripts/benchmarks/evaluate_photos.py
-measure refinement scripts/fit.py --front-end-heads "$(heads 8 96)"
+measure refinement scripts/benchmarks/compare_fits.py front-end --out "$out/fitting" --heads "$(heads 8 96)"
 measure rendering scripts/benchmarks/speed.py render
 
 measure benchmark scripts/make_benchmark.py --out "$out/benchmark" --heads "$(heads 10 90)"
@@ -65,5 +65,8 @@ fits=()
 [[ $small ]] && fits=(--fits "Gauss-Newton from mean" "Gauss-Newton from network")
 measure table3 scripts/run_benchmark.py "$out/benchmark" --out "$out/table3" --adam-heads "$(heads 8 16)" "${fits[@]}"
 measure curves scripts/run_benchmark.py --curves --out "$out/curves" --heads "$(heads 10 40)"
-[[ $small ]] || measure fitting scripts/fit.py --compare --out "$out/fitting"
+if [[ ! $small ]]; then
+  measure fitting scripts/benchmarks/compare_fits.py held-out --out "$out/fitting"
+  measure fitting_photos scripts/benchmarks/compare_fits.py photos --out "$out/fitting"
+fi
 echo "all figures: $out/*.txt"

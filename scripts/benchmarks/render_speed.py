@@ -327,15 +327,23 @@ def budgets(count: int, size: int) -> None:
     import jax.numpy as jnp
     from tqdm import tqdm
 
-    from n2f_jax.fitting.pose_recovery import PoseTrials
+    import flame_jax
+    from n2f_jax.data.sampler import SyntheticConfig, held_out_key, make_batch
     from n2f_jax.geometry.camera import to_camera
-    from n2f_jax.render import render_head
+    from n2f_jax.render import HeadTopology, render_head
     from n2f_jax.render.antialias import default_max_pairs
     from n2f_jax.render.rasterizer import default_queue_length
     from n2f_jax.render.snapping import snap_faces
     from n2f_jax.render.tiles import tile_counts
 
-    trials = PoseTrials(size, degrees=0.0, metres=0.0, seed=0)
+    model = flame_jax.load_open_head()
+    topology = HeadTopology.from_model(model)
+
+    @jax.jit
+    def sample(model, topology, index):
+        batch = make_batch(held_out_key(0, index), model, topology, SyntheticConfig(image_size=size), 1)
+        vertices, _ = flame_jax.decode(model, batch["params"])
+        return jax.tree.map(lambda x: x[0], (vertices, batch["camera"]))
 
     @jax.jit
     def used(topology, vertices, camera):
@@ -349,11 +357,10 @@ def budgets(count: int, size: int) -> None:
 
     counts = []
     for index in tqdm(range(count), unit="head"):
-        vertices, camera, _ = trials.scene(index)
-        counts.append(np.asarray(used(trials.topology, vertices, camera)))
+        counts.append(np.asarray(used(topology, *sample(model, topology, jnp.asarray(index)))))
     tiles, pairs, crossing = np.array(counts).T
     print(f"{count} heads at {size}²; triangles that cross the near plane: {crossing.sum()}")
-    queue = default_queue_length(trials.topology.faces.shape[0], (size, size))
+    queue = default_queue_length(topology.faces.shape[0], (size, size))
     for name, values, budget in (
         ("tiles, of the queue's", tiles, queue),
         ("border pairs, of at most", pairs, default_max_pairs((size, size))),

@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 import trimesh
 
-from n2f_jax.benchmark.files import CONDITIONS, BenchmarkError, read_seen, read_settings, write_benchmark
+from n2f_jax.benchmark.files import (
+    CONDITIONS,
+    BenchmarkError,
+    read_settings,
+    read_stored_head,
+    write_benchmark,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -44,14 +50,16 @@ def test_a_small_benchmark(tmp_path):
     seven = np.load(folder / "heads/head001.npy")
     assert mesh.nearest.on_surface(seven)[1].max() < 1e-3
     for condition in CONDITIONS:
-        seen = read_seen(folder / f"inputs/{condition}/head001.npz")
-        length = np.linalg.norm(seen.normals, axis=-1)[seen.mask > 0]
+        stored = read_stored_head(folder / f"inputs/{condition}/head001.npz")
+        length = np.linalg.norm(stored.normals, axis=-1)[stored.mask > 0]
         np.testing.assert_allclose(length, 1.0, atol=1e-5)
-        assert 0.1 < seen.mask.mean() < 0.6
+        assert 0.1 < stored.mask.mean() < 0.6
         # The truth projects to its landmarks.
-        pixels = (seven @ seen.rotation.T + seen.translation) @ seen.intrinsics.T
+        pixels = (seven @ stored.rotation.T + stored.translation) @ stored.intrinsics.T
         assert (
-            np.abs(pixels[:, :2] / pixels[:, 2:] - seen.true_landmarks_2d[[36, 39, 42, 45, 33, 48, 54]]).max()
+            np.abs(
+                pixels[:, :2] / pixels[:, 2:] - stored.true_landmarks_2d[[36, 39, 42, 45, 33, 48, 54]]
+            ).max()
             < 0.01
         )
     before = (folder / "inputs/noisy/head002.npz").stat().st_mtime_ns
@@ -66,7 +74,7 @@ def test_a_small_benchmark(tmp_path):
     assert cd["nearest head of the model"] < cd["Gauss-Newton from network"] < cd["mean head"]
     assert set(figures) == set(CONDITIONS)
     assert "| Gauss-Newton from network |" in text
-    shutil.rmtree(out / "answers" / "network" / "clean")
+    shutil.rmtree(out / "predictions" / "network" / "clean")
     assert run(*arguments).count("| network |") == text.count(
         "| network |"
     )  # only what is missing is made again

@@ -8,7 +8,6 @@ import pytest
 
 import flame_jax
 from n2f_jax.evaluation import layouts
-from n2f_jax.evaluation.evaluator import evaluate
 from n2f_jax.evaluation.landmarks3d import (
     SEVEN_OF_51,
     SEVEN_OF_68,
@@ -24,6 +23,7 @@ from n2f_jax.evaluation.predictions import (
     read_prediction,
 )
 from n2f_jax.evaluation.regions import RegionError, load_template, read_regions
+from n2f_jax.evaluation.run import evaluate
 from n2f_jax.evaluation.truths import read_camera, read_truth, truth_regions
 from n2f_jax.evaluation.units import UnitError, resolve_unit
 from n2f_jax.mesh.triangle_mesh import MeshError

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from n2f_jax.evaluation import protocols, run
-from n2f_jax.evaluation.evaluator import evaluate, format_samples, named_folders
 from n2f_jax.evaluation.landmarks3d import read_landmarks3d
 from n2f_jax.evaluation.layouts import list_samples
 from n2f_jax.evaluation.phantoms import write_now_dataset, write_picked_points
+from n2f_jax.evaluation.run import evaluate, format_samples, named_folders
 from n2f_jax.mesh.triangle_mesh import read_mesh
 from tests.n2f_jax.evaluation.mortal import MortalMeasurer
 
@@ -175,7 +175,7 @@ def test_the_same_command_measures_only_what_is_new(copy, tmp_path, monkeypatch)
     assert len(calls) == 8
 
 
-def test_an_interrupted_run_goes_on(dataset, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes(dataset, tmp_path, monkeypatch):
     root, methods = dataset
     methods = {"near": methods["near"]}
     whole = call(methods, root, tmp_path / "whole", protocol="now")
@@ -312,6 +312,6 @@ def test_a_worker_that_dies_loses_only_its_sample(dataset, tmp_path, monkeypatch
         protocols.Settings("now"),
     )
     monkeypatch.setattr(run, "_Worker", MortalMeasurer)
-    records = run.run(tasks, jobs=2, progress=False)
+    records = run.measure_all(tasks, jobs=2, progress=False)
     assert [record["status"] for record in records] == ["failed", "measured", "measured", "measured"]
     assert "process died" in records[0]["message"]

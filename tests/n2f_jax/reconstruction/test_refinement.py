@@ -10,7 +10,6 @@ import pytest
 from n2f_jax.data.preprocessed import StoredFace, read_face
 from n2f_jax.data.pseudo_truth import read_truth, truth_path
 from n2f_jax.data.sampler import SyntheticConfig, make_batch
-from n2f_jax.fitting.front_end_comparison import compare_front_end, format_front_end_table
 from n2f_jax.fitting.gauss_newton import gauss_newton_steps
 from n2f_jax.geometry.camera import intrinsics_matrix
 from n2f_jax.models.pretrained import HeadModelIdentity
@@ -109,12 +108,3 @@ def test_how_many_steps_is_left_to_what_the_front_end_sees(checkpoint, open_head
     for frontend, steps in ((None, 12), (Named(), 2)):
         made = Reconstructor.from_pretrained(checkpoint, open_head, frontend, refine=None)
         assert made.refine == steps
-
-
-@pytest.mark.slow
-def test_two_steps_pay_on_the_free_front_ends_maps():
-    network, refined = compare_front_end(None, (0, 2), heads=12)
-    better = network.millimetres["face"] - refined.millimetres["face"]
-    assert better.mean() > 0.2
-    table = format_front_end_table([network, refined])
-    assert f"| 2 steps | {refined.millimetres['face'].mean():.2f} ± " in table

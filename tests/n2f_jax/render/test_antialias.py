@@ -6,12 +6,13 @@ import numpy as np
 import optax
 import pytest
 
+import flame_jax
 from flame_jax.rotations import axis_angle_to_matrix
-from n2f_jax.fitting.pose_recovery import PoseTrials
 from n2f_jax.geometry import Camera
-from n2f_jax.render import MeshTopology, antialias_mask, rasterize, render_head
+from n2f_jax.render import HeadTopology, MeshTopology, antialias_mask, rasterize, render_head
 from n2f_jax.render.compaction import compact
 from tests.n2f_jax.render.reference import icosphere
+from tests.n2f_jax.render.sampled_heads import sampled_heads
 from tests.n2f_jax.render.test_shading import bumpy_sphere, pose
 
 SIZE = (40, 48)
@@ -101,10 +102,10 @@ def spheres():
 
 def heads():
     """Random heads as in training; the mask is the face region, whose borders are silhouettes only in part."""
-    trials = PoseTrials(SIZE[0], degrees=0.0, metres=0.0, seed=3)
-    for index in range(10):
-        vertices, camera, _ = trials.scene(index)
-        yield trials.topology, vertices, camera
+    model = flame_jax.load_open_head()
+    topology = HeadTopology.from_model(model)
+    for vertices, camera in sampled_heads(model, seed=3, count=10, size=SIZE[0]):
+        yield topology, vertices, camera
 
 
 @pytest.mark.parametrize(("surfaces", "step"), [(spheres, 0.02), (heads, 0.01)])

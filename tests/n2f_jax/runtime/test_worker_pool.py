@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from n2f_jax.preprocessing.run import _killed
-from n2f_jax.preprocessing.task import Task
+from n2f_jax.preprocessing.worker import Task
 from n2f_jax.runtime.output_folder import OutputError
 from n2f_jax.runtime.worker_pool import WorkerError, process_all
 from tests.n2f_jax.runtime.mortal import Buggy, FullDisk, MortalWorker, Stillborn
