@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from n2f_jax.geometry.alignment import procrustes
 from n2f_jax.render import rasterize
 
 NUM_POINTS = 468
@@ -117,11 +118,7 @@ def head_rotation(points: Float[Array, "468 3"], mesh: CoarseMesh) -> Float[Arra
     Expression and jaw hardly move those points, and scale and position drop out.
     """
     upper = jnp.asarray(mesh.upper_face)
-    head, camera = jnp.asarray(mesh.reference)[upper], points[upper]
-    head, camera = head - head.mean(axis=0, keepdims=True), camera - camera.mean(axis=0, keepdims=True)
-    u, _, vt = jnp.linalg.svd(jnp.einsum("ni,nj->ij", camera, head, precision=jax.lax.Precision.HIGHEST))
-    handed = jnp.array([1.0, 1.0, jnp.linalg.det(u) * jnp.linalg.det(vt)])
-    return (u * handed[None]) @ vt
+    return procrustes(jnp.asarray(mesh.reference)[upper], points[upper]).rotation
 
 
 def _visible_faces(points: Float[Array, "468 3"], faces: Int[Array, "F 3"], size: int) -> Int[Array, "S S"]:

@@ -24,7 +24,7 @@ from n2f_jax.fitting.fitters import Answer, Fitters, compiled_network
 from n2f_jax.fitting.gauss_newton import GaussNewtonConfig
 from n2f_jax.fitting.observations import Anchors, Observation
 from n2f_jax.fitting.starts import mean_start
-from n2f_jax.geometry.alignment import apply_rigid, rigid_transform
+from n2f_jax.geometry.alignment import procrustes
 from n2f_jax.geometry.camera import frontal_rotation, project
 from n2f_jax.metrics.head_errors import vertex_errors
 from n2f_jax.metrics.map_errors import mean_normal_angle
@@ -215,7 +215,7 @@ def _errors(model, topology, batch, params, camera, *, size):
     answer, _ = flame_jax.decode(model, params)
     truth, _ = flame_jax.decode(model, batch["params"])
     face = model.masks["face"]
-    aligned = apply_rigid(answer, *rigid_transform(answer[:, face], truth[:, face]))
+    aligned = procrustes(answer[:, face], truth[:, face]).apply(answer)
     landmarks = project(flame_jax.landmarks68(model, answer), camera)
     off = jnp.linalg.norm(landmarks - batch["landmarks_2d"], axis=-1)
     maps = render_head(topology, answer, camera, size)
