@@ -18,7 +18,9 @@ from n2f_jax.evaluation.now import crop_scan
 from n2f_jax.evaluation.regions import Template, load_template, read_regions, transfer_regions
 from n2f_jax.evaluation.units import AUTO, METRES_PER, UnitError, resolve_unit
 from n2f_jax.geometry.alignment import procrustes_of_landmarks
-from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh, clean, read_mesh
+from n2f_jax.mesh.cleaning import clean
+from n2f_jax.mesh.reading import read_mesh
+from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh
 
 # FaceScape's meshes are in units of the distance between the pupils, which it sets to the mean of men and women.
 PUPIL_METRES = 0.06285

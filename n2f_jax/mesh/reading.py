@@ -1,61 +1,18 @@
-"""Meshes and scans from files, cleaned: what every protocol measures on."""
+"""Meshes and scans from files, as they are."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import warnings
 from pathlib import Path
 
 import numpy as np
 
+from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh
+
 # Read by trimesh; .obj is read here, .npz is ours.
 TRIMESH_SUFFIXES = (".ply", ".stl", ".off", ".glb")
 MESH_SUFFIXES = (".obj", ".npz", *TRIMESH_SUFFIXES)
-
-
-class MeshError(ValueError):
-    """A mesh that cannot be measured; the message names the file or says what is wrong."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TriangleMesh:
-    """Vertices and triangles.
-
-    Attributes:
-        vertices: ``(V, 3)`` float64; unit and frame are the owner's to know.
-        faces: ``(F, 3)`` int64, counter-clockwise seen from outside; ``(0, 3)`` for a bare point cloud.
-    """
-
-    vertices: np.ndarray
-    faces: np.ndarray
-
-    def scaled(self, factor: float) -> TriangleMesh:
-        """All lengths times ``factor``."""
-        return dataclasses.replace(self, vertices=self.vertices * factor)
-
-
-@dataclasses.dataclass(frozen=True)
-class Cleaning:
-    """What ``clean`` took out of a mesh.
-
-    Attributes:
-        not_finite: vertices with a coordinate that is no number.
-        unreferenced: vertices that no remaining triangle uses.
-        degenerate: triangles without area (a repeated corner, or corners in a line).
-        duplicate: triangles over the same three vertices as an earlier one.
-    """
-
-    not_finite: int = 0
-    unreferenced: int = 0
-    degenerate: int = 0
-    duplicate: int = 0
-
-    def __str__(self) -> str:
-        parts = [
-            f"{count} {name.replace('_', ' ')}" for name, count in dataclasses.asdict(self).items() if count
-        ]
-        return ", ".join(parts)
 
 
 def read_mesh(path: str | Path) -> TriangleMesh:
@@ -197,91 +154,3 @@ def _relative_faces(lines: list[bytes]) -> np.ndarray:
                 raise MeshError(f"a face of {len(corners)} corners: truncated?")
             faces.append(_fans(np.where(corners < 0, seen + corners, corners - 1)[None]))
     return np.concatenate(faces)
-
-
-def clean(mesh: TriangleMesh, name: str = "mesh") -> tuple[TriangleMesh, np.ndarray, Cleaning]:
-    """The mesh without what would spoil a measurement, and what was taken out.
-
-    Removed are triangles without area, repeated triangles (which would weigh double in normals) and vertices that no
-    triangle uses (scanners leave stray points; they would be measured as surface). Holes are kept. A bare point
-    cloud keeps its points. A coordinate that is not finite at a vertex that triangles use is an error: nothing says
-    where the surface runs.
-
-    Args:
-        mesh: as read.
-        name: for error messages.
-
-    Returns:
-        The mesh, ``(V',)`` the index of each remaining vertex in ``mesh``, and the counts.
-
-    Raises:
-        MeshError: not finite, or nothing is left.
-    """
-    vertices, faces = mesh.vertices, mesh.faces
-    finite = np.isfinite(vertices).all(axis=1)
-    if faces.size and not finite.all() and not finite[faces].all():
-        bad = int((~finite[faces]).any(axis=1).sum())
-        raise MeshError(f"{name}: {bad} triangles have a corner whose coordinates are not finite")
-    degenerate = duplicate = 0
-    if faces.size:
-        # By coordinate: NumPy's cross on rows of three is several times slower.
-        a, b, c = (vertices[faces[:, corner]].T for corner in range(3))
-        ab, ac, bc = b - a, c - a, c - b
-        double_area = np.sqrt((_cross(ab, ac) ** 2).sum(axis=0))
-        # Relative to the longest edge: a sliver this thin has no normal in float64.
-        longest = np.maximum.reduce([(edge**2).sum(axis=0) for edge in (ab, ac, bc)])
-        flat = double_area <= 1e-12 * longest
-        degenerate = int(flat.sum())
-        if degenerate:
-            faces = faces[~flat]
-        ordered = np.sort(faces, axis=1)
-        count = len(vertices)
-        keys = (ordered[:, 0] * count + ordered[:, 1]) * count + ordered[
-            :, 2
-        ]  # fits int64 up to 2 M vertices
-        if count > 2_000_000:
-            _, first = np.unique(ordered, axis=0, return_index=True)
-        else:
-            _, first = np.unique(keys, return_index=True)
-        duplicate = len(faces) - len(first)
-        if duplicate:
-            faces = faces[np.sort(first)]
-        used = np.zeros(len(vertices), bool)
-        used[faces.ravel()] = True
-        if not used.any():
-            raise MeshError(f"{name}: all {degenerate} triangles are without area")
-    else:
-        used = finite.copy()
-    keep = used & finite
-    report = Cleaning(
-        not_finite=int((~finite).sum()),
-        unreferenced=int((finite & ~used).sum()),
-        degenerate=degenerate,
-        duplicate=duplicate,
-    )
-    if not keep.any():
-        raise MeshError(f"{name}: no vertex is left after cleaning ({report})")
-    kept = np.flatnonzero(keep)
-    if len(kept) == len(vertices):
-        return TriangleMesh(vertices, faces), kept, report
-    renumber = np.full(len(vertices), -1)
-    renumber[kept] = np.arange(len(kept))
-    return TriangleMesh(vertices[kept], renumber[faces]), kept, report
-
-
-def vertex_normals(mesh: TriangleMesh) -> np.ndarray:
-    """Area-weighted unit normals ``(V, 3)`` float64; zero at a vertex without a triangle."""
-    a, b, c = (mesh.vertices[mesh.faces[:, corner]].T for corner in range(3))
-    cross = _cross(b - a, c - a)
-    count = len(mesh.vertices)
-    normals = np.zeros((count, 3))
-    for axis in range(3):
-        for corner in range(3):
-            normals[:, axis] += np.bincount(mesh.faces[:, corner], cross[axis], minlength=count)
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
-    return np.divide(normals, length, out=np.zeros_like(normals), where=length > 0)
-
-
-def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cross products of ``(3, n)`` columns."""
-    return np.stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])

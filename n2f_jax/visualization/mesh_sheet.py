@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from n2f_jax.mesh.triangle_mesh import read_mesh
+from n2f_jax.mesh.reading import read_mesh
 from n2f_jax.render import FaceMaps, MeshTopology, rasterize, render_mesh_maps, vertex_normals
 from n2f_jax.visualization.layout import BACKGROUND, grid
 from n2f_jax.visualization.overlay import normals_to_rgb
@@ -45,7 +45,7 @@ class TexturedMesh:
 
 
 def read_textured_mesh(path: str | Path) -> TexturedMesh:
-    """Any mesh file that ``evaluation.meshes.read_mesh`` reads, with its texture coordinates.
+    """Any mesh file that ``mesh.reading.read_mesh`` reads, with its texture coordinates.
 
     Raises:
         MeshError: not such a file, or broken.
