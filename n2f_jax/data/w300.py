@@ -20,7 +20,7 @@ from n2f_jax.data.face_views import View, face_view, landmark_square
 from n2f_jax.data.manifest import FOLDER, ManifestError, ManifestIndex, Record
 from n2f_jax.data.preprocessed import face_path, read_face, read_landmarks
 from n2f_jax.data.pts import read_pts
-from n2f_jax.geometry.boxes import box_overlap
+from n2f_jax.geometry.boxes import bounding_box, box_overlap
 
 Part = Literal["train", "common", "challenging", "private", "all"]
 # 300W's folders by the protocol of Ren et al. (CVPR 2014): trained on AFW and the training parts of LFPW and HELEN,
@@ -128,7 +128,9 @@ class AnnotatedFaces(Sequence[View]):
         overlaps = []
         for name in record.faces:
             found, crop, size = read_landmarks(face_path(self.folder, name))
-            overlaps.append(box_overlap(_box(found), _box(_in_stored_pixels(landmarks, crop, size))))
+            overlaps.append(
+                box_overlap(bounding_box(found), bounding_box(_in_stored_pixels(landmarks, crop, size)))
+            )
         best = int(np.argmax(overlaps))
         return best if overlaps[best] >= _SAME_FACE else "another face"
 
@@ -138,10 +140,6 @@ def _in_stored_pixels(
 ) -> Float[np.ndarray, "n 2"]:
     """Pixels of the original image → pixels of the stored crop."""
     return (landmarks - crop[:2]) * (size / crop[2])
-
-
-def _box(landmarks: np.ndarray) -> np.ndarray:
-    return np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
 
 
 def _in_part(key: str, part: str) -> bool:

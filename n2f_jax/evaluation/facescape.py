@@ -12,8 +12,10 @@ import dataclasses
 import numpy as np
 
 from n2f_jax.evaluation.metrics import angles_between
+from n2f_jax.mesh.cleaning import clean
 from n2f_jax.mesh.closest_points import Surface
-from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh, clean
+from n2f_jax.mesh.normals import face_normals, unit_face_normals
+from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh
 
 MAP_SIZE = 256
 HALF_HEIGHT_MM = 150.0
@@ -56,12 +58,12 @@ def first_hits(mesh: TriangleMesh, origins: np.ndarray, directions: np.ndarray) 
     triangle = np.asarray(_intersector(mesh).intersects_first(origins, directions))
     ray = np.flatnonzero(triangle >= 0)
     triangle = triangle[ray]
-    a, b, c = np.moveaxis(mesh.vertices[mesh.faces[triangle]], 1, 0)
-    normal = np.cross(b - a, c - a)
+    corner = mesh.vertices[mesh.faces[triangle, 0]]
+    normal = face_normals(mesh.vertices, mesh.faces[triangle])
     along = np.einsum("ij,ij->i", normal, directions[ray])
     good = np.abs(along) > 1e-12 * np.linalg.norm(normal, axis=1)
     ray, triangle = ray[good], triangle[good]
-    distance = np.einsum("ij,ij->i", normal[good], a[good] - origins[ray]) / along[good]
+    distance = np.einsum("ij,ij->i", normal[good], corner[good] - origins[ray]) / along[good]
     return ray, triangle, distance
 
 
@@ -82,11 +84,9 @@ def cylinder_map(mesh: TriangleMesh) -> CylinderMap:
     radius = far - distance
     seen = radius > 0  # what lies beyond the axis belongs to the opposite ray
     ray, triangle, radius = ray[seen], triangle[seen], radius[seen]
-    corners = mesh.vertices[mesh.faces[triangle]]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     radii, normals = np.zeros(size * size), np.zeros((size * size, 3))
     radii[ray] = radius
-    normals[ray] = normal / np.linalg.norm(normal, axis=1, keepdims=True)
+    normals[ray] = unit_face_normals(mesh.vertices, mesh.faces[triangle])
     return CylinderMap(radii.reshape(size, size), normals.reshape(size, size, 3))
 
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from n2f_jax.evaluation.facescape import first_hits
 from n2f_jax.mesh.closest_points import barycentric
-from n2f_jax.mesh.triangle_mesh import TriangleMesh, vertex_normals
+from n2f_jax.mesh.normals import vertex_normals
+from n2f_jax.mesh.triangle_mesh import TriangleMesh
 
 COLOUR_MAP = "jet"  # the paper's: blue is near, red is far
 UNMEASURED = (150, 150, 150)
@@ -52,7 +53,7 @@ def draw(
     points = origins[ray] - distance[:, None] * [0.0, 0.0, 1.0]
     weights = barycentric(turned, triangle, points)[:, :, None]
     corners = turned.faces[triangle]
-    shade = np.abs((weights * vertex_normals(turned)[corners]).sum(axis=1)[:, 2])
+    shade = np.abs((weights * vertex_normals(local, mesh.faces)[corners]).sum(axis=1)[:, 2])
     picture = np.empty((size * size, 3))
     picture[:] = BACKGROUND
     picture[ray] = (weights * colours[corners]).sum(axis=1) * (0.45 + 0.55 * shade[:, None])

@@ -16,7 +16,7 @@ from n2f_jax.evaluation.landmarks3d import (
     RIGHT_OUTER_EYE,
     read_landmark_vertices,
 )
-from n2f_jax.mesh.triangle_mesh import MESH_SUFFIXES, read_mesh
+from n2f_jax.mesh.reading import MESH_SUFFIXES, read_mesh
 
 LAYOUTS = ("auto", "plain", "now", "multiface", "300w")
 NOW_LISTS = ("imagepathsvalidation.txt", "imagepathstest.txt")

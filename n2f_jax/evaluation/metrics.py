@@ -12,7 +12,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from n2f_jax.mesh.closest_points import Closest, Surface, barycentric
-from n2f_jax.mesh.triangle_mesh import TriangleMesh, vertex_normals
+from n2f_jax.mesh.normals import vertex_normals
+from n2f_jax.mesh.triangle_mesh import TriangleMesh
 
 MILLIMETRES = 1000.0
 COMPLETENESS_MM = 2.0
@@ -44,7 +45,7 @@ def normal_angles(normals: np.ndarray, surface: Surface, closest: Closest) -> np
         closest: of the ground truth's vertices on it.
     """
     weights = barycentric(surface.mesh, closest.face, closest.point)
-    corners = vertex_normals(surface.mesh)[surface.mesh.faces[closest.face]]
+    corners = vertex_normals(surface.mesh.vertices, surface.mesh.faces)[surface.mesh.faces[closest.face]]
     there = np.einsum("nc,nci->ni", weights, corners)
     return angles_between(normals, there)
 
@@ -107,7 +108,7 @@ def compare(
         counts[:] = False
         counts[visible] = True
     closest = surface.closest_of_any_order(points)
-    normals = vertex_normals(truth) if len(truth.faces) else np.zeros_like(truth.vertices)
+    normals = vertex_normals(truth.vertices, truth.faces)
     reverse, nearest = cKDTree(truth.vertices).query(surface.mesh.vertices)
 
     def everywhere(values: np.ndarray) -> np.ndarray:

@@ -18,7 +18,8 @@ from n2f_jax.evaluation.landmarks3d import (
     outer_eye_distance,
 )
 from n2f_jax.evaluation.metrics import vertex_to_surface
-from n2f_jax.evaluation.scan_alignment import AlignmentError, Refinement, procrustes, refine
+from n2f_jax.evaluation.scan_alignment import Refinement, refine
+from n2f_jax.geometry.alignment import AlignmentError, procrustes_of_landmarks
 from n2f_jax.mesh.closest_points import Surface
 from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh
 
@@ -94,7 +95,7 @@ def align(
     Raises:
         AlignmentError: landmarks that determine nothing, or a surface that stays over 2 cm off.
     """
-    start = procrustes(landmarks, scan_landmarks, scaling)
+    start = procrustes_of_landmarks(landmarks, scan_landmarks, scaling=scaling)
     refinement = refine(surface, scan_points, start, scaling, TOLERANCE)
     if refinement.rms > MAX_RMS:
         raise AlignmentError(

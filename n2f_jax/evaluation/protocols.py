@@ -23,7 +23,7 @@ from n2f_jax.evaluation.predictions import (
 from n2f_jax.evaluation.regions import load_template
 from n2f_jax.evaluation.truths import Truth, head_frame, read_camera, read_truth, truth_regions
 from n2f_jax.evaluation.units import AUTO, METRES_PER, UnitError, resolve_unit
-from n2f_jax.geometry.boxes import box_overlap
+from n2f_jax.geometry.boxes import bounding_box, box_overlap
 from n2f_jax.mesh.closest_points import Surface
 from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh
 
@@ -232,7 +232,7 @@ def _measure_300w(sample: Sample, prediction: Path) -> Measurement:
     annotation = read_landmarks(sample.truth)
     faces = [read_landmarks_2d(path) for path in all_faces(prediction)]
     # A photograph may show more people than the one who is annotated.
-    boxes = [np.concatenate([p.min(axis=0), p.max(axis=0)]) for p in (annotation, *faces)]
+    boxes = [bounding_box(p) for p in (annotation, *faces)]
     chosen = int(np.argmax([box_overlap(box, boxes[0]) for box in boxes[1:]]))
     points = faces[chosen]
     error = normalized_mean_error(points, annotation)

@@ -13,7 +13,8 @@ from scipy.interpolate import RBFInterpolator
 from scipy.spatial import cKDTree
 
 from n2f_jax.evaluation.landmarks3d import SEVEN_OF_68
-from n2f_jax.evaluation.scan_alignment import procrustes, refine
+from n2f_jax.evaluation.scan_alignment import refine
+from n2f_jax.geometry.alignment import procrustes_of_landmarks
 from n2f_jax.mesh.closest_points import Surface, morton_order
 from n2f_jax.mesh.triangle_mesh import TriangleMesh
 
@@ -117,7 +118,7 @@ def transfer_regions(
         raise RegionError(
             f"head model {template.name!r} has no landmarks or no face region (for FLAME: its landmark and mask files)"
         )
-    start = procrustes(template.landmarks, landmarks, scaling=True)
+    start = procrustes_of_landmarks(template.landmarks, landmarks, scaling=True)
     points = scan.vertices[crop]
     points = points[morton_order(points)][:: max(1, len(points) // _FIT_POINTS)]
     fitted = refine(Surface(template.mesh), points, start, True, tolerance=1e-5).similarity

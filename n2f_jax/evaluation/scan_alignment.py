@@ -1,78 +1,14 @@
-"""Aligning a reconstruction with a scan as the NoW benchmark does: landmarks first, then the surface."""
+"""Aligning a reconstruction with a scan by their surfaces, as the NoW benchmark does after the landmarks."""
 
 from __future__ import annotations
 
 import dataclasses
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
+from n2f_jax.geometry.alignment import AlignmentError, Similarity
 from n2f_jax.mesh.closest_points import Closest, Surface, morton_order
-
-
-class AlignmentError(ValueError):
-    """Landmarks or surfaces that do not determine an alignment; the message says why."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Similarity:
-    """``x ↦ scale·R·x + t``, from the reconstruction's frame to the scan's.
-
-    Attributes:
-        scale: 1 where the protocol allows none.
-        rotation: ``(3, 3)``, never a reflection.
-        translation: ``(3,)`` in the scan's unit.
-    """
-
-    scale: float
-    rotation: np.ndarray
-    translation: np.ndarray
-
-    def apply(self, points: np.ndarray) -> np.ndarray:
-        """``(N, 3)`` points of the reconstruction in the scan's frame."""
-        return self.scale * points @ self.rotation.T + self.translation
-
-    def inverse(self, points: np.ndarray) -> np.ndarray:
-        """``(N, 3)`` points of the scan in the reconstruction's frame."""
-        return (points - self.translation) @ self.rotation / self.scale
-
-
-def procrustes(source: np.ndarray, target: np.ndarray, scaling: bool) -> Similarity:
-    """The similarity that minimises ``Σ ‖s·R·source + t − target‖²`` (Umeyama 1991), never a reflection.
-
-    NoW's code allows a reflection where it fits better; on the landmarks of a face that happens only if they are
-    in the wrong order, and a mirrored head is nobody's reconstruction, so here it is an error.
-
-    Args:
-        source: ``(N, 3)``, N ≥ 3.
-        target: ``(N, 3)``.
-        scaling: False holds the scale at 1.
-
-    Raises:
-        AlignmentError: shapes differ, values are not finite, points lie on one line, or only a reflection fits.
-    """
-    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
-    if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 3 or len(source) < 3:
-        raise AlignmentError(f"corresponding points are needed, not {source.shape} and {target.shape}")
-    if not (np.isfinite(source).all() and np.isfinite(target).all()):
-        raise AlignmentError("landmarks are not finite")
-    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
-    centred, wanted = source - source_mean, target - target_mean
-    for name, points in (("the reconstruction's", centred), ("the scan's", wanted)):
-        spread = np.linalg.svd(points, compute_uv=False)
-        if spread[1] <= 1e-6 * max(spread[0], 1e-300):
-            raise AlignmentError(f"{name} landmarks lie on one line or in one point")
-    u, singular, vt = np.linalg.svd(wanted.T @ centred)
-    sign = np.sign(np.linalg.det(u @ vt))
-    flip = np.array([1.0, 1.0, sign])
-    if sign < 0:
-        # Landmarks in a plane fit a mirror image as well as a rotation; a face's base of the nose is out of the plane.
-        spread, own = (wanted**2).sum(), (centred**2).sum()
-        turned, mirrored = (spread - (singular * signs).sum() ** 2 / own for signs in (flip, np.ones(3)))
-        if turned > max(0.01 * spread, 4.0 * mirrored):
-            raise AlignmentError("landmarks fit only mirrored: left and right are swapped, or an axis is")
-    rotation = (u * flip) @ vt
-    scale = float((singular * flip).sum() / (centred**2).sum()) if scaling else 1.0
-    return Similarity(scale, rotation, target_mean - scale * rotation @ source_mean)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,15 +144,9 @@ def _normal_equations(surface, points, centre, radius, similarity, closest, scal
 
 def _moved(similarity, step, centre, radius):
     """The similarity followed by a small one about ``centre``."""
-    vector = step[:3] / radius
-    angle = np.linalg.norm(vector)
-    skew = np.array(
-        [[0.0, -vector[2], vector[1]], [vector[2], 0.0, -vector[0]], [-vector[1], vector[0], 0.0]]
-    )
-    first = np.sinc(angle / np.pi)
-    second = 0.5 * np.sinc(angle / (2 * np.pi)) ** 2
-    rotation = np.eye(3) + first * skew + second * skew @ skew
+    turn = Rotation.from_rotvec(step[:3] / radius)
     factor = float(np.exp(step[6] / radius)) if len(step) > 6 else 1.0
-    u, _, vt = np.linalg.svd(rotation @ similarity.rotation)  # stays orthonormal over many steps
-    translation = factor * rotation @ (similarity.translation - centre) + centre + step[3:6]
-    return Similarity(similarity.scale * factor, u @ vt, translation)
+    # By quaternions of unit length, so that rotations stay orthonormal over many steps.
+    rotation = (turn * Rotation.from_matrix(similarity.rotation)).as_matrix()
+    translation = factor * turn.apply(similarity.translation - centre) + centre + step[3:6]
+    return Similarity(similarity.scale * factor, rotation, translation)

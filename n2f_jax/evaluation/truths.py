@@ -16,9 +16,11 @@ from n2f_jax.evaluation.landmarks3d import (
 )
 from n2f_jax.evaluation.now import crop_scan
 from n2f_jax.evaluation.regions import Template, load_template, read_regions, transfer_regions
-from n2f_jax.evaluation.scan_alignment import procrustes
 from n2f_jax.evaluation.units import AUTO, METRES_PER, UnitError, resolve_unit
-from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh, clean, read_mesh
+from n2f_jax.geometry.alignment import procrustes_of_landmarks
+from n2f_jax.mesh.cleaning import clean
+from n2f_jax.mesh.reading import read_mesh
+from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh
 
 # FaceScape's meshes are in units of the distance between the pupils, which it sets to the mean of men and women.
 PUPIL_METRES = 0.06285
@@ -206,6 +208,6 @@ def head_frame(truth: Truth, camera: CameraFrame) -> tuple[np.ndarray, np.ndarra
     template = load_template(None)
     if truth.landmarks is not None and template.landmarks is not None:
         points = truth.landmarks @ camera.rotation.T + camera.translation
-        fitted = procrustes(template.landmarks, points, scaling=True)
+        fitted = procrustes_of_landmarks(template.landmarks, points, scaling=True)
         return centre, fitted.rotation @ np.diag([1.0, -1.0, -1.0]), "landmarks"
     return centre, np.eye(3), "camera axes"

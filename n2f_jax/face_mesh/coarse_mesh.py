@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from n2f_jax.render import rasterize
+from n2f_jax.geometry.alignment import procrustes
+from n2f_jax.render import rasterize, vertex_normals
 
 NUM_POINTS = 468
 ASSET = "face_mesh_topology.npz"
@@ -34,7 +35,6 @@ class CoarseMesh:
     Attributes:
         faces: ``(F, 3)`` triangles, counter-clockwise from outside: the face mesh's 852 and those that
             close the eyes and the mouth.
-        one_ring: ``(468, K)`` triangles at each point, padded with F.
         upper_face: ``(U,)`` points that neither expression nor jaw moves much; they give the head's rotation.
         reference: ``(468, 3)`` the points on the mean open head, head frame, metres.
         embedding_faces: ``(468,)`` the open head's triangle under each point.
@@ -44,7 +44,6 @@ class CoarseMesh:
     """
 
     faces: Int[Array, "F 3"]
-    one_ring: Int[Array, "468 K"]
     upper_face: Int[Array, "U"]
     reference: Float[Array, "468 3"]
     embedding_faces: Int[Array, "468"]
@@ -61,7 +60,6 @@ def load_coarse_mesh() -> CoarseMesh:
         faces = np.concatenate([data["triangles"], data["fill_triangles"]]).astype(np.int32)
         return CoarseMesh(
             faces=faces,
-            one_ring=one_ring(faces, NUM_POINTS),
             upper_face=data["upper_face"].astype(np.int32),
             reference=data["reference"].astype(np.float32),
             embedding_faces=data["embedding_faces"].astype(np.int32),
@@ -69,18 +67,6 @@ def load_coarse_mesh() -> CoarseMesh:
             mirror=data["mirror"].astype(np.int32),
             ibug68=data["ibug68"].astype(np.int32),
         )
-
-
-def one_ring(faces: np.ndarray, num_points: int) -> np.ndarray:
-    """``(num_points, K)`` int32: indices of the triangles at each point, padded with ``len(faces)``."""
-    rings: list[list[int]] = [[] for _ in range(num_points)]
-    for index, face in enumerate(faces):
-        for corner in face:
-            rings[corner].append(index)
-    table = np.full((num_points, max(map(len, rings))), len(faces), np.int32)
-    for point, ring in enumerate(rings):
-        table[point, : len(ring)] = ring
-    return table
 
 
 def coarse_maps(
@@ -99,16 +85,9 @@ def coarse_maps(
     """
     mesh = load_coarse_mesh() if mesh is None else mesh
     faces = jnp.asarray(mesh.faces)
-    normals = point_normals(points, mesh) @ head_rotation(points, mesh)  # rows times R = Rᵀ applied to each
+    normals = vertex_normals(points, faces) @ head_rotation(points, mesh)  # rows times R = Rᵀ applied to each
     face = _visible_faces(points, faces, size)
     return _interpolate(points, normals, faces, face, size)
-
-
-def point_normals(points: Float[Array, "468 3"], mesh: CoarseMesh) -> Float[Array, "468 3"]:
-    """Unit outward normals at the points, in the frame of the points; triangles weigh by their area."""
-    a, b, c = jnp.moveaxis(points[jnp.asarray(mesh.faces)], 1, 0)
-    area = jnp.concatenate([jnp.cross(b - a, c - a), jnp.zeros((1, 3), points.dtype)])
-    return _unit(area[jnp.asarray(mesh.one_ring)].sum(axis=1))
 
 
 def head_rotation(points: Float[Array, "468 3"], mesh: CoarseMesh) -> Float[Array, "3 3"]:
@@ -117,11 +96,7 @@ def head_rotation(points: Float[Array, "468 3"], mesh: CoarseMesh) -> Float[Arra
     Expression and jaw hardly move those points, and scale and position drop out.
     """
     upper = jnp.asarray(mesh.upper_face)
-    head, camera = jnp.asarray(mesh.reference)[upper], points[upper]
-    head, camera = head - head.mean(axis=0, keepdims=True), camera - camera.mean(axis=0, keepdims=True)
-    u, _, vt = jnp.linalg.svd(jnp.einsum("ni,nj->ij", camera, head, precision=jax.lax.Precision.HIGHEST))
-    handed = jnp.array([1.0, 1.0, jnp.linalg.det(u) * jnp.linalg.det(vt)])
-    return (u * handed[None]) @ vt
+    return procrustes(jnp.asarray(mesh.reference)[upper], points[upper]).rotation
 
 
 def _visible_faces(points: Float[Array, "468 3"], faces: Int[Array, "F 3"], size: int) -> Int[Array, "S S"]:
@@ -161,8 +136,3 @@ def _interpolate(
     planes = row[:, 0] * centres[None, None, :] + row[:, 1] * centres[None, :, None] + row[:, 2]
     normals = planes * jax.lax.rsqrt(jnp.maximum((planes * planes).sum(axis=0), 1e-20))[None]
     return jnp.moveaxis(normals, 0, -1), (face >= 0).astype(points.dtype)
-
-
-def _unit(vectors: Float[Array, "... 3"]) -> Float[Array, "... 3"]:
-    square = (vectors * vectors).sum(axis=-1, keepdims=True)
-    return vectors * jax.lax.rsqrt(jnp.maximum(square, 1e-20))

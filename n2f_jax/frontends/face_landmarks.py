@@ -11,7 +11,7 @@ import numpy as np
 from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS, load_coarse_mesh
 from n2f_jax.frontends.face_detector import Detection, FaceDetector
 from n2f_jax.frontends.tflite import TfliteModel
-from n2f_jax.geometry.boxes import box_overlap
+from n2f_jax.geometry.boxes import bounding_box, box_overlap
 from n2f_jax.runtime.assets_cache import MEDIAPIPE, asset_path
 
 # Outer corners of the eyes: the subject's right, left.
@@ -38,7 +38,7 @@ class MeshedFace:
     @property
     def box(self) -> np.ndarray:
         """``(4,)`` u0, v0, u1, v1 around the points."""
-        return np.concatenate([self.points[:, :2].min(axis=0), self.points[:, :2].max(axis=0)])
+        return bounding_box(self.points[:, :2])
 
     @property
     def size(self) -> float:

@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 
+from n2f_jax.mesh.normals import unit_face_normals
 from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh
 
 
@@ -37,7 +38,7 @@ class Surface:
     The tree is built once; to measure under many rigid motions move the points into the mesh's frame.
 
     Args:
-        mesh: at least one triangle, all with area (``meshes.clean``).
+        mesh: at least one triangle, all with area (``cleaning.clean``).
 
     Attributes:
         mesh: the mesh.
@@ -60,9 +61,7 @@ class Surface:
         self.mesh = mesh
         self._vertices = np.ascontiguousarray(mesh.vertices, np.float64)
         self._faces = np.ascontiguousarray(mesh.faces, np.int64)
-        corners = self._vertices[self._faces]
-        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        self.face_normals = normals / np.linalg.norm(normals, axis=1, keepdims=True)
+        self.face_normals = unit_face_normals(self._vertices, self._faces)
         self._tree = igl.AABB()
         self._tree.init(self._vertices, self._faces)
 

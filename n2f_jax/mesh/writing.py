@@ -2,58 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, Float32, Int, UInt8
 
-from flame_jax import JOINT_NAMES, HeadModel
+from n2f_jax.mesh.colors import SKIN, srgb_to_linear
+from n2f_jax.mesh.normals import vertex_normals
 from n2f_jax.runtime.atomic_files import atomic_path
-
-FORMATS = ("obj", "glb", "ply")
-SKIN = (221, 178, 153)  # sRGB
-# Regions that are not skin, by HeadModel.masks; later entries win.
-IRIS = (92, 72, 58)
-# Seen from the eyeball's centre an iris spans about 23° to each side; its colour fades out over one triangle.
-IRIS_DEGREES = 17.0
-REGION_COLORS = {"eyeballs": (236, 234, 230), "teeth": (226, 219, 200), "tongue": (190, 104, 104)}
-
-
-def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Area-weighted unit normals ``(V, 3)``, float32; (0, 0, 1) for a vertex without a triangle."""
-    vertices = np.asarray(vertices, np.float64)
-    corners = vertices[faces]
-    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.zeros_like(vertices)
-    for corner in range(3):
-        np.add.at(normals, faces[:, corner], cross)
-    length = np.linalg.norm(normals, axis=-1, keepdims=True)
-    return np.where(length > 0, normals / np.maximum(length, 1e-300), [0.0, 0.0, 1.0]).astype(np.float32)
-
-
-def region_colors(model: HeadModel) -> np.ndarray:
-    """A plain sRGB colour for every vertex ``(V, 3)`` uint8: skin, what is not skin by region, and irises."""
-    colors = np.tile(np.asarray(SKIN, np.uint8), (model.num_vertices, 1))
-    for region, color in REGION_COLORS.items():
-        if region in model.masks:
-            colors[np.asarray(model.masks[region])] = color
-    vertices = np.asarray(model.v_template)
-    joints = np.asarray(model.J_regressor) @ vertices
-    for region in ("left_eyeball", "right_eyeball"):
-        if region in model.masks:
-            ball = np.asarray(model.masks[region])
-            forward = vertices[ball] - joints[JOINT_NAMES.index(region.replace("ball", ""))]
-            cosine = forward[:, 2] / np.maximum(np.linalg.norm(forward, axis=-1), 1e-9)
-            colors[ball[cosine > math.cos(math.radians(IRIS_DEGREES))]] = IRIS
-    return colors
 
 
 def write_obj(
     path: str | Path,
-    vertices: np.ndarray,
-    faces: np.ndarray,
-    uv: np.ndarray | None = None,
-    uv_faces: np.ndarray | None = None,
+    vertices: Float[np.ndarray, "V 3"],
+    faces: Int[np.ndarray, "F 3"],
+    uv: Float[np.ndarray, "T 2"] | None = None,
+    uv_faces: Int[np.ndarray, "F 3"] | None = None,
 ) -> None:
     """Writes a Wavefront OBJ with normals and, where given, texture coordinates.
 
@@ -61,18 +25,20 @@ def write_obj(
 
     Args:
         path: the file.
-        vertices: ``(V, 3)`` metres.
-        faces: ``(F, 3)``.
-        uv: ``(T, 2)``, v up, or None / empty.
-        uv_faces: ``(F, 3)`` into ``uv``.
+        vertices: metres.
+        faces: triangles.
+        uv: v up, or None / empty.
+        uv_faces: into ``uv``.
     """
+    # Not by trimesh, which gives v and vt one index and so repeats vertices along seams: indices into the head
+    # model's topology would not hold in the file.
     vertices, faces = np.asarray(vertices), np.asarray(faces)
     has_uv = uv is not None and len(uv) > 0
     lines = ["# metres; y up, the face looks along +z"]
     lines += ["v {:.7g} {:.7g} {:.7g}".format(*row) for row in vertices.tolist()]
     if has_uv:
         lines += ["vt {:.6g} {:.6g}".format(*row) for row in np.asarray(uv).tolist()]
-    lines += ["vn {:.4f} {:.4f} {:.4f}".format(*row) for row in vertex_normals(vertices, faces).tolist()]
+    lines += ["vn {:.4f} {:.4f} {:.4f}".format(*row) for row in _unit_normals(vertices, faces).tolist()]
     if has_uv:
         table = np.stack([faces, np.asarray(uv_faces), faces], axis=-1) + 1
         lines += ["f {}/{}/{} {}/{}/{} {}/{}/{}".format(*row) for row in table.reshape(-1, 9).tolist()]
@@ -110,11 +76,11 @@ def split_seams(faces: np.ndarray, uv_faces: np.ndarray, num_vertices: int) -> t
 
 def write_glb(
     path: str | Path,
-    vertices: np.ndarray,
-    faces: np.ndarray,
-    uv: np.ndarray | None = None,
-    uv_faces: np.ndarray | None = None,
-    colors: np.ndarray | None = None,
+    vertices: Float[np.ndarray, "V 3"],
+    faces: Int[np.ndarray, "F 3"],
+    uv: Float[np.ndarray, "T 2"] | None = None,
+    uv_faces: Int[np.ndarray, "F 3"] | None = None,
+    colors: UInt8[np.ndarray, "V 3"] | None = None,
     name: str = "head",
 ) -> None:
     """Writes a binary glTF 2.0 with normals, texture coordinates, vertex colours and a skin-like material.
@@ -124,17 +90,17 @@ def write_glb(
 
     Args:
         path: the file.
-        vertices: ``(V, 3)`` metres.
-        faces: ``(F, 3)``.
-        uv: ``(T, 2)``, v up, or None / empty.
-        uv_faces: ``(F, 3)`` into ``uv``.
-        colors: ``(V, 3)`` uint8 sRGB, or None for plain skin.
+        vertices: metres.
+        faces: triangles.
+        uv: v up, or None / empty.
+        uv_faces: into ``uv``.
+        colors: sRGB, or None for plain skin.
         name: of the node.
     """
     import trimesh
 
     vertices, faces = np.asarray(vertices, np.float32), np.asarray(faces)
-    normals = vertex_normals(vertices, faces)
+    normals = _unit_normals(vertices, faces)
     if colors is None:
         colors = np.tile(np.asarray(SKIN, np.uint8), (len(vertices), 1))
     if uv is not None and len(uv) > 0:
@@ -160,35 +126,43 @@ def write_glb(
         temporary.write_bytes(scene.export(file_type="glb", include_normals=True))
 
 
-def _linear_rgba(srgb: np.ndarray) -> np.ndarray:
-    value = np.asarray(srgb, np.float64) / 255.0
-    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    rgb = np.round(linear * 255.0).astype(np.uint8)
-    return np.concatenate([rgb, np.full((len(rgb), 1), 255, np.uint8)], axis=-1)
-
-
 def write_ply(
-    path: str | Path, vertices: np.ndarray, faces: np.ndarray, colors: np.ndarray | None = None
+    path: str | Path,
+    vertices: Float[np.ndarray, "V 3"],
+    faces: Int[np.ndarray, "F 3"],
+    colors: UInt8[np.ndarray, "V 3"] | None = None,
 ) -> None:
-    """Writes a binary little-endian PLY with normals and, where given, ``(V, 3)`` uint8 colours."""
-    vertices, faces = np.asarray(vertices, np.float32), np.asarray(faces)
-    fields = [(axis, "<f4") for axis in ("x", "y", "z", "nx", "ny", "nz")]
-    names = {"<f4": "float", "u1": "uchar"}
-    if colors is not None:
-        fields += [(channel, "u1") for channel in ("red", "green", "blue")]
-    rows = np.zeros(len(vertices), fields)
-    normals = vertex_normals(vertices, faces)
-    for axis, field in enumerate("xyz"):
-        rows[field], rows["n" + field] = vertices[:, axis], normals[:, axis]
-    if colors is not None:
-        for channel, field in enumerate(("red", "green", "blue")):
-            rows[field] = colors[:, channel]
-    triangles = np.zeros(len(faces), [("count", "u1"), ("index", "<i4", (3,))])
-    triangles["count"], triangles["index"] = 3, faces
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(vertices)}"]
-    header += [f"property {names[kind]} {field}" for field, kind in fields]
-    header += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header"]
+    """Writes a binary little-endian PLY with normals and, where given, sRGB colours (with an alpha of 255).
+
+    The file's vertices are ``vertices``, one to one and in order, as float32.
+
+    Args:
+        path: the file.
+        vertices: metres.
+        faces: triangles.
+        colors: of the vertices, or None.
+    """
+    import trimesh
+
+    mesh = trimesh.Trimesh(
+        vertices,
+        faces,
+        vertex_normals=_unit_normals(vertices, faces),
+        vertex_colors=colors,
+        process=False,
+    )
     with atomic_path(path) as temporary:
-        temporary.write_bytes(
-            "\n".join(header).encode("ascii") + b"\n" + rows.tobytes() + triangles.tobytes()
-        )
+        temporary.write_bytes(mesh.export(file_type="ply", vertex_normal=True))
+
+
+def _unit_normals(
+    vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]
+) -> Float32[np.ndarray, "V 3"]:
+    """Vertex normals as files want them: (0, 0, 1) at a vertex without a triangle, since glTF allows no zeros."""
+    normals = vertex_normals(vertices, faces)
+    return np.where(normals.any(axis=1, keepdims=True), normals, [0.0, 0.0, 1.0]).astype(np.float32)
+
+
+def _linear_rgba(srgb: UInt8[np.ndarray, "V 3"]) -> UInt8[np.ndarray, "V 4"]:
+    rgb = np.round(srgb_to_linear(srgb) * 255.0).astype(np.uint8)
+    return np.concatenate([rgb, np.full((len(rgb), 1), 255, np.uint8)], axis=-1)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 import flame_jax
 from flame_jax import FlameParams, HeadModel
 from flame_jax.rotations import rotation_6d_to_matrix
-from n2f_jax.geometry.alignment import apply_rigid, rigid_transform
+from n2f_jax.geometry.alignment import procrustes
 from n2f_jax.models.n2fnet import N2FOutput
 
 # Regions reported where the head model has them; the first is what heads are aligned on.
@@ -25,8 +25,7 @@ def vertex_errors(
     Rotation and translation only: a head that is too large is wrong. Any leading batch axes.
     """
     face = model.masks[REGIONS[0]]
-    rotation, translation = rigid_transform(answer[..., face, :], truth[..., face, :])
-    aligned = apply_rigid(answer, rotation, translation)
+    aligned = procrustes(answer[..., face, :], truth[..., face, :]).apply(answer)
     distance = 1000.0 * jnp.sqrt(jnp.sum((aligned - truth) ** 2, axis=-1))
     return {
         region: jnp.mean(distance[..., model.masks[region]], axis=-1)

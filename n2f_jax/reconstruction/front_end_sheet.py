@@ -18,6 +18,7 @@ from n2f_jax.frontends.face_classes import CLASS_NAMES
 from n2f_jax.frontends.pixel3dmm.crop import INPUT_SIZE, cut, face_window
 from n2f_jax.frontends.resample import Window
 from n2f_jax.geometry import Camera, Crop, crop_camera
+from n2f_jax.geometry.boxes import bounding_box
 from n2f_jax.reconstruction.head import Head
 from n2f_jax.render import HeadTopology, render_head
 from n2f_jax.visualization.layout import grid
@@ -45,7 +46,7 @@ def front_end_sheet(
     Returns:
         ``(h, w, 3)`` uint8.
     """
-    box = np.concatenate([face.points_468[:, :2].min(axis=0), face.points_468[:, :2].max(axis=0)])
+    box = bounding_box(face.points_468[:, :2])
     window = face_window(box, image.shape[:2])
     drawn = _draw(head, model, _square(window))
     normals = np.asarray(drawn.normals)

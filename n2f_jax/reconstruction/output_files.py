@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from flame_jax import HeadModel
-from n2f_jax.mesh.writing import region_colors, write_glb, write_obj, write_ply
+from n2f_jax.mesh.colors import region_colors
+from n2f_jax.mesh.writing import write_glb, write_obj, write_ply
 from n2f_jax.reconstruction.head import Head
 from n2f_jax.runtime.atomic_files import atomic_path
 

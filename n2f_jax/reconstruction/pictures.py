@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from flame_jax import HeadModel
-from n2f_jax.mesh.writing import vertex_normals
+from n2f_jax.geometry.boxes import bounding_box
+from n2f_jax.mesh.normals import vertex_normals
 from n2f_jax.reconstruction.head import Head
 from n2f_jax.visualization.layout import row
 from n2f_jax.visualization.overlay import CLAY, Layer, View, draw_mesh, normals_to_rgb
@@ -65,7 +66,7 @@ def head_picture(
         normal_frame: ``'head'`` or ``'camera'``: of the input, hence of what is drawn beside it.
         height: of the panels, pixels.
     """
-    box = np.concatenate([head.vertices_2d.min(axis=0), head.vertices_2d.max(axis=0)])
+    box = bounding_box(head.vertices_2d)
     view = View.around(box, image.shape[:2], margin=1.25, height=height)
     photo = view.cut(image)
     dark = (photo * _DIMMED).astype(np.uint8)

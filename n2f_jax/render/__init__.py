@@ -6,7 +6,6 @@ from n2f_jax.render.rasterizer import Fragments, rasterize
 from n2f_jax.render.shading import (
     face_normals,
     normalize,
-    pixel_centers,
     shade,
     shade_directions,
     vertex_normals,
@@ -23,7 +22,6 @@ __all__ = [
     "face_neighbors",
     "face_normals",
     "normalize",
-    "pixel_centers",
     "rasterize",
     "render_head",
     "render_mesh_maps",

@@ -54,13 +54,6 @@ def normalize(x: Float[Array, "... C"]) -> Float[Array, "... C"]:
     return x * jnp.broadcast_to(jnp.where(tiny, 0.0, inverse), x.shape)
 
 
-def pixel_centers(size: tuple[int, int]) -> tuple[Float[Array, "H W"], Float[Array, "H W"]]:
-    """(u, v) of the pixel centres of an (H, W) image: column + 0.5, row + 0.5."""
-    u = jax.lax.broadcasted_iota(jnp.float32, size, 1) + 0.5
-    v = jax.lax.broadcasted_iota(jnp.float32, size, 0) + 0.5
-    return u, v
-
-
 def shade(
     face: Int[Array, "H W"],
     vertices_cam: Float[Array, "V 3"],

@@ -10,19 +10,39 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
+from scipy.spatial.transform import Rotation
 
 import flame_jax
 from flame_jax import FlameParams, HeadModel
 from flame_jax.rotations import axis_angle_to_matrix, matrix_to_rotation_6d
-from n2f_jax.visualization.orthographic import View, shade_grey
+from n2f_jax.geometry import FRONTAL, Camera, intrinsics_matrix, project, to_camera
+from n2f_jax.mesh.colors import region_colors
+from n2f_jax.visualization.overlay import View, draw_mesh
 
 _decoder = jax.jit(flame_jax.decode)
 
 CELL = 300
-FRONT = View((0.0, -0.02, 0.0), 0.34, CELL)
-SIDE = dataclasses.replace(FRONT, yaw=math.pi / 2)
 # x red, y green, z blue, as every 3D tool draws them.
 AXES = ((214, 69, 65), (38, 140, 70), (52, 101, 200))
+
+
+_DISTANCE = 3.0  # metres, so far that the nose looks hardly larger than the ears
+
+
+def _looking_at(centre: tuple[float, float, float], width: float, yaw: float = 0.0) -> Camera:
+    """A camera that sees ``width`` metres about ``centre``; positive yaw (radians): the head's left side."""
+    rotation = FRONTAL @ Rotation.from_euler("y", -yaw).as_matrix()
+    return Camera(
+        rotation=rotation.astype(np.float32),
+        translation=np.array([0.0, 0.0, _DISTANCE] - rotation @ centre, np.float32),
+        focal=np.asarray(CELL * _DISTANCE / width, np.float32),
+        principal_point=np.full(2, CELL / 2, np.float32),
+    )
+
+
+FRONT = _looking_at((0.0, -0.02, 0.0), 0.34)
+SIDE = _looking_at((0.0, -0.02, 0.0), 0.34, yaw=math.pi / 2)
+CLOSE = _looking_at((0.0, -0.035, 0.0), 0.19)
 
 
 def head_model_sheet(model: HeadModel) -> UInt8[np.ndarray, "H W 3"]:
@@ -34,8 +54,8 @@ def head_model_sheet(model: HeadModel) -> UInt8[np.ndarray, "H W 3"]:
     neutral = FlameParams.neutral(model)
     vertices = _decode(model, neutral)
     cells = [
-        (_axes(_shade(model, vertices, FRONT), FRONT), "front: x to the subject's left, y up"),
-        (_axes(_shade(model, vertices, SIDE), SIDE), "its left side: z out of the face"),
+        (_axes(_draw(model, vertices, FRONT), FRONT), "front: x to the subject's left, y up"),
+        (_axes(_draw(model, vertices, SIDE), SIDE), "its left side: z out of the face"),
         (_landmarks(model, vertices), "68 landmarks, iBUG order"),
     ]
 
@@ -56,38 +76,34 @@ def head_model_sheet(model: HeadModel) -> UInt8[np.ndarray, "H W 3"]:
     ]
     for change, view, label in poses:
         changed = _decode(model, dataclasses.replace(neutral, **change))
-        cells.append((_shade(model, changed, view), label))
+        cells.append((_draw(model, changed, view), label))
     drawn = [_labelled(picture, label) for picture, label in cells]
     return np.concatenate([np.concatenate(drawn[i : i + 4], axis=1) for i in range(0, len(drawn), 4)])
 
 
 def _decode(model: HeadModel, params: FlameParams) -> Float[np.ndarray, "V 3"]:
-    return np.asarray(_decoder(model, params)[0], np.float64)
+    return np.asarray(_decoder(model, params)[0])
 
 
-def _shade(model: HeadModel, vertices: Float[np.ndarray, "V 3"], view: View) -> UInt8[np.ndarray, "S S 3"]:
-    albedo = np.ones(len(vertices))
-    for eye in ("left_eyeball", "right_eyeball"):
-        if eye in model.masks:
-            # The iris is what looks along z at rest.
-            ball = np.asarray(model.masks[eye])
-            rest = np.asarray(model.v_template)[ball]
-            towards = (rest - rest.mean(axis=0)) / np.linalg.norm(rest - rest.mean(axis=0), axis=1).mean()
-            albedo[ball[towards[:, 2] > 0.88]] = 0.25
-    grey = shade_grey(vertices, np.asarray(model.faces), view, albedo)
-    return np.repeat((255 * grey).round().astype(np.uint8)[..., None], 3, axis=2)
+def _draw(model: HeadModel, vertices: Float[np.ndarray, "V 3"], camera: Camera) -> UInt8[np.ndarray, "S S 3"]:
+    drawn = draw_mesh(
+        np.asarray(to_camera(vertices, camera)),
+        np.asarray(model.faces),
+        np.asarray(intrinsics_matrix(camera)),
+        View((0.0, 0.0), 1.0, (CELL, CELL)),
+        region_colors(model),
+    )
+    white = np.full((CELL, CELL, 3), 255, np.uint8)
+    return white if drawn is None else drawn.clay().over(white)
 
 
-def _project(points: Float[np.ndarray, "n 3"], view: View) -> Float[np.ndarray, "n 2"]:
-    in_view = (points - np.asarray(view.centre)) @ view.rotation.T
-    return in_view[:, :2] * [1, -1] * (view.size / view.width) + view.size / 2
-
-
-def _axes(picture: UInt8[np.ndarray, "S S 3"], view: View) -> UInt8[np.ndarray, "S S 3"]:
-    ends = _project(np.concatenate([np.zeros((1, 3)), 0.12 * np.eye(3)]), view)
+def _axes(picture: UInt8[np.ndarray, "S S 3"], camera: Camera) -> UInt8[np.ndarray, "S S 3"]:
+    ends = np.asarray(
+        project(np.concatenate([np.zeros((1, 3)), 0.12 * np.eye(3)]).astype(np.float32), camera)
+    )
     for name, colour, end in zip("xyz", AXES, ends[1:], strict=True):
-        if np.linalg.norm(end - ends[0]) > 5:
-            start, tip = (tuple(round(c) for c in point) for point in (ends[0], end))
+        if np.linalg.norm(end - ends[0]) > 8:  # not the one that points at the viewer
+            start, tip = (tuple(round(float(c)) for c in point) for point in (ends[0], end))
             cv2.arrowedLine(picture, start, tip, colour, 3, cv2.LINE_AA, tipLength=0.12)
             cv2.putText(
                 picture, name, (tip[0] + 6, tip[1] - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.7, colour, 2, cv2.LINE_AA
@@ -96,22 +112,15 @@ def _axes(picture: UInt8[np.ndarray, "S S 3"], view: View) -> UInt8[np.ndarray, 
 
 
 def _landmarks(model: HeadModel, vertices: Float[np.ndarray, "V 3"]) -> UInt8[np.ndarray, "S S 3"]:
-    view = View((0.0, -0.035, 0.0), 0.19, CELL)
-    picture = _shade(model, vertices, view)
+    picture = _draw(model, vertices, CLOSE)
     if model.landmarks is not None:
-        points = np.asarray(flame_jax.landmarks68(model, jnp.asarray(vertices, jnp.float32)))
-        for index, (u, v) in enumerate(_project(points, view).round().astype(int)):
+        pixels = project(flame_jax.landmarks68(model, jnp.asarray(vertices)), CLOSE)
+        for index, (u, v) in enumerate(np.asarray(pixels).round().astype(int)):
             cv2.circle(picture, (u, v), 2, AXES[0], -1, cv2.LINE_AA)
             if index % 3 == 0:
+                place = (u + 2, v - 2)
                 cv2.putText(
-                    picture,
-                    str(index),
-                    (u + 2, v - 2),
-                    cv2.FONT_HERSHEY_SIMPLEX,
-                    0.3,
-                    AXES[2],
-                    1,
-                    cv2.LINE_AA,
+                    picture, str(index), place, cv2.FONT_HERSHEY_SIMPLEX, 0.3, AXES[2], 1, cv2.LINE_AA
                 )
     return picture
 

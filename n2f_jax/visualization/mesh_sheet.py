@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, UInt8
+from scipy.spatial.transform import Rotation
 
-from n2f_jax.mesh.triangle_mesh import read_mesh
+from n2f_jax.geometry import FRONTAL
+from n2f_jax.mesh.reading import read_mesh
 from n2f_jax.render import FaceMaps, MeshTopology, rasterize, render_mesh_maps, vertex_normals
 from n2f_jax.visualization.layout import BACKGROUND, grid
 from n2f_jax.visualization.overlay import normals_to_rgb
@@ -45,7 +47,7 @@ class TexturedMesh:
 
 
 def read_textured_mesh(path: str | Path) -> TexturedMesh:
-    """Any mesh file that ``evaluation.meshes.read_mesh`` reads, with its texture coordinates.
+    """Any mesh file that ``mesh.reading.read_mesh`` reads, with its texture coordinates.
 
     Raises:
         MeshError: not such a file, or broken.
@@ -85,11 +87,9 @@ def look_at(
     """
     center = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
     radius = max(float(np.linalg.norm(vertices - center, axis=1).max()), 1e-12)
-    y, p = math.radians(yaw), math.radians(pitch)
-    turn_y = np.array([[math.cos(y), 0, math.sin(y)], [0, 1, 0], [-math.sin(y), 0, math.cos(y)]])
-    turn_x = np.array([[1, 0, 0], [0, math.cos(p), -math.sin(p)], [0, math.sin(p), math.cos(p)]])
+    rotation = FRONTAL @ Rotation.from_euler("XY", (pitch, yaw), degrees=True).as_matrix()
     distance = 4.0 * radius
-    points = (vertices - center) @ (turn_x @ turn_y).T * np.array([1.0, -1.0, -1.0])
+    points = (vertices - center) @ rotation.T
     focal = 0.47 * size * math.sqrt(distance**2 - radius**2) / radius
     return points + np.array([0.0, 0.0, distance]), focal, radius
 

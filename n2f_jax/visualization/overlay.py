@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from PIL import Image
 
+from n2f_jax.mesh.colors import srgb_to_linear
 from n2f_jax.render import rasterize, shade, vertex_normals
 
 # Sides of the square windows that the mesh is drawn in: few, since each is compiled once. The rasteriser goes
@@ -196,7 +197,7 @@ def draw_mesh(
     values, covered = _draw(
         jnp.asarray(vertices_cam, jnp.float32),
         jnp.asarray(np.zeros_like(vertices_cam) if normals is None else normals, jnp.float32),
-        jnp.asarray(_to_linear(colors), jnp.float32),
+        jnp.asarray(srgb_to_linear(colors), jnp.float32),
         jnp.asarray(faces),
         jnp.float32(samples * matrix[0, 0]),
         jnp.asarray(samples * (matrix[:2, 2] - low), jnp.float32),
@@ -233,11 +234,6 @@ def normals_to_rgb(normals: np.ndarray) -> np.ndarray:
     """Normals of any length as colours 0 … 255, ``(n/‖n‖ + 1)/2``; float."""
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
     return (normals / np.maximum(length, 1e-9) + 1.0) * 127.5
-
-
-def _to_linear(srgb: np.ndarray) -> np.ndarray:
-    x = np.asarray(srgb, np.float32) / 255.0
-    return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
 
 
 def _to_srgb(linear: np.ndarray) -> np.ndarray:

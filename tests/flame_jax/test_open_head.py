@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from open_head import checks
 from open_head.posing import pose_heads
+from open_head.preview import View, visible_faces
 
 from flame_jax.loading import OPEN_HEAD_PATH
 from flame_jax.model import JOINT_NAMES
-from n2f_jax.visualization.orthographic import View, visible_faces
 
 FLIP = np.array([-1.0, 1.0, 1.0])
 KEYS = {

@@ -27,7 +27,7 @@ from flame_jax.files import restricted_pickle
 from flame_jax.files.restricted_pickle import RefusedPickle
 from flame_jax.rotations import IDENTITY_6D, matrix_to_rotation_6d, rotation_6d_to_matrix
 from n2f_jax.frontends.resample import Window
-from n2f_jax.geometry.alignment import rigid_transform
+from n2f_jax.geometry.alignment import procrustes
 from n2f_jax.geometry.camera import Camera
 
 NUM_FLAME_VERTICES = 5023
@@ -167,10 +167,8 @@ def to_head(frame: TrackedFrame, model: HeadModel) -> tuple[FlameParams, Camera]
     )
     at_rest = dataclasses.replace(params, neck=jnp.asarray(IDENTITY_6D))
     face = np.asarray(model.masks["face"])
-    turn, shift = rigid_transform(
-        flame_jax.decode(model, at_rest)[0][face], flame_jax.decode(model, params)[0][face]
-    )
-    turn, shift = np.asarray(turn, np.float64), np.asarray(shift, np.float64)
+    motion = procrustes(flame_jax.decode(model, at_rest)[0][face], flame_jax.decode(model, params)[0][face])
+    turn, shift = np.asarray(motion.rotation, np.float64), np.asarray(motion.translation, np.float64)
     camera = Camera(
         rotation=jnp.asarray(frame.rotation @ turn, jnp.float32),
         translation=jnp.asarray(frame.rotation @ shift + frame.translation, jnp.float32),

@@ -14,7 +14,7 @@ from flame_jax import HeadModel
 from n2f_jax.benchmark.files import CONDITIONS as OF_THE_BENCHMARK
 from n2f_jax.benchmark.methods import Crops, Prediction
 from n2f_jax.data.sampler import SyntheticConfig, held_out_key, make_batch
-from n2f_jax.geometry.alignment import apply_rigid, rigid_transform
+from n2f_jax.geometry.alignment import procrustes
 from n2f_jax.geometry.camera import frontal_rotation, project
 from n2f_jax.metrics.head_errors import vertex_errors
 from n2f_jax.metrics.map_errors import mean_normal_angle
@@ -92,7 +92,7 @@ def _errors(model, topology, batch, params, camera, *, size):
     predicted, _ = flame_jax.decode(model, params)
     truth, _ = flame_jax.decode(model, batch["params"])
     face = model.masks["face"]
-    aligned = apply_rigid(predicted, *rigid_transform(predicted[:, face], truth[:, face]))
+    aligned = procrustes(predicted[:, face], truth[:, face]).apply(predicted)
     landmarks = project(flame_jax.landmarks68(model, predicted), camera)
     off = jnp.linalg.norm(landmarks - batch["landmarks_2d"], axis=-1)
     maps = render_head(topology, predicted, camera, size)

@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from flame_jax import HeadModel
-from n2f_jax.visualization.orthographic import View, visible_faces
+from n2f_jax.mesh.normals import face_normals
 from open_head.posing import pose_heads
+from open_head.preview import View, visible_faces
 
 FRONT = View((0.0, -0.01, 0.0), 0.26, 320)
 # From both sides, and from below, where nostrils meet the upper lip.
@@ -72,9 +73,8 @@ def inside_out_share(vertices: Float[np.ndarray, "V 3"], parts: HeadParts, view:
     seen = seen[parts.region[seen]]
     if len(seen) == 0:
         return 0.0
-    corners = vertices[parts.faces[seen]]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) @ view.rotation[2]
-    return float((normal < 0).mean())
+    towards = face_normals(vertices, parts.faces[seen]) @ view.rotation[2]
+    return float((towards < 0).mean())
 
 
 def mouth_through_skin(vertices: Float[np.ndarray, "V 3"], parts: HeadParts, view: View) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float, Int
 
+from n2f_jax.geometry.alignment import procrustes
 from open_head.makehuman import MakeHumanArchive
 
 ANCESTRIES = ("african", "asian", "caucasian")
@@ -200,14 +201,8 @@ def rigid_align(
     points: Int[np.ndarray, "n"],
 ) -> Float[np.ndarray, "H N 3"]:
     """Moves each head rigidly (no scale) onto ``reference`` by least squares over ``points``."""
-    target = reference[points]
-    target_mean = target.mean(axis=0)
-    mean = heads[:, points].mean(axis=1, keepdims=True)
-    covariance = np.einsum("hni,nj->hij", heads[:, points] - mean, target - target_mean)
-    u, _, vt = np.linalg.svd(covariance)
-    sign = np.sign(np.linalg.det(u @ vt))
-    u[:, :, -1] *= sign[:, None]
-    return (heads - mean) @ (u @ vt) + target_mean
+    targets = np.broadcast_to(reference[points], (len(heads), len(points), 3))
+    return procrustes(heads[:, points], targets).apply(heads)
 
 
 def principal_components(

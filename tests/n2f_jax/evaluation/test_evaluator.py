@@ -15,7 +15,7 @@ from n2f_jax.evaluation.landmarks3d import read_landmarks3d
 from n2f_jax.evaluation.layouts import list_samples
 from n2f_jax.evaluation.phantoms import write_now_dataset, write_picked_points
 from n2f_jax.evaluation.run import evaluate, format_samples, named_folders
-from n2f_jax.mesh.triangle_mesh import read_mesh
+from n2f_jax.mesh.reading import read_mesh
 from tests.n2f_jax.evaluation.mortal import MortalMeasurer
 
 ROOT = Path(__file__).parents[3]

@@ -5,7 +5,7 @@ from scipy.spatial.distance import cdist
 
 from n2f_jax.evaluation.metrics import angles_between, compare, completeness, normal_angles, region_figures
 from n2f_jax.mesh.closest_points import Surface
-from n2f_jax.mesh.triangle_mesh import TriangleMesh, vertex_normals
+from n2f_jax.mesh.triangle_mesh import TriangleMesh
 
 
 def sphere(radius, subdivisions=4):
@@ -114,4 +114,3 @@ def test_a_point_cloud_has_distances_but_no_normals():
     errors = compare(cloud, Surface(noisy(1)))
     assert np.isfinite(errors.vertex_mm).all() and np.isnan(errors.normal_rad).all()
     assert np.isfinite(compare(noisy(0), Surface(noisy(1))).normal_rad).all()
-    assert np.isfinite(vertex_normals(noisy(0))).all()

@@ -5,7 +5,7 @@ from scipy.spatial.transform import Rotation
 from n2f_jax.evaluation import now
 from n2f_jax.evaluation.landmarks3d import SEVEN_OF_68
 from n2f_jax.evaluation.phantoms import make_phantom, refined
-from n2f_jax.evaluation.scan_alignment import AlignmentError
+from n2f_jax.geometry.alignment import AlignmentError
 from n2f_jax.mesh.closest_points import Surface
 from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh
 

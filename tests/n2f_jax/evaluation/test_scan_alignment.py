@@ -5,7 +5,8 @@ from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 from trimesh.proximity import closest_point
 
-from n2f_jax.evaluation.scan_alignment import AlignmentError, Similarity, procrustes, refine
+from n2f_jax.evaluation.scan_alignment import refine
+from n2f_jax.geometry.alignment import AlignmentError, Similarity
 from n2f_jax.mesh.closest_points import Surface
 from n2f_jax.mesh.triangle_mesh import TriangleMesh
 
@@ -19,49 +20,12 @@ def bumpy(seed=0, subdivisions=3):
     return TriangleMesh(v * radius[:, None] * [0.8, 1.1, 1.0], np.asarray(sphere.faces, np.int64))
 
 
-def random_similarity(rng, scale):
-    return Similarity(
-        scale, Rotation.random(random_state=int(rng.integers(1 << 30))).as_matrix(), rng.normal(0, 0.3, 3)
-    )
-
-
-@pytest.mark.parametrize("scaling", [True, False])
-def test_procrustes_is_scipys_best_fit(scaling):
-    rng = np.random.default_rng(1)
-    source = rng.normal(0, 0.05, (7, 3))
-    target = random_similarity(rng, 1.3 if scaling else 1.0).apply(source) + rng.normal(0, 0.003, (7, 3))
-    found = procrustes(source, target, scaling)
-
-    def residuals(x):
-        factor = np.exp(x[6]) if scaling else 1.0
-        return (factor * Rotation.from_rotvec(x[:3]).apply(source) + x[3:6] - target).ravel()
-
-    start = np.r_[Rotation.from_matrix(found.rotation).as_rotvec() + 0.1, found.translation, 0.0]
-    best = least_squares(residuals, start, xtol=1e-14, ftol=1e-14, gtol=1e-14)
-    ours = ((found.apply(source) - target) ** 2).sum()
-    assert ours == pytest.approx(2 * best.cost, rel=1e-9)
-    np.testing.assert_allclose(found.inverse(found.apply(source)), source, atol=1e-12)
-    assert np.linalg.det(found.rotation) == pytest.approx(1.0)
-
-
-def test_landmarks_that_determine_nothing_are_refused():
-    rng = np.random.default_rng(0)
-    points = rng.normal(0, 0.05, (7, 3))
-    with pytest.raises(AlignmentError, match="one line"):
-        procrustes(np.outer(np.arange(7.0), [1, 2, 3]), points, True)
-    with pytest.raises(AlignmentError, match="mirrored"):
-        procrustes(points * [-1, 1, 1], points, True)
-    with pytest.raises(AlignmentError, match="corresponding"):
-        procrustes(points[:5], points, True)
-    with pytest.raises(AlignmentError, match="not finite"):
-        procrustes(np.full((7, 3), np.nan), points, True)
-
-
 @pytest.mark.parametrize("scaling", [True, False])
 def test_refinement_finds_a_known_similarity(scaling):
     rng = np.random.default_rng(2)
     mesh = bumpy()
-    truth = random_similarity(rng, 1.07 if scaling else 1.0)
+    turn = Rotation.random(random_state=5).as_matrix()
+    truth = Similarity(1.07 if scaling else 1.0, turn, rng.normal(0, 0.3, 3))
     surface_points, _ = trimesh.sample.sample_surface(
         trimesh.Trimesh(mesh.vertices, mesh.faces), 5000, seed=1
     )

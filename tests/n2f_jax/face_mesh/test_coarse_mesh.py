@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from flame_jax.rotations import euler_to_matrix
-from n2f_jax.face_mesh.coarse_mesh import coarse_maps, head_rotation, load_coarse_mesh, point_normals
+from n2f_jax.face_mesh.coarse_mesh import coarse_maps, head_rotation, load_coarse_mesh
+from n2f_jax.render import vertex_normals
 
 SIZE = 64
 FRONTAL = np.diag([1.0, -1.0, -1.0])
@@ -94,7 +95,7 @@ def test_jaw_and_lids_do_not_turn_the_head():
 
 def test_normals_of_points_point_out_of_the_head():
     points, _ = seen([0, 0, 0])
-    normals = np.asarray(point_normals(jnp.asarray(points), mesh()))
+    normals = np.asarray(vertex_normals(jnp.asarray(points), jnp.asarray(mesh().faces)))
     np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, atol=1e-5)
     nose, cheek_left, cheek_right = 4, 425, 205
     assert normals[nose, 2] < -0.8  # towards the camera
@@ -105,7 +106,9 @@ def test_map_against_numpy():
     """Every pixel by brute force: the nearest triangle that covers its centre, normals weighted inside it."""
     points, rotation = seen([10, -25, 5])
     normals, mask = (np.asarray(x) for x in draw(points))
-    corner_normals = np.asarray(point_normals(jnp.asarray(points), mesh()), np.float64) @ rotation
+    corner_normals = (
+        np.asarray(vertex_normals(jnp.asarray(points), jnp.asarray(mesh().faces)), np.float64) @ rotation
+    )
     corners = points[mesh().faces].astype(np.float64)
     v, u = np.mgrid[:SIZE, :SIZE] + 0.5
     a, b, c = (corners[:, k, :2, None, None] for k in range(3))

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import trimesh
 
-from n2f_jax.mesh.writing import region_colors, split_seams, vertex_normals, write_glb, write_obj, write_ply
+from n2f_jax.mesh.colors import region_colors
+from n2f_jax.mesh.normals import vertex_normals
+from n2f_jax.mesh.writing import split_seams, write_glb, write_obj, write_ply
 
 
 def cube():
@@ -35,9 +37,10 @@ def accessor(path, attribute) -> np.ndarray:
     return np.frombuffer(binary, "<f4", entry["count"] * 3, start).reshape(-1, 3)
 
 
-def test_normals_point_outwards_and_loose_vertices_get_a_unit_vector():
+def test_normals_point_outwards_and_loose_vertices_get_a_unit_vector(tmp_path):
     vertices, faces, _, _ = cube()
-    normals = vertex_normals(np.concatenate([vertices, vertices[:1]]), faces)
+    write_glb(tmp_path / "head.glb", np.concatenate([vertices, vertices[:1]]), faces)
+    normals = accessor(tmp_path / "head.glb", "NORMAL")
     np.testing.assert_allclose(np.linalg.norm(normals, axis=-1), 1.0, atol=1e-6)
     assert (np.sum(normals[:-1] * (vertices - vertices.mean(0)), -1) > 0).all()
     np.testing.assert_array_equal(normals[-1], [0, 0, 1])
@@ -120,3 +123,12 @@ def test_ply(tmp_path, coloured):
     np.testing.assert_array_equal(mesh.faces, faces)
     if coloured:
         np.testing.assert_array_equal(mesh.visual.vertex_colors[:, :3], colors)
+    # Byte by byte, since trimesh computes normals of its own on loading.
+    header, _, body = (tmp_path / "head.ply").read_bytes().partition(b"end_header\n")
+    assert b"format binary_little_endian 1.0" in header
+    for number in ("x", "y", "z", "nx", "ny", "nz"):
+        assert f"property float {number}\n".encode() in header
+    row = np.dtype([("place", "<f4", 3), ("normal", "<f4", 3), ("colour", "u1", 4 if coloured else 0)])
+    stored = np.frombuffer(body, row, len(vertices))
+    np.testing.assert_array_equal(stored["place"], vertices)
+    np.testing.assert_allclose(stored["normal"], vertex_normals(vertices, faces), atol=1e-6)

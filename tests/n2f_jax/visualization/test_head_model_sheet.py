@@ -32,9 +32,10 @@ def test_arrows_point_along_the_axes(cells):
     assert column > CELL / 2 + 30  # x: to the subject's left, the picture's right
     assert _centre_of(front, AXES[1])[0] < CELL / 2 - 30  # y: up
     assert _centre_of(side, AXES[2])[1] < CELL / 2 - 30  # z: out of the face, which looks to the left here
-    # The nose is the leftmost part of the side view's face.
-    dark = (side.sum(axis=-1) < 700) & (np.ptp(side, axis=-1) < 6)
-    assert np.nonzero(dark)[1].min() < CELL * 0.35
+    # The nose is the leftmost part of the side view's head.
+    red, green, blue = np.moveaxis(side, -1, 0)
+    skin = (red > green) & (green > blue) & (red - blue > 20) & (red - green < 80)
+    assert CELL * 0.1 < np.nonzero(skin)[1].min() < CELL * 0.35
 
 
 def test_each_parameter_moves_its_part(cells):

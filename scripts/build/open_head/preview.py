@@ -1,4 +1,4 @@
-"""A small orthographic z-buffer in NumPy for the builder's checks and contact sheets.
+"""Small orthographic pictures of heads, by a z-buffer in NumPy, for the builder's checks and contact sheets.
 
 Apart from the package's own renderer on purpose: the checks count pixels of whole batches without compiling
 anything, and do not depend on what they help to check.
@@ -10,6 +10,8 @@ import dataclasses
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from n2f_jax.mesh.normals import vertex_normals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +40,13 @@ class View:
         about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
         return about_x @ about_y
 
+    def project(
+        self, points: Float[np.ndarray, "n 3"]
+    ) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n"]]:
+        """Pixels (v down) of points of the head frame, and their height towards the viewer in metres."""
+        points = (points - np.asarray(self.centre)) @ self.rotation.T
+        return points[:, :2] * [1, -1] * (self.size / self.width) + self.size / 2, points[:, 2]
+
 
 def visible_faces(
     vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"], view: View, cull: bool = True
@@ -46,9 +55,8 @@ def visible_faces(
 
     With ``cull`` only triangles that face the viewer are drawn.
     """
-    points = (vertices - np.asarray(view.centre)) @ view.rotation.T
-    pixels = points[:, :2] * [1, -1] * (view.size / view.width) + view.size / 2
-    corners, depth = pixels[faces], points[:, 2][faces]
+    pixels, depth = view.project(vertices)
+    corners, depth = pixels[faces], depth[faces]
     edge1, edge2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     area = edge1[:, 0] * edge2[:, 1] - edge1[:, 1] * edge2[:, 0]
     # y points down in the picture, so a triangle seen from outside has negative area.
@@ -74,18 +82,6 @@ def visible_faces(
     return result.reshape(view.size, view.size)
 
 
-def vertex_normals(
-    vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]
-) -> Float[np.ndarray, "V 3"]:
-    """Unit vertex normals, area weighted."""
-    corners = vertices[faces]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    total = np.stack(
-        [np.bincount(faces.ravel(), np.repeat(normal[:, i], 3), len(vertices)) for i in range(3)], axis=-1
-    )
-    return total / np.maximum(np.linalg.norm(total, axis=-1, keepdims=True), 1e-20)
-
-
 def shade_grey(
     vertices: Float[np.ndarray, "V 3"],
     faces: Int[np.ndarray, "F 3"],
@@ -96,8 +92,7 @@ def shade_grey(
     visible = visible_faces(vertices, faces, view)
     hit: Bool[np.ndarray, "S S"] = visible >= 0
     triangle = faces[visible[hit]]
-    points = (vertices - np.asarray(view.centre)) @ view.rotation.T
-    pixels = points[:, :2] * [1, -1] * (view.size / view.width) + view.size / 2
+    pixels, _ = view.project(vertices)
     row, column = np.nonzero(hit)
     a, b, c = (pixels[triangle[:, i]] for i in range(3))
     p = np.stack([column + 0.5, row + 0.5], axis=-1)
