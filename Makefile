@@ -70,7 +70,7 @@ test-slow: $(STAMPS)/torch
 	$(BIN)/python -m pytest -m slow --timeout 3600
 
 # Every figure that README.md claims, and RESULTS.md's tables of the open benchmark: hours on two cores. A file that is
-# there is not made again, and the long commands go on where they were. `make bench` is the same on few heads, in minutes.
+# there is not made again, and the long commands resume. `make bench` is the same on few heads, in minutes.
 results: $(STAMPS)/test
 	scripts/benchmarks/make_results.sh results $(BIN)/python
 

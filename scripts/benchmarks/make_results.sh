@@ -8,7 +8,7 @@ out=$1 python=$2 only=" ${*:3} "
 small=${SMALL:-}
 mkdir -p "$out"
 
-# measure NAME COMMAND…: the command and all that it prints, whole or not at all; what is there stays.
+# measure NAME COMMAND…: the command and all that it prints, atomically; what is there stays.
 measure() {
   local name=$1
   shift

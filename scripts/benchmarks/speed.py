@@ -5,6 +5,7 @@
     python scripts/benchmarks/speed.py render --budgets 1000
     python scripts/benchmarks/speed.py flame [--batches 1 64 1024] [--seconds 4]
     python scripts/benchmarks/speed.py train [--variant paper --batch 2 --remat --memory-batch 16]
+    python scripts/benchmarks/speed.py memory
     python scripts/benchmarks/speed.py network [--batches 1 4 16] [--rounds 8] [--also frozen bfloat16]
 
 ``render``: the open head, neutral and filling the crop, random small rotations; normals and mask in the head
@@ -56,6 +57,12 @@ def benchmark_train(flags: argparse.Namespace) -> None:
     )
 
 
+def benchmark_memory(flags: argparse.Namespace) -> None:
+    import train_memory
+
+    train_memory.table(train_memory.ROWS)
+
+
 def benchmark_network(flags: argparse.Namespace) -> None:
     import network_speed
 
@@ -92,6 +99,8 @@ def main() -> int:
     train.add_argument("--remat", action="store_true", help="compute activations again in the backward pass")
     train.add_argument("--memory-batch", type=int, default=0, help="count the memory of this batch size too")
     train.set_defaults(run=benchmark_train)
+    memory = commands.add_parser("memory", help="what a training step needs, by config and batch")
+    memory.set_defaults(run=benchmark_memory)
     network = commands.add_parser("network", help="ViT-L/16 and heads, beside PyTorch (pip install .[torch])")
     network.add_argument("--variant", default="L", help="DINOv3 size; default: %(default)s")
     network.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16], metavar="B")
