@@ -6,35 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.spatial.transform import Rotation
 
 import flame_jax
 from flame_jax import FlameParams
 from n2f_jax.data.sampler import SyntheticConfig
 from n2f_jax.evaluation import synthetic
-from n2f_jax.geometry.alignment import Similarity
 from n2f_jax.geometry.camera import frontal_rotation
+from n2f_jax.metrics.head_errors import vertex_errors
 from n2f_jax.models.n2fnet import N2FOutput, uvs_from_camera
 from n2f_jax.render import HeadTopology
-
-
-def test_vertex_errors_ignore_pose_and_see_size(open_head):
-    """Turned and moved: 0 mm. One per cent too large: one per cent of the distance to the face's centre."""
-    truth = jnp.asarray(open_head.v_template)
-    turn = jnp.asarray(Rotation.from_euler("xyz", [20, -30, 10], degrees=True).as_matrix(), jnp.float32)
-    moved = Similarity(1.0, turn, jnp.asarray([0.1, -0.2, 0.3])).apply(truth)
-    errors = jax.jit(lambda a, b: synthetic.vertex_errors(open_head, a, b))
-    assert max(float(value) for value in errors(moved, truth).values()) < 2e-3
-    face = np.asarray(truth)[np.asarray(open_head.masks["face"])]
-    expected = 1000 * 0.01 * np.linalg.norm(face - face.mean(0), axis=1).mean()
-    assert float(errors(1.01 * truth, truth)["face"]) == pytest.approx(expected, rel=1e-3)
-
-
-def test_rotation_error_keeps_its_digits():
-    for degrees in (0.0, 1e-3, 0.5, 30.0, 179.0):
-        turn = jnp.asarray(Rotation.from_euler("y", degrees, degrees=True).as_matrix(), jnp.float32)
-        found = float(synthetic.rotation_error_degrees(turn, jnp.eye(3)))
-        assert found == pytest.approx(degrees, rel=1e-3, abs=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -105,21 +85,6 @@ def test_the_truth_has_no_error(setting):
         assert float(found[name].max()) < 1e-3
 
 
-def test_map_errors_on_maps_whose_errors_are_known():
-    """Turned by 10°: 10 degrees. Half of a mask: IoU a half. Masks that do not meet: 90 degrees and 0."""
-    turn = Rotation.from_euler("y", 10, degrees=True).as_matrix()
-    normals = np.broadcast_to(np.array([0.0, 0.0, 1.0], np.float32), (2, 8, 8, 3))
-    mask = np.ones((2, 8, 8), np.float32)
-    mask[1, :, 4:] = 0.0
-    half = np.zeros((2, 8, 8), np.float32)
-    half[:, :, :4] = 1.0
-    half[1] = 1.0 - half[1]
-    turned = (normals @ turn.T).astype(np.float32)
-    found = synthetic.map_errors(*map(jnp.asarray, (turned, mask, normals, half)))
-    np.testing.assert_allclose(found["normals_degrees"], [10.0, 90.0], atol=1e-3)
-    np.testing.assert_allclose(found["mask_iou"], [0.5, 0.0])
-
-
 def test_the_held_out_stream_is_not_the_training_stream():
     """No batch of a run with the same seed shares its key with a held-out batch."""
     seed = 0
@@ -141,4 +106,4 @@ def test_decoding_agrees_with_the_parameters(setting):
     changed = dataclasses.replace(neutral, shape=neutral.shape.at[0].set(1.0))
     a, _ = flame_jax.decode(assets.model, neutral)
     b, _ = flame_jax.decode(assets.model, changed)
-    assert float(synthetic.vertex_errors(assets.model, a, b)["face"]) > 0.3
+    assert float(vertex_errors(assets.model, a, b)["face"]) > 0.3
