@@ -6,7 +6,8 @@ PIP_ARGS ?=
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 
-.PHONY: setup demo test test-slow bench results lint format
+.PHONY: setup demo test test-fast test-slow bench results lint format hooks
+.NOTPARALLEL: # under `make -j` too, one pip at a time works on the environment
 
 setup: $(STAMPS)/demo
 
@@ -17,7 +18,7 @@ $(STAMPS)/venv:
 	@touch $@
 
 # The stamp is set only after the face mesh is there and OpenCV imports.
-$(STAMPS)/demo: $(STAMPS)/venv setup.py
+$(STAMPS)/demo: $(STAMPS)/venv pyproject.toml
 	$(BIN)/python -m pip install $(PIP_ARGS) --quiet -e ".[demo]"
 	@$(MAKE) --no-print-directory check-opencv
 	$(BIN)/python scripts/fetch_assets.py
@@ -27,6 +28,12 @@ $(STAMPS)/test: $(STAMPS)/demo
 	$(BIN)/python -m pip install $(PIP_ARGS) --quiet -e ".[test]"
 	@$(MAKE) --no-print-directory check-opencv
 	$(BIN)/python scripts/fetch_assets.py --test-photos
+	@touch $@
+
+# What lint needs: the packages for their types, and no assets.
+$(STAMPS)/lint: $(STAMPS)/venv pyproject.toml
+	$(BIN)/python -m pip install $(PIP_ARGS) --quiet -e ".[lint]"
+	@$(MAKE) --no-print-directory check-opencv
 	@touch $@
 
 # opencv-python links the system's libGL, which a bare server lacks; the headless build is the same module without windows.
@@ -41,8 +48,14 @@ check-opencv:
 demo: $(STAMPS)/demo
 	$(BIN)/python scripts/demo.py --out demo_output
 
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadscope
+
 test: $(STAMPS)/test lint
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadscope
+	$(PYTEST)
+
+# A bit of every package in under two minutes: without the modules marked `medium`.
+test-fast: $(STAMPS)/test
+	$(PYTEST) -m "not slow and not medium"
 
 # Torch comes first and alone, so that you choose the build: TORCH_PIP_ARGS="--index-url https://download.pytorch.org/whl/cpu".
 TORCH_PIP_ARGS ?=
@@ -64,10 +77,16 @@ results: $(STAMPS)/test
 bench: $(STAMPS)/test
 	SMALL=1 scripts/benchmarks/make_results.sh results_small $(BIN)/python
 
-lint: $(STAMPS)/test
+lint: $(STAMPS)/lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
 
-format: $(STAMPS)/test
+format: $(STAMPS)/lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Once in a clone: git runs ruff and the import contracts before each commit (.pre-commit-config.yaml).
+hooks: $(STAMPS)/lint
+	$(BIN)/pre-commit install

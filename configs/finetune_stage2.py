@@ -12,40 +12,6 @@ landmarks the free front end predicted):
 What to expect: see finetune_stage1.py.
 """
 
-from pathlib import Path
+from n2f_jax.training.presets import finetune_stage2 as get_config
 
-import ml_collections
-
-from n2f_jax.training.config_files import read_config
-from n2f_jax.training.setup import as_config_dict
-from n2f_jax.training.stored import StoredConfig
-
-
-def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
-    config = read_config(Path(__file__).with_name("stage2.py"), variant)
-    small = variant == "small"
-    config.init_from = ""  # fine-tuning stage 1's <workdir>/best
-
-    parts = {"part": "all", "validation_part": "all"} if small else {"validation_part": "common"}
-    config.stored = as_config_dict(StoredConfig(kind="annotated", **parts))
-    config.data.front_end_share = 0.0
-
-    config.loss.lambda_lmk = 10_000.0
-    # Open in the paper. 4,000 steps see 300W's 3,148 training faces 20 times.
-    config.total_steps = 4000
-    config.stage_share = 1.0
-    config.optimizer.warmup_steps = 200
-    config.validation.every = 200
-    config.checkpoint.every = 200
-    if small:
-        # The free front end's mask is that of its own mesh, not the face region that is drawn.
-        config.loss.lambda_s = 0.0
-        config.batch_size = 16
-        config.total_steps = 200
-        config.optimizer.rates.camera = 1e-4
-        config.optimizer.warmup_steps = 20
-        config.validation.every = 50
-        config.validation.batch_size = 16
-        config.checkpoint.every = 50
-        config.save_dtype = "bfloat16"
-    return config
+__all__ = ["get_config"]

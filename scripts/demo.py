@@ -4,7 +4,7 @@
 
 The photographs come with installed packages: Eileen Collins (NASA, public domain; scikit-image) and Grace
 Hopper (US Navy, public domain; matplotlib). They are copied to OUT/photos and go through
-scripts/reconstruct.py.
+n2f reconstruct.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import reconstruct
+from n2f_jax.cli.reconstruct import main as reconstruct
 
 
 def copy_photos(folder: Path) -> list[Path]:
@@ -69,7 +69,7 @@ def main() -> int:
     except (ImportError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    code = reconstruct.main([*map(str, photos), "--out", str(flags.out), *rest])
+    code = reconstruct([*map(str, photos), "--out", str(flags.out), *rest])
     if code == 0:
         summary = json.loads((flags.out / "summary.json").read_text(encoding="utf-8"))
         files = [face["files"].get("picture") for photo in summary["photos"] for face in photo["faces"]]

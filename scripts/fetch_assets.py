@@ -1,8 +1,8 @@
-"""Fetches what the free front end needs and checks it: ``python scripts/fetch_assets.py [--wheel FILE]``."""
+"""The free front end's networks into the cache (``n2f fetch``)."""
 
 import sys
 
-from n2f_jax.runtime.assets_cache import main
+from n2f_jax.cli.fetch import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,16 +13,6 @@ UV, so the small variants train on full renders alone; what to compare them with
 stage2.py:small with --config.data.front_end_share=0.
 """
 
-from pathlib import Path
+from n2f_jax.training.presets import uv_normals as get_config
 
-import ml_collections
-
-from n2f_jax.training.config_files import stage_config
-
-
-def get_config(variant: str = "stage1") -> ml_collections.ConfigDict:
-    config = stage_config(Path(__file__).resolve().parents[1], variant)
-    config.data.channels = "uv+normals"
-    config.model.backbone.channels = 5
-    config.data.front_end_share = 0.0
-    return config
+__all__ = ["get_config"]

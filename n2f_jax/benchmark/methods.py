@@ -189,7 +189,7 @@ def _pipeline(model: HeadModel, saved: Pretrained) -> Method:
 
     def predict(crops: Crops) -> Prediction:
         intrinsics = crops.focal, crops.principal_point
-        result = reconstructor.infer(
+        result = reconstructor.predict(
             crops.face_normals, crops.mask, *intrinsics, crops.landmarks, crops.mesh_points
         )
         return Prediction(result.params, result.camera)

@@ -9,7 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from n2f_jax.data.images import read_image
 from n2f_jax.evaluation.landmarks import normalized_mean_error, read_landmarks
 from n2f_jax.frontends.base import FrontendFace
 from n2f_jax.geometry.boxes import box_overlap
@@ -67,9 +66,8 @@ def evaluate_photos(
     """
     results = []
     for image_path, landmark_path in photos:
-        image, info = read_image(image_path)
         annotation = read_landmarks(landmark_path)
-        (heads,) = reconstructor.reconstruct([image], [info.focal])
+        (heads,) = reconstructor.reconstruct([image_path])
         head = marked_head(heads, annotation)
         result = PhotoResult(
             name=image_path.name,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ from n2f_jax.evaluation.predictions import (
 )
 from n2f_jax.evaluation.protocols import Settings
 from n2f_jax.runtime.atomic_files import atomic_path
+from n2f_jax.runtime.fingerprints import file_stamp, fingerprint
+from n2f_jax.runtime.json_values import jsonable
 
 # Raised when the same files give other figures than before: records of before are then measured again.
 MEASUREMENT = 1
@@ -79,9 +80,8 @@ def make_tasks(
                 files += all_faces(found)[1:] if settings.protocol == "300w" else [landmark_file(found)]
             extra = [settings.regions, settings.head_model]
             stamps = [_stamp(path) for path in (*files, *(Path(path) for path in extra if path))]
-            content = json.dumps([MEASUREMENT, dataclasses.asdict(settings), stamps], sort_keys=True)
-            fingerprint = hashlib.sha256(content.encode()).hexdigest()
-            tasks.append(Task(method, sample, found, out / method, settings, fingerprint))
+            content = [MEASUREMENT, dataclasses.asdict(settings), stamps]
+            tasks.append(Task(method, sample, found, out / method, settings, fingerprint(content)))
     return tasks
 
 
@@ -89,10 +89,9 @@ def _stamp(path: Path | None) -> list | None:
     if path is None:
         return None
     try:
-        status = path.stat()
+        return [str(path), *file_stamp(path)]
     except OSError:
         return [str(path), None, None]
-    return [str(path), status.st_size, status.st_mtime_ns]
 
 
 def write_record(task: Task, content: dict[str, Any]) -> dict[str, Any]:
@@ -132,16 +131,3 @@ def read_record(task: Task) -> dict[str, Any] | None:
 def read_errors(task: Task) -> np.ndarray:
     """The sample's errors, as ``work`` wrote them."""
     return np.load(task.errors_path, allow_pickle=False)
-
-
-def jsonable(value: Any) -> Any:
-    """Plain numbers, lists and dicts; what is not finite becomes null."""
-    if isinstance(value, dict):
-        return {str(key): jsonable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [jsonable(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

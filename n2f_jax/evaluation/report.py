@@ -14,9 +14,10 @@ import numpy as np
 import n2f_jax
 from n2f_jax.evaluation.now import cumulative_curve, pooled
 from n2f_jax.evaluation.protocols import measure_sample
-from n2f_jax.evaluation.records import FAILED, MEASURED, MISSING, Task, jsonable, read_errors
+from n2f_jax.evaluation.records import FAILED, MEASURED, MISSING, Task, read_errors
 from n2f_jax.evaluation.regions import REGIONS
 from n2f_jax.runtime.atomic_files import atomic_path
+from n2f_jax.runtime.json_values import jsonable
 
 # By what samples are ranked, best first; all are better when small.
 RANKED_BY = {

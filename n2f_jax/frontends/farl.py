@@ -23,7 +23,7 @@ from n2f_jax.geometry.crop import Crop, crop_image
 
 FILE_NAME = "face_parsing.farl.celebm.main_ema_181500_jit.pt"
 WHERE = f"{FILE_NAME} is on facer's releases page (models-v1), and where facer has run in {{hub}}"
-FLAG = "--farl_weights"
+FLAG = "--farl-weights"
 INPUT_SIZE = 448
 CUT_SIZE = 640  # of ``cut_for_parser``: a square of 448² fits in, however it is turned
 # Faces that go through the network at once.

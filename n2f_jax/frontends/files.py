@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from n2f_jax.runtime.assets_cache import sha256_file
+from n2f_jax.runtime.fingerprints import sha256_file
 
 GUIDE = "third_party/README.md"
 

@@ -1,4 +1,4 @@
-"""Cameras and crops."""
+"""Cameras, crops, boxes, focal lengths and the alignment of points."""
 
 from n2f_jax.geometry.camera import (
     FRONTAL,
@@ -9,7 +9,15 @@ from n2f_jax.geometry.camera import (
     project_camera_points,
     to_camera,
 )
-from n2f_jax.geometry.crop import Crop, crop_camera, crop_image, from_crop, landmark_crop, to_crop
+from n2f_jax.geometry.crop import (
+    Crop,
+    crop_camera,
+    crop_image,
+    crop_intrinsics,
+    from_crop,
+    landmark_crop,
+    to_crop,
+)
 
 __all__ = [
     "FRONTAL",
@@ -17,6 +25,7 @@ __all__ = [
     "Crop",
     "crop_camera",
     "crop_image",
+    "crop_intrinsics",
     "from_crop",
     "frontal_rotation",
     "intrinsics_matrix",

@@ -46,20 +46,29 @@ def landmark_crop(landmarks: Float[Array, "... N 2"], scale: float | Float[Array
     return Crop(x0y0=0.5 * (low + high) - 0.5 * side[..., None], side=side)
 
 
-def crop_camera(camera: Camera, crop: Crop, size: int) -> Camera:
-    """The camera that sees in ``size``² pixels what ``camera`` sees in the crop.
+def crop_intrinsics(focal, principal_point, crop: Crop, size: int):
+    """Focal length and principal point in pixels of the crop resized to ``size``²: ``f* = k f``, ``c* = k (c − x0)``.
 
-    ``f* = k f``, ``c* = k (c − x0)``.
+    Args:
+        focal: ``(...,)`` f, pixels of the original image; JAX or NumPy, and the result is the same.
+        principal_point: ``(..., 2)`` c, pixels of the original image.
+        crop: with the same batch axes.
+        size: side of the resized crop in pixels.
+
+    Returns:
+        ``(...,)`` f* and ``(..., 2)`` c*.
+    """
+    k = size / crop.side
+    return k * focal, k[..., None] * (principal_point - crop.x0y0)
+
+
+def crop_camera(camera: Camera, crop: Crop, size: int) -> Camera:
+    """The camera that sees in ``size``² pixels what ``camera`` sees in the crop (``crop_intrinsics``).
 
     Rotation and translation stay: a crop is no motion.
     """
-    k = size / crop.side
-    return Camera(
-        rotation=camera.rotation,
-        translation=camera.translation,
-        focal=k * camera.focal,
-        principal_point=k[..., None] * (camera.principal_point - crop.x0y0),
-    )
+    focal, principal_point = crop_intrinsics(camera.focal, camera.principal_point, crop, size)
+    return Camera(camera.rotation, camera.translation, focal, principal_point)
 
 
 def to_crop(points: Float[Array, "... N 2"], crop: Crop, size: int) -> Float[Array, "... N 2"]:

@@ -22,7 +22,8 @@ from n2f_jax.geometry.camera import project
 from n2f_jax.metrics.map_errors import mean_normal_angle
 from n2f_jax.models.pretrained import HeadModelIdentity
 from n2f_jax.preprocessing.inputs import in_shard
-from n2f_jax.reconstruction.reconstructor import NUM_INNER, BatchResult, Reconstructor
+from n2f_jax.reconstruction.prediction import NUM_INNER, PredictedHeads
+from n2f_jax.reconstruction.reconstructor import Reconstructor
 from n2f_jax.render import HeadTopology, render_head
 
 NO_LANDMARKS = "no landmarks"
@@ -119,7 +120,7 @@ def _fit(batch, folder, reconstructor, topology, identity) -> Iterator[tuple[Pat
         for key in ("normals", "mask", "focal", "principal_point", "landmarks_2d")
     }
     nowhere = jnp.asarray(np.full((len(padded), NUM_POINTS, 2), np.nan, np.float32))
-    result = reconstructor.infer(*views.values(), nowhere)
+    result = reconstructor.predict(*views.values(), nowhere)
     errors = jax.device_get(
         _errors(
             reconstructor.head_model, topology, views["normals"], views["mask"], views["landmarks_2d"], result
@@ -148,7 +149,7 @@ def _fit(batch, folder, reconstructor, topology, identity) -> Iterator[tuple[Pat
 
 
 @jax.jit
-def _errors(model, topology, normals, mask, landmarks, result: BatchResult):
+def _errors(model, topology, normals, mask, landmarks, result: PredictedHeads):
     size = mask.shape[-1]
     found = project(landmarks68(model, result.vertices), result.camera)
     off = jnp.linalg.norm((found - landmarks)[:, -NUM_INNER:], axis=-1)

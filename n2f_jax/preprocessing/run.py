@@ -20,6 +20,7 @@ from n2f_jax.preprocessing.inputs import Input, Source, walk
 from n2f_jax.preprocessing.settings import Settings, settle
 from n2f_jax.preprocessing.videos import VideoError, count_frames, read_frames
 from n2f_jax.preprocessing.worker import Task, Worker
+from n2f_jax.runtime.fingerprints import file_stamp
 from n2f_jax.runtime.output_folder import (
     EXIT_INTERRUPTED,
     EXIT_NOTHING,
@@ -160,8 +161,7 @@ class _State:
             try:
                 if source.problem:
                     raise OSError(source.problem)
-                stat = source.path.stat()
-                file = (stat.st_size, stat.st_mtime_ns)
+                file = file_stamp(source.path)
             except OSError as error:
                 reason = error.strerror or str(error)
                 self.finish(Record(source.key, "error", reason=reason, source=str(source.path)))

@@ -15,7 +15,8 @@ from n2f_jax.data.manifest import Record
 from n2f_jax.data.preprocessed import StoredFace, face_id, face_path, write_face
 from n2f_jax.frontends.base import FrontendFace
 from n2f_jax.frontends.registry import make_frontend
-from n2f_jax.geometry.focal import resolve_focal
+from n2f_jax.geometry.crop import Crop, crop_intrinsics
+from n2f_jax.geometry.focal import Focal, resolve_focal
 from n2f_jax.preprocessing.settings import Settings
 from n2f_jax.runtime.output_folder import FATAL_ERRNOS, OutputError, describe_error
 
@@ -120,7 +121,7 @@ class Worker:
 def stored_face(
     face: FrontendFace,
     image_size: tuple[int, int],
-    focal: tuple[float, str],
+    focal: Focal,
     source: str | Path,
     frame: int | None = None,
 ) -> StoredFace:
@@ -129,7 +130,7 @@ def stored_face(
     Args:
         face: from the front end.
         image_size: height and width of its image.
-        focal: in pixels of the image, and where it came from (``resolve_focal``).
+        focal: of the image (``resolve_focal``).
         source: the image's file.
         frame: of a video.
 
@@ -142,18 +143,18 @@ def stored_face(
     )  # a pixel without a direction shows no face
     if not mask.any():
         raise ValueError("the mask is empty")
-    corner, side = np.asarray(face.crop.x0y0, np.float64), float(np.asarray(face.crop.side))
-    scale = mask.shape[0] / side
-    centre = scale * (0.5 * np.array(image_size[::-1]) - corner)
-    length = focal[0] * scale
+    size = mask.shape[0]
+    crop = Crop(np.asarray(face.crop.x0y0, np.float64), np.asarray(face.crop.side, np.float64))
+    length, centre = crop_intrinsics(focal.pixels, 0.5 * np.array(image_size[::-1]), crop, size)
+    landmarks = size / crop.side * (np.asarray(face.landmarks_68, np.float64) - crop.x0y0)
     provenance = {} if face.provenance is None else dataclasses.asdict(face.provenance)
     return StoredFace(
         normals=normals,
         mask=mask,
-        crop=np.array([*corner, side]),
-        landmarks_68=(scale * (np.asarray(face.landmarks_68, np.float64) - corner)).astype(np.float32),
+        crop=np.array([*crop.x0y0, crop.side]),
+        landmarks_68=landmarks.astype(np.float32),
         intrinsics=np.array([[length, 0, centre[0]], [0, length, centre[1]], [0, 0, 1]]),
-        focal_source=focal[1],
+        focal_source=focal.source,
         image_size=image_size,
         source=str(source),
         frame=frame,

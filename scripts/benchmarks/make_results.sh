@@ -33,8 +33,8 @@ train() {
 heads() { if [[ $small ]]; then echo "$1"; else echo "$2"; fi; }
 
 measure synthetic scripts/benchmarks/evaluate_synthetic.py n2f_jax/models/assets/default --num-heads "$(heads 50 1000)"
-measure photos scripts/benchmarks/evaluate_photos.py
-measure photos_refined scripts/benchmarks/evaluate_photos.py --refine 2
+measure photos scripts/benchmarks/evaluate_photos.py --refine 0
+measure photos_refined scripts/benchmarks/evaluate_photos.py
 measure refinement scripts/benchmarks/compare_fits.py front-end --out "$out/fitting" --heads "$(heads 8 96)"
 measure rendering scripts/benchmarks/speed.py render
 

@@ -86,7 +86,7 @@ def main() -> int:
     flame.set_defaults(run=benchmark_flame)
     train = commands.add_parser("train", help="a training step, taken apart")
     train.add_argument("--variant", choices=("paper", "small"), default="small")
-    train.add_argument("--stage", choices=("stage1", "ablations/joint"), default="stage1")
+    train.add_argument("--stage", choices=("stage1", "joint"), default="stage1")
     train.add_argument("--batch", type=int, default=16)
     train.add_argument("--repeats", type=int, default=5)
     train.add_argument("--remat", action="store_true", help="compute activations again in the backward pass")

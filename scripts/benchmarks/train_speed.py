@@ -10,11 +10,8 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
-
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 def _median_seconds(call, repeats: int) -> float:
@@ -38,18 +35,18 @@ def take_apart(
         batch_size: samples a step.
         repeats: of each part.
         remat: compute activations again in the backward pass.
-        stage: ``stage1`` or ``ablations/joint``.
+        stage: ``stage1`` or ``joint``.
         memory_batch: batch size whose memory is only counted; 0: none.
     """
     import jax
 
     from n2f_jax.models.parameters import flatten
     from n2f_jax.training import setup
-    from n2f_jax.training.config_files import read_config
     from n2f_jax.training.optimizers import assign_groups, build_optimizer, merge_frozen, split_frozen
+    from n2f_jax.training.presets import PRESETS
     from n2f_jax.training.step import Objective, initial_state, make_train_step, step_key
 
-    config = read_config(CONFIGS / f"{stage}.py", variant)
+    config = PRESETS[stage](variant)
     config.from_scratch = True
     config.batch_size = batch_size
     config.data.front_end_share = round(config.data.front_end_share * batch_size) / batch_size

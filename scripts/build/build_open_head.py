@@ -14,11 +14,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from flame_jax import load_open_head
 from open_head.build import build_open_head, refresh_landmarks, save_open_head
 from open_head.checks import component_defects, defect_report
 from open_head.contact_sheets import write_sheets
 from open_head.makehuman import WHEEL_HINT
+
+from flame_jax import load_open_head
 
 ASSET = Path(__file__).resolve().parents[2] / "flame_jax" / "assets" / "open_head.npz"
 # Neutral heads at full spread; heads as the paper's sampler draws them (the jaw only opens).

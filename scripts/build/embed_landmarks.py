@@ -9,24 +9,24 @@ again when the open head's shape changes, then build the open head once more, wh
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
-
-import flame_jax
 from face_mesh_embedding.placing import SurfacePlacer
-from n2f_jax.frontends.face_landmarks import FaceLandmarker
 from face_mesh_embedding.topology_source import read_triangles
 
+import flame_jax
+from n2f_jax.frontends.face_landmarks import FaceLandmarker
+
 BUILD = Path(__file__).resolve().parent
+MESH = BUILD.parents[1] / "n2f_jax/face_mesh/assets/face_mesh_topology.npz"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--wheel", type=Path, required=True, help="mediapipe 0.10.21's manylinux wheel")
     parser.add_argument("--landmarks", type=Path, default=BUILD / "open_head/landmarks.npz")
-    parser.add_argument("--mesh", type=Path, default=BUILD.parents[1] / "n2f_jax/face_mesh/assets/face_mesh_topology.npz")
+    parser.add_argument("--mesh", type=Path, default=MESH)
     options = parser.parse_args()
     triangles = read_triangles(options.wheel)
     model = flame_jax.load_open_head()

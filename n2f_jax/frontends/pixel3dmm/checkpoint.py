@@ -14,7 +14,7 @@ from n2f_jax.frontends.pixel3dmm.network import NetworkConfig, Pixel3dmmNetwork,
 from n2f_jax.frontends.torch_checkpoint import read_lightning
 
 WHERE = "install_preprocessing_pipeline.sh of Pixel3DMM's repository fetches uv.ckpt and normals.ckpt"
-FLAGS = {"normals": "--pixel3dmm_normals", "uv_map": "--pixel3dmm_uv"}
+FLAGS = {"normals": "--pixel3dmm-normals", "uv_map": "--pixel3dmm-uv"}
 _PREFIX = "net."
 # In every checkpoint and used by none of its released settings.
 _UNUSED = (

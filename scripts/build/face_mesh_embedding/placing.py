@@ -20,8 +20,8 @@ import trimesh
 from scipy.optimize import linear_sum_assignment
 
 import flame_jax
-from flame_jax import FlameParams, HeadModel
 from face_mesh_embedding import topology_source as source
+from flame_jax import FlameParams, HeadModel
 from n2f_jax.frontends.face_landmarks import FaceLandmarker
 from n2f_jax.render import rasterize
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from n2f_jax.runtime.assets_cache import MEDIAPIPE, AssetError, sha256_file
+from n2f_jax.runtime.assets_cache import MEDIAPIPE, AssetError
+from n2f_jax.runtime.fingerprints import sha256_file
 
 _CONNECTIONS = "mediapipe/python/solutions/face_mesh_connections.py"
 

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from flame_jax import HeadModel
-from open_head.posing import pose_heads
 from n2f_jax.visualization.orthographic import View, visible_faces
+from open_head.posing import pose_heads
 
 FRONT = View((0.0, -0.01, 0.0), 0.26, 320)
 # From both sides, and from below, where nostrils meet the upper lip.

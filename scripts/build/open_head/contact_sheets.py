@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from flame_jax import HeadModel
-from open_head.posing import pose_heads
 from n2f_jax.visualization.orthographic import View, shade_grey
+from open_head.posing import pose_heads
 
 HEAD = View((0.0, -0.005, 0.0), 0.30, 240)
 FACE = View((0.0, -0.022, 0.0), 0.17, 240)

@@ -1,6 +1,5 @@
 """Every file that FLAME's users have, made here in the same format, gives the same model."""
 
-import importlib.util
 import logging
 import pickle
 import struct
@@ -256,11 +255,9 @@ def test_folders_without_a_clear_model(tmp_path):
 
 @pytest.fixture(scope="module")
 def convert():
-    path = Path(__file__).parents[3] / "scripts" / "convert_flame.py"
-    spec = importlib.util.spec_from_file_location("convert_flame", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return lambda *arguments: module.main([str(argument) for argument in arguments])
+    from n2f_jax.cli.convert import head_model
+
+    return lambda *arguments: head_model([str(argument) for argument in arguments])
 
 
 @pytest.mark.parametrize("suffix", ["npz", "safetensors"])

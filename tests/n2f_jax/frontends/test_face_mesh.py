@@ -138,7 +138,7 @@ def test_frontend_face(frontend, astronaut):
 
 def test_missing_networks_say_how_to_fetch_them(monkeypatch, tmp_path):
     monkeypatch.setenv("N2F_JAX_CACHE", str(tmp_path))
-    with pytest.raises(AssetError, match=r"python -m n2f_jax\.frontends\.assets_cache"):
+    with pytest.raises(AssetError, match="n2f fetch"):
         FaceMeshFrontend(size=64, crop_scale=1.4)
 
 

@@ -116,7 +116,7 @@ def test_wrong_files_are_named(tmp_path, monkeypatch):
         FarlParser(tmp_path / "text.pt")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
     with pytest.raises(
-        FrontendFileError, match=r"is needed: face_parsing\.farl\.celebm.*--farl_weights=FILE"
+        FrontendFileError, match=r"is needed: face_parsing\.farl\.celebm.*--farl-weights=FILE"
     ):
         FarlParser()
     # Where facer has downloaded it, nothing need be said.

@@ -83,7 +83,12 @@ def load(checkpoint, open_head):
     def reconstructor(alignment="landmarks") -> Reconstructor:
         if alignment not in made:
             made[alignment] = Reconstructor.from_pretrained(
-                checkpoint, open_head, FakeFrontend(open_head), alignment=alignment, batch_size=BATCH
+                checkpoint,
+                open_head,
+                FakeFrontend(open_head),
+                alignment=alignment,
+                refine=0,
+                batch_size=BATCH,
             )
         return made[alignment]
 

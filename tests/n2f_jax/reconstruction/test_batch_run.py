@@ -1,9 +1,7 @@
 """Folders of photographs, good and bad: what is made, said and returned."""
 
 import errno
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +9,12 @@ import pytest
 import trimesh
 from PIL import Image
 
-from n2f_jax.reconstruction.batch_run import Entry, RunOptions, Summary, find_photos, output_names, run
+from n2f_jax.cli.reconstruct import main as reconstruct
+from n2f_jax.reconstruction.batch_run import RunOptions, run
+from n2f_jax.reconstruction.head import Head
 from n2f_jax.reconstruction.head_file import load_parameters
+from n2f_jax.reconstruction.photos import find_photos, output_names
+from n2f_jax.reconstruction.summary import Entry, Summary
 from n2f_jax.runtime.output_folder import OutputError
 
 from .conftest import FakeFrontend
@@ -171,7 +173,7 @@ def test_another_folder_into_the_same_output_overwrites_nothing(load, tmp_path):
 @pytest.mark.parametrize("when", ["disk full", "interrupted"])
 def test_a_stopped_run_keeps_what_is_finished(load, tmp_path, monkeypatch, when):
     photos = [write_photo(tmp_path / "photos" / f"{i}.png") for i in range(5)]
-    out, real = tmp_path / "out", photo_run.Head.save
+    out, real = tmp_path / "out", Head.save
     stop = OSError(errno.ENOSPC, "No space left on device") if when == "disk full" else KeyboardInterrupt()
 
     def save(head, path, source=""):
@@ -179,7 +181,7 @@ def test_a_stopped_run_keeps_what_is_finished(load, tmp_path, monkeypatch, when)
             raise stop
         real(head, path, source)
 
-    monkeypatch.setattr(photo_run.Head, "save", save)
+    monkeypatch.setattr(Head, "save", save)
     said = []
     summary = quiet_run(photos, out, load(), say=said.append)
     assert [entry.status for entry in summary.entries] == ["done"] * 4 + ["not reached"]
@@ -189,7 +191,7 @@ def test_a_stopped_run_keeps_what_is_finished(load, tmp_path, monkeypatch, when)
     assert "not reached" in summary.table()
     assert {path.name for path in out.iterdir()} == {*(f"{i}.npz" for i in range(4)), "summary.json"}
 
-    monkeypatch.setattr(photo_run.Head, "save", real)
+    monkeypatch.setattr(Head, "save", real)
     again = quiet_run(photos, out, load())
     assert [entry.resumed for entry in again.entries] == [True] * 4 + [False]
     assert again.exit_code == 0
@@ -260,16 +262,11 @@ def test_finding_photos(photos, tmp_path):
 
 @pytest.fixture
 def script(monkeypatch, open_head):
-    """``scripts/reconstruct.py`` with the fake front end, as a function of its arguments."""
-    path = Path(__file__).parents[3] / "scripts" / "reconstruct.py"
-    spec = importlib.util.spec_from_file_location("reconstruct_script", path)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    spec.loader.exec_module(module)
+    """``n2f reconstruct`` with the fake front end, as a function of its arguments."""
     monkeypatch.setattr(
         "n2f_jax.reconstruction.reconstructor.make_frontend", lambda name, options: FakeFrontend(open_head)
     )
-    return lambda *arguments: module.main([str(argument) for argument in arguments])
+    return lambda *arguments: reconstruct([str(argument) for argument in arguments])
 
 
 def test_the_script(script, checkpoint, photos, tmp_path, capsys):

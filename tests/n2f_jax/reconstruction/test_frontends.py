@@ -1,33 +1,26 @@
-"""``scripts/reconstruct.py --frontend``: from what Pixel3DMM wrote of a photograph to the head in it."""
+"""``n2f reconstruct --frontend``: from what Pixel3DMM wrote of a photograph to the head in it."""
 
 import copy
 import dataclasses
-import importlib.util
 import json
 import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+
+from n2f_jax.cli.reconstruct import main as reconstruct
 
 from ..frontends.pixel3dmm.written_folder import write_folder
 from ..frontends.rendered_head import RenderedHead
 from .conftest import SIZE, FakeFrontend, place_head
 
 
-@pytest.fixture
-def script(monkeypatch):
-    """``scripts/reconstruct.py`` as a function of its arguments."""
-    path = Path(__file__).parents[3] / "scripts" / "reconstruct.py"
-    spec = importlib.util.spec_from_file_location("reconstruct_script", path)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    spec.loader.exec_module(module)
-    return lambda *arguments: module.main([str(argument) for argument in arguments])
+def script(*arguments) -> int:
+    """``n2f reconstruct`` as a function of its arguments."""
+    return reconstruct([str(argument) for argument in arguments])
 
 
-def test_precomputed(script, checkpoint, open_head, tmp_path):
+def test_precomputed(checkpoint, open_head, tmp_path):
     """The untrained network says the mean head, which is the one drawn; landmarks then give its camera."""
     head = RenderedHead(open_head)
     folder = write_folder(tmp_path / "data" / "anna", head, size=160, uv=False)
@@ -57,7 +50,7 @@ def test_precomputed(script, checkpoint, open_head, tmp_path):
         (("--frontend", "precomputed", "--precomputed", "{here}/nowhere"), "is none"),
     ],
 )
-def test_wrong_use_says_why(script, checkpoint, tmp_path, capsys, arguments, words):
+def test_wrong_use_says_why(checkpoint, tmp_path, capsys, arguments, words):
     (tmp_path / "photo.jpg").touch()
     arguments = [argument.format(here=tmp_path) for argument in arguments]
     assert (
@@ -72,19 +65,19 @@ def test_uv_reaches_a_network_that_wants_it(load, open_head):
     class Seen(Exception):
         pass
 
-    def infer(maps, *_):
+    def predict(maps, *_):
         raise Seen(maps)
 
     reconstructor = copy.copy(load("landmarks"))
     reconstructor.inputs = dataclasses.replace(reconstructor.inputs, channels="uv+normals")
-    reconstructor.infer = infer
+    reconstructor.predict = predict
     face, _ = place_head(open_head, (480, 640))
     uv = np.random.default_rng(0).uniform(-1, 1, (SIZE, SIZE, 2)).astype(np.float32)
     with pytest.raises(Seen) as seen:
         reconstructor.from_faces([dataclasses.replace(face, uv=uv)], [(480, 640)], [(700.0, "given")])
     (maps,) = seen.value.args
     assert np.array_equal(maps[0], np.concatenate([uv, face.normals], axis=-1))
-    with pytest.raises(ValueError, match="front end gives no UV: pixel3dmm does with --pixel3dmm_uv"):
+    with pytest.raises(ValueError, match="front end gives no UV: pixel3dmm does with --pixel3dmm-uv"):
         reconstructor.from_faces([face], [(480, 640)], [(700.0, "given")])
 
 

@@ -6,12 +6,13 @@ import math
 import numpy as np
 import pytest
 
-import n2f_jax.reconstruction.reconstructor
+from n2f_jax.face_mesh.embedding import face_mesh_embedding
 from n2f_jax.geometry import project
 from n2f_jax.geometry.camera import project_points
 from n2f_jax.geometry.focal import resolve_focal
 from n2f_jax.models.pretrained import HeadModelMismatch
 from n2f_jax.reconstruction.head_file import load_parameters
+from n2f_jax.reconstruction.prediction import predict_heads
 from n2f_jax.reconstruction.reconstructor import Reconstructor
 
 from .conftest import BATCH, CROP_SCALE, SIZE, FakeFrontend, place_head
@@ -93,11 +94,11 @@ def test_at_most_two_compilations(load, open_head):
     face, _ = place_head(open_head, SIZES[0])
     for count in (1, BATCH):
         reconstructor.from_faces([face] * count, SIZES[:1] * count, default_focals()[:1] * count)
-    before = n2f_jax.reconstruction.reconstructor._infer._cache_size()
+    before = predict_heads._cache_size()
     for count in (1, 2, 3, 4, 5, 7):
         heads = reconstructor.from_faces([face] * count, SIZES[:1] * count, default_focals()[:1] * count)
         assert len(heads) == count
-    assert n2f_jax.reconstruction.reconstructor._infer._cache_size() == before
+    assert predict_heads._cache_size() == before
     assert reconstructor.from_faces([], [], []) == []
 
 
@@ -134,7 +135,7 @@ def test_face_mesh_points_help_where_they_are_embedded(load, open_head):
     reconstructor = load()
     assert reconstructor._embedding is not None  # the asset belongs to the head that ships
     moved = dataclasses.replace(open_head, v_template=open_head.v_template * 1.1)
-    assert n2f_jax.reconstruction.reconstructor.face_mesh_embedding(moved) is None
+    assert face_mesh_embedding(moved) is None
 
     face, camera = place_head(open_head, SIZES[0])
     points = np.asarray(project(np.asarray(load_coarse_mesh().reference), camera))

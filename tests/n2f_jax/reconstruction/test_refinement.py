@@ -58,7 +58,7 @@ def test_a_folder_gets_its_pseudo_truth(refining, checkpoint, open_head, faces, 
     counts = fit_folder(tmp_path / "fitted", refining, progress=False)
     assert counts == {"written": 3, "no landmarks": 1}
     write_folder(tmp_path / "network", keys)
-    plain = Reconstructor.from_pretrained(checkpoint, open_head, None, batch_size=BATCH)
+    plain = Reconstructor.from_pretrained(checkpoint, open_head, None, refine=0, batch_size=BATCH)
     fit_folder(tmp_path / "network", plain, progress=False)
     for name, face in zip(ids[:3], faces, strict=False):
         fitted, network = (read_truth(truth_path(tmp_path / part, name)) for part in ("fitted", "network"))
@@ -87,7 +87,7 @@ def test_without_points_normals_and_mask_serve(checkpoint, open_head, refining, 
     centre = jnp.asarray([face.intrinsics[:2, 2] - 4 for face in faces[:BATCH]], jnp.float32)
     # Of NumPy, so that the dtype is no weaker than in the test above, and its program serves.
     nowhere = (jnp.asarray(np.full((BATCH, n, 2), np.nan, np.float32)) for n in (68, 468))
-    result = refining.infer(*map(jnp.asarray, views), focal, centre, *nowhere)
+    result = refining.predict(*map(jnp.asarray, views), focal, centre, *nowhere)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result))
     assert float(jnp.abs(result.params.shape).max()) > 0.01
 

@@ -5,8 +5,8 @@ import pytest
 
 import flame_jax
 from n2f_jax.training import setup
-from n2f_jax.training.config_files import read_config
 from n2f_jax.training.step import Objective
+from tests.n2f_jax.training.config_file import read_config
 
 NUM_SHAPE, NUM_EXPRESSION = 6, 4
 

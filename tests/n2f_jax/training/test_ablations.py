@@ -8,9 +8,9 @@ import pytest
 
 from n2f_jax.data.sampler import SyntheticConfig, network_inputs
 from n2f_jax.training import setup
-from n2f_jax.training.config_files import read_config
 from n2f_jax.training.setup import SetupError
 from n2f_jax.training.step import step_key
+from tests.n2f_jax.training.config_file import read_config
 
 from .conftest import make_objective
 

@@ -11,13 +11,13 @@ from n2f_jax.data.pts import write_pts
 from n2f_jax.models.parameters import flatten, to_dict
 from n2f_jax.models.pretrained import HeadModelIdentity, from_pretrained, save_pretrained
 from n2f_jax.training import loop, setup
-from n2f_jax.training.config_files import read_config
 from n2f_jax.training.loop import EXIT_RESUME_ME, train
 from n2f_jax.training.metric_log import read_json_lines
 from n2f_jax.training.optimizers import build_optimizer
 from n2f_jax.training.parallel import Layout
 from n2f_jax.training.setup import SetupError
 from n2f_jax.training.step import initial_state, make_train_step
+from tests.n2f_jax.training.config_file import read_config
 
 from ..data.stored import random_face, write_folder
 from .conftest import NUM_EXPRESSION, NUM_SHAPE, SMALL_RUN, make_objective

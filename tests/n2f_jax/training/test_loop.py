@@ -19,11 +19,11 @@ import flame_jax
 from n2f_jax.models.parameters import flatten, to_dict
 from n2f_jax.models.pretrained import from_pretrained
 from n2f_jax.training import setup
-from n2f_jax.training.config_files import read_config
 from n2f_jax.training.loop import EXIT_RESUME_ME, NotFiniteError, train
 from n2f_jax.training.metric_log import read_json_lines
 from n2f_jax.training.optimizers import build_optimizer
 from n2f_jax.training.step import initial_state, make_train_step
+from tests.n2f_jax.training.config_file import read_config
 
 from .conftest import SMALL_RUN, make_objective
 

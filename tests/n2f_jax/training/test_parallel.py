@@ -101,7 +101,7 @@ import sys
 sys.path[:0] = [{root!r}]
 import jax, numpy as np, flame_jax
 from tests.n2f_jax.training import test_parallel as t
-from n2f_jax.training.config_files import read_config
+from tests.n2f_jax.training.config_file import read_config
 from tests.n2f_jax.training.conftest import SMALL_RUN
 from n2f_jax.training import setup
 from n2f_jax.training.checkpoints import Checkpoints

@@ -77,7 +77,7 @@ def test_reads_texture_coordinates(tmp_path):
 def test_a_broken_file_is_one_line_and_an_exit_code(tmp_path):
     (tmp_path / "c.stl").write_bytes(b"solid nothing")
     run = subprocess.run(
-        [sys.executable, ROOT / "scripts/render_mesh.py", tmp_path / "c.stl", "--out", tmp_path / "c.png"],
+        [sys.executable, ROOT / "scripts/draw.py", "mesh", tmp_path / "c.stl", "--out", tmp_path / "c.png"],
         capture_output=True,
         text=True,
         check=False,

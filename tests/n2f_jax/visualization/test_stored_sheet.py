@@ -38,7 +38,8 @@ def test_the_script(tmp_path):
     write_folder(tmp_path / "out", {f"set/{i}.png": [random_face(i, source="")] for i in range(3)})
     script = [
         sys.executable,
-        str(ROOT / "scripts" / "draw_preprocessed.py"),
+        str(ROOT / "scripts" / "draw.py"),
+        "preprocessed",
         "--out",
         str(tmp_path / "page.png"),
     ]

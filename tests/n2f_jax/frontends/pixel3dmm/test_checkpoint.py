@@ -69,7 +69,7 @@ def test_hyper_parameters_are_plain(tmp_path):
         ({"prediction_type": "uv_map"}, "last layer has 12 outputs, which do not make uv_map"),
         (
             {"prediction_type": "albedo"},
-            "predicts albedo, not normals: --pixel3dmm_normals takes the other one",
+            "predicts albedo, not normals: --pixel3dmm-normals takes the other one",
         ),
     ],
 )
@@ -80,7 +80,7 @@ def test_other_networks_are_refused(tmp_path, settings, message):
 
 
 def test_wrong_files_are_named(tmp_path):
-    with pytest.raises(FrontendFileError, match=r"is needed: .*third_party/README\.md.*--pixel3dmm_uv=FILE"):
+    with pytest.raises(FrontendFileError, match=r"is needed: .*third_party/README\.md.*--pixel3dmm-uv=FILE"):
         load_network(None, "uv_map")
     with pytest.raises(FrontendFileError, match=r"missing at .*nowhere\.ckpt"):
         load_network(tmp_path / "nowhere.ckpt", "normals")

@@ -1,0 +1,133 @@
+"""``n2f convert``: pretrained weights, head models and reconstructed heads into other files."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from n2f_jax.cli import options
+from n2f_jax.cli.command import Command
+
+_WEIGHTS = """Pretrained DINOv3 weights as a folder of ours.
+
+    n2f convert weights dinov3_vitl16_pretrain_lvd1689m-8aa4cbdd.pth --out dinov3_vitl16
+    n2f convert weights dinov3-vitl16-pretrain-lvd1689m/ --out dinov3_vitl16 [--channels 5]
+
+Reads S, S+, B, L, H+ and the satellite L: Meta's .pth (needs PyTorch), Hugging Face's folder or .safetensors file. The
+size is found from the arrays. --config.backbone_weights of training takes the folder, and the originals as well.
+The first convolution, trained on RGB: with --channels 3 the normals' x, y, z take the kernels of R, G, B; with 5
+(UV and normals) u and v start at zero besides; with 2 (UV) each takes 3/2 of the kernels' mean.
+"""
+_HEAD_MODEL = """FLAME's own files as one clean archive: no pickle, no chumpy, landmarks, masks and eyelids included.
+
+    n2f convert head-model FLAME2020/generic_model.pkl --out flame2020.npz
+    n2f convert head-model folder_with_all_files/ --out flame2023.safetensors
+
+Reads every model file of FLAME 2019, 2020, 2023 and 2023 Open without running anything that is in it, and the
+companion files that lie beside it (or that the options name). The archive is what --head-model, --config.head_model
+and FLAME_MODEL_PATH take; they take the original just as well. FLAME's licence holds for the archive too.
+"""
+_HEADS = """Reconstructed heads as meshes in other formats, without reconstructing them again.
+
+    n2f convert heads heads/*.npz --formats obj,ply --out meshes/
+
+Reads what n2f reconstruct wrote. --posed puts the mesh where the camera saw it (OpenCV axes, metres) instead of the
+head frame.
+"""
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, help="a .pth or .safetensors file, or a folder")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if needed")
+    parser.add_argument("--channels", type=int, choices=(2, 3, 5), default=3, help="default: %(default)s")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the matrices")
+
+
+def _convert_weights(flags: argparse.Namespace) -> int:
+    from n2f_jax.models.dinov3_files import read_dinov3, save_dinov3, with_channels
+    from n2f_jax.models.parameters import count
+
+    weights = with_channels(read_dinov3(flags.source), flags.channels)
+    save_dinov3(flags.out, weights, flags.dtype)
+    config, source = weights.config, weights.source
+    print(f"{flags.source} → {flags.out}")
+    print(
+        f"DINOv3 ViT {weights.name}: width {config.width}, {config.depth} blocks, {config.num_heads} heads, "
+        f"{count(weights.tree):,} numbers; names: {source['names']}"
+    )
+    print(f"rotary periods: {'from the file' if source['periods'] == 'file' else 'recomputed in float32'}")
+    print(f"first convolution, {config.channels} channels: {source['patch_embedding']}")
+    ignored = sorted({re.sub(r"\.\d+\.", ".N.", key) for key in source["ignored"]})
+    print(f"left out knowingly: {', '.join(ignored) or 'nothing'}")
+    return 0
+
+
+def _add_head_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="the model file (.pkl, .npz, .safetensors) or its folder")
+    parser.add_argument("--out", type=Path, required=True, help="the archive to write, .npz or .safetensors")
+    parser.add_argument("--landmarks", type=Path, help="landmark_embedding.npy or flame_static_embedding.pkl")
+    parser.add_argument("--masks", type=Path, help="FLAME_masks.pkl")
+    parser.add_argument("--eyelids", type=Path, help="the folder of l_eyelid.npy and r_eyelid.npy")
+    parser.add_argument("--uv", type=Path, help="FLAME_texture.npz or head_template.obj")
+    parser.add_argument("--num-shape", type=int, help="shape directions, for a model of unusual size")
+    parser.add_argument("--name", help="what the model shall call itself; default: the output's name")
+
+
+def _convert_head_model(flags: argparse.Namespace) -> int:
+    from flame_jax.files.archive import write_archive
+    from flame_jax.loading import head_model_from_arrays, read_arrays
+
+    arrays, path, found = read_arrays(
+        flags.model, flags.landmarks, flags.masks, flags.eyelids, flags.uv, flags.num_shape
+    )
+    model = head_model_from_arrays(arrays, default_name=flags.name or flags.out.stem)
+    write_archive(flags.out, arrays, model.name)
+    print(f"{path}{' with ' + ', '.join(found) if found else ''} → {flags.out}")
+    print(
+        f"{model.num_vertices} vertices, {model.num_faces} triangles, {model.num_shape} shape and "
+        f"{model.num_expression} expression directions"
+    )
+    missing = {
+        "landmarks": model.landmarks is None,
+        "region masks": not model.masks,
+        "eyelids": not bool(model.eyelids.any()),
+        "texture coordinates": model.uv.shape[0] == 0,
+    }
+    for part in (name for name, absent in missing.items() if absent):
+        print(f"without {part}: none was found beside the model or named")
+    return 0
+
+
+def _add_heads(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("heads", type=Path, nargs="+", metavar="NPZ", help="of n2f reconstruct")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if needed")
+    parser.add_argument(
+        "--formats", default="obj", metavar="LIST", help="of obj, glb, ply; default: %(default)s"
+    )
+    parser.add_argument("--posed", action="store_true", help="in the camera frame instead of the head frame")
+    options.add_head_model(parser, "whose texture coordinates and colours the meshes get")
+
+
+def _convert_heads(flags: argparse.Namespace) -> int:
+    from n2f_jax.reconstruction.head_file import load_parameters
+    from n2f_jax.reconstruction.output_files import MeshWriter
+    from n2f_jax.runtime.output_folder import prepare_output
+
+    writer = MeshWriter(options.load_head_model(flags.head_model))
+    formats = tuple(filter(None, flags.formats.split(",")))
+    prepare_output(flags.out)
+    for path in flags.heads:
+        head = load_parameters(path)
+        vertices = head["vertices"]
+        if flags.posed:
+            vertices = vertices @ head["rotation"].T + head["translation"]
+        for kind in formats:
+            writer.write(flags.out / f"{path.stem}.{kind}", vertices, head["faces"])
+    print(f"{len(flags.heads)} heads as {', '.join(formats)}: {flags.out}")
+    return 0
+
+
+weights = Command(_WEIGHTS, _add_weights, _convert_weights)
+head_model = Command(_HEAD_MODEL, _add_head_model, _convert_head_model)
+heads = Command(_HEADS, _add_heads, _convert_heads)

@@ -1,0 +1,108 @@
+"""``n2f export``: a trained network for other frameworks, and back."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from n2f_jax.cli.command import Command
+
+_TORCH = """A trained network for PyTorch, and back.
+
+    n2f export torch CHECKPOINT --out DIR [--head-model FILE] [--onnx]
+    n2f export torch DIR --from-torch --out CHECKPOINT
+
+DIR holds config.json, model.safetensors, the nn.Module that runs it (torch_n2fnet.py, which needs PyTorch and
+safetensors and no JAX) and a model card. With a head model its vertices come too. --from-torch gives the same
+parameters back, bit for bit in float32, as a folder that --checkpoint and --config.init_from read. --onnx adds
+model.onnx (needs PyTorch, onnx, onnxscript: pip install 'n2f-jax[torch]').
+
+CHECKPOINT "default" is the one that ships.
+"""
+_ONNX = """A trained network as one ONNX file (needs PyTorch, onnx, onnxscript: pip install 'n2f-jax[torch]').
+
+    n2f export onnx CHECKPOINT --out model.onnx [--head-model FILE]
+
+CHECKPOINT "default" is the one that ships.
+"""
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", help='folder to read; "default" for the checkpoint that ships')
+    parser.add_argument(
+        "--head-model", metavar="FILE", help='to include; "open" for the open head that ships'
+    )
+
+
+def _add_torch(parser: argparse.ArgumentParser) -> None:
+    _add_common(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if needed")
+    parser.add_argument(
+        "--from-torch", action="store_true", help="the other way: a PyTorch folder back to JAX"
+    )
+    parser.add_argument("--onnx", action="store_true", help="also write model.onnx")
+
+
+def _add_onnx(parser: argparse.ArgumentParser) -> None:
+    _add_common(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
+
+
+def _folder(checkpoint: str) -> Path:
+    from n2f_jax.models.pretrained import DEFAULT_CHECKPOINT
+
+    return DEFAULT_CHECKPOINT if checkpoint == "default" else Path(checkpoint)
+
+
+def _write_torch(folder: Path, out: Path, head_model: str | None, onnx: Path | None) -> None:
+    import flame_jax
+    from flame_jax.loading import OPEN_HEAD_PATH
+    from n2f_jax.export.torch_folder import write_torch_folder
+    from n2f_jax.models.pretrained import from_pretrained
+
+    if onnx:  # before the work, if PyTorch is missing
+        try:
+            from n2f_jax.export.torch_onnx import write_onnx
+        except ImportError as error:
+            raise ImportError(
+                f"ONNX needs PyTorch, onnx and onnxscript (pip install 'n2f-jax[torch]'): {error}"
+            ) from error
+    model = None
+    if head_model:
+        model = flame_jax.load_head_model(OPEN_HEAD_PATH if head_model == "open" else head_model)
+    pretrained = from_pretrained(folder, model)
+    write_torch_folder(out, pretrained, model, name=folder.name)
+    if onnx:
+        from n2f_jax.export.torch_n2fnet import load
+
+        write_onnx(onnx, load(out), pretrained.inputs.size)
+
+
+def _export_torch(flags: argparse.Namespace) -> int:
+    folder = _folder(flags.checkpoint)
+    if flags.from_torch:
+        if flags.onnx or flags.head_model:
+            raise ValueError("--from-torch takes neither --onnx nor --head-model")
+        from n2f_jax.export.torch_folder import save_back
+
+        save_back(folder, flags.out)
+        print(f"{folder} → {flags.out}")
+        return 0
+    _write_torch(folder, flags.out, flags.head_model, flags.out / "model.onnx" if flags.onnx else None)
+    extras = (" with vertices" if flags.head_model else "") + (" and ONNX" if flags.onnx else "")
+    print(f"{folder} → {flags.out}{extras}")
+    return 0
+
+
+def _export_onnx(flags: argparse.Namespace) -> int:
+    import tempfile
+
+    folder = _folder(flags.checkpoint)
+    with tempfile.TemporaryDirectory() as scratch:
+        _write_torch(folder, Path(scratch), flags.head_model, flags.out)
+    print(f"{folder} → {flags.out}")
+    return 0
+
+
+torch = Command(_TORCH, _add_torch, _export_torch)
+onnx = Command(_ONNX, _add_onnx, _export_onnx)

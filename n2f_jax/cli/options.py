@@ -1,0 +1,95 @@
+"""Flags that several subcommands take, and what they become."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flame_jax import HeadModel
+    from n2f_jax.frontends.registry import FrontendOptions
+
+FRONTENDS = ("face_mesh", "pixel3dmm", "precomputed")
+
+
+def add_pixel3dmm(parser: argparse.ArgumentParser) -> None:
+    """Files of the paper's front end."""
+    for name, metavar, text in (
+        ("pixel3dmm-normals", "CKPT", "Pixel3DMM's normals.ckpt, for --frontend pixel3dmm"),
+        ("pixel3dmm-uv", "CKPT", "its uv.ckpt, for a checkpoint whose input has UV"),
+        ("farl-weights", "PT", "FaRL's parser; default: where facer keeps it"),
+    ):
+        parser.add_argument(f"--{name}", type=Path, metavar=metavar, help=text)
+
+
+def add_frontend(parser: argparse.ArgumentParser) -> None:
+    """Which front end, its files and its device."""
+    parser.add_argument(
+        "--frontend",
+        choices=FRONTENDS,
+        default="face_mesh",
+        help="what turns photographs into normal maps (docs/front_ends.md); default: %(default)s, which ships",
+    )
+    add_pixel3dmm(parser)
+    parser.add_argument(
+        "--precomputed",
+        type=Path,
+        metavar="DIR",
+        help="what Pixel3DMM's own scripts wrote, for --frontend precomputed",
+    )
+    parser.add_argument(
+        "--torch-device", metavar="NAME", help="of --frontend pixel3dmm; default: a GPU if any"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="of Pixel3DMM's network; default: %(default)s",
+    )
+
+
+def frontend_options(flags: argparse.Namespace, **more: object) -> FrontendOptions:
+    """What the flags of ``add_frontend`` say; ``more`` are further fields."""
+    from n2f_jax.frontends.registry import FrontendOptions
+
+    return FrontendOptions(
+        pixel3dmm_normals=flags.pixel3dmm_normals,
+        pixel3dmm_uv=flags.pixel3dmm_uv,
+        farl_weights=flags.farl_weights,
+        precomputed=flags.precomputed,
+        torch_device=flags.torch_device,
+        precision=flags.precision,
+        **more,
+    )
+
+
+def add_head_model(parser: argparse.ArgumentParser, of: str = "") -> None:
+    parser.add_argument(
+        "--head-model",
+        type=Path,
+        metavar="FILE",
+        help=f"{of or 'a FLAME file or its folder (docs/flame.md)'}; default: the open head that ships",
+    )
+
+
+def load_head_model(path: Path | None) -> HeadModel:
+    """The head model of ``--head-model``; the open head without one.
+
+    Raises:
+        HeadModelError: it cannot be read.
+    """
+    import flame_jax
+
+    return flame_jax.load_head_model(path) if path else flame_jax.load_open_head()
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=("cpu", "gpu", "tpu"), help="default: the best that JAX finds")
+
+
+def choose_device(device: str | None) -> None:
+    """Must come before JAX is imported, which reads it."""
+    if device:
+        os.environ["JAX_PLATFORMS"] = "cuda" if device == "gpu" else device

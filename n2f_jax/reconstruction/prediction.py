@@ -1,0 +1,107 @@
+"""The compiled stage: crops of a batch → network → camera on the landmarks → Gauss–Newton → decoded heads."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+import flame_jax
+from flame_jax import FlameParams, HeadModel
+from n2f_jax.fitting.camera import align_camera, rotation_to_z
+from n2f_jax.fitting.gauss_newton import fit_images
+from n2f_jax.geometry.camera import Camera
+from n2f_jax.models.n2fnet import camera_from_output
+
+NUM_INNER = 51  # landmarks 17 … 67: they are places on the skin, the contour is not
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PredictedHeads:
+    """Predicted heads of a batch of B crops. A pytree.
+
+    Attributes:
+        params: FLAME parameters.
+        camera: of the crop; rotation and translation are also those of the original image.
+        vertices: ``(B, V, 3)`` head frame, metres.
+        landmarks: ``(B, 68, 3)`` head frame, with the contour that the camera sees.
+    """
+
+    params: FlameParams
+    camera: Camera
+    vertices: Float[Array, "B V 3"]
+    landmarks: Float[Array, "B 68 3"]
+
+
+@functools.partial(jax.jit, static_argnames=("graph", "size", "alignment"))
+def predict_heads(
+    graph,
+    state,
+    model,
+    embedding,
+    normals,
+    masks,
+    focal,
+    principal_point,
+    landmarks,
+    points,
+    *,
+    size,
+    alignment,
+) -> PredictedHeads:
+    """The network's heads, their cameras moved onto the landmarks with ``alignment='landmarks'``.
+
+    Args:
+        graph, state: the network (``nnx.split``); ``graph`` is static.
+        model: the head model.
+        embedding: triangles and barycentrics of the face mesh's points on it, or None.
+        normals, masks, focal, principal_point, landmarks, points: as in ``Reconstructor.predict``.
+        size: side of the crops in pixels (static).
+        alignment: ``'network'`` or ``'landmarks'`` (static).
+    """
+    network = nnx.merge(graph, state)
+    output = network(normals, masks)
+    params = output.flame_params()
+    vertices, _ = flame_jax.decode(model, params)
+    camera = camera_from_output(output, focal, principal_point, size)
+    if alignment == "landmarks":
+        anchors = flame_jax.landmarks68(model, vertices)[:, -NUM_INNER:]
+        targets, weights = landmarks[:, -NUM_INNER:], jnp.full(NUM_INNER, 1 / NUM_INNER)
+        if embedding is not None:
+            count = points.shape[1]
+            mesh = flame_jax.points_on_mesh(vertices, model.faces, *embedding)
+            anchors, targets = jnp.concatenate([anchors, mesh], 1), jnp.concatenate([targets, points], 1)
+            weights = jnp.concatenate([weights, jnp.full(count, 1 / count)])
+        align = jax.vmap(align_camera, in_axes=(0, 0, 0, None))
+        camera = align(anchors, targets, camera, weights)
+    return with_visible_landmarks(model, params, camera, vertices)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def refine_heads(model, tables, anchors, observation, start, *, config) -> PredictedHeads:
+    """Heads after at most ``config.steps`` Gauss–Newton steps from ``start`` (``fitting.gauss_newton.fit_images``)."""
+    params, camera, _ = fit_images(tables, anchors, observation, start.params, start.camera, config)
+    return with_visible_landmarks(model, params, camera)
+
+
+def with_visible_landmarks(
+    model: HeadModel, params: FlameParams, camera: Camera, vertices: Float[Array, "B V 3"] | None = None
+) -> PredictedHeads:
+    """Heads with the 68 landmarks whose contour is the one that their cameras see.
+
+    Args:
+        model: the head model.
+        params, camera: of B heads.
+        vertices: of the decoded heads, if they are there already.
+    """
+    if vertices is None:
+        vertices, _ = flame_jax.decode(model, params)
+    # The outline is that of the view along the ray to the head, which need not be the optical axis.
+    towards = jax.vmap(rotation_to_z)(camera.translation) @ camera.rotation
+    yaw = flame_jax.yaw_from_rotation(jnp.asarray([1.0, -1.0, -1.0])[None, :, None] * towards)
+    return PredictedHeads(params, camera, vertices, flame_jax.landmarks68(model, vertices, yaw))
