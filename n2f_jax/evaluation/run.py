@@ -1,4 +1,4 @@
-"""From folders to figures: what ``scripts/evaluate.py`` does.
+"""From folders to figures: what ``n2f evaluate`` does.
 
 Every sample's record is written as soon as it is measured, whole or not at all; one bad file never stops the others;
 the same command again measures only what is not there with the same settings and files.

@@ -1,8 +1,9 @@
-"""``speed.py memory``: what a training step needs, as XLA counts its compiled program; nothing is run or allocated."""
+"""``speed.py memory``: what a training step needs, as XLA counts its compiled program, which is not run."""
 
 from __future__ import annotations
 
 import jax
+import numpy as np
 
 from n2f_jax.models.parameters import flatten
 from n2f_jax.training import setup
@@ -35,7 +36,8 @@ def step_memory(preset: str, variant: str, batch_size: int, remat: bool, dtype: 
     params = jax.eval_shape(lambda: setup.initial_params(start, model))
     groups = assign_groups([tuple(row) for row in config.optimizer.groups], list(flatten(params)))
     optimizer, _ = build_optimizer(config.optimizer, groups, setup.num_steps(config))
-    state = jax.eval_shape(lambda params: initial_state(params, optimizer, groups), params)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), params)
+    state = initial_state(zeros, optimizer, groups)
     objective = Objective(network, setup.sampler_config(config.data), setup.loss_config(config), batch_size)
     step = make_train_step(objective, optimizer, groups, seed=0)
     counted = step.lower(state, assets).compile().memory_analysis()

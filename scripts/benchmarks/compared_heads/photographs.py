@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from n2f_jax.benchmark.methods import Crops, Prediction
@@ -19,9 +18,10 @@ from n2f_jax.evaluation.landmarks import normalized_mean_error, read_landmarks
 from n2f_jax.evaluation.photos import marked_face
 from n2f_jax.fitting.observations import Observation, usable
 from n2f_jax.geometry.camera import project
-from n2f_jax.geometry.crop import from_crop, to_crop
+from n2f_jax.geometry.crop import from_crop
 from n2f_jax.geometry.focal import resolve_focal
 from n2f_jax.metrics.map_errors import mean_normal_angle
+from n2f_jax.reconstruction.face_batch import FaceBatch
 from n2f_jax.reconstruction.prediction import with_visible_landmarks
 from n2f_jax.reconstruction.reconstructor import Reconstructor
 from n2f_jax.render import HeadTopology, render_head
@@ -46,7 +46,7 @@ class Photographs:
             annotation = read_landmarks(annotation_path)
             face = marked_face(reconstructor.detect(image), annotation)
             if face is not None:
-                focal, _ = resolve_focal(image.shape[:2], None, info.focal)
+                focal = resolve_focal(image.shape[:2], None, info.focal)
                 self._faces.append((face, annotation, image.shape[:2], focal))
 
     def __len__(self) -> int:
@@ -54,17 +54,11 @@ class Photographs:
 
     def crops(self, index: int) -> Crops:
         face, _, image_size, focal = self._faces[index]
-
-        def in_crop(pixels):
-            return to_crop(jnp.asarray(pixels, jnp.float32), face.crop, self._size)[None]
-
+        batch = FaceBatch.of_faces(
+            [face], [image_size], [focal], size=self._size, channels="normals", padded_to=1
+        )
         return Crops(
-            normals=jnp.asarray(face.normals)[None],
-            mask=jnp.asarray(face.mask)[None],
-            landmarks=in_crop(face.landmarks_68),
-            focal=jnp.asarray([self._size / float(face.crop.side) * focal], jnp.float32),
-            principal_point=in_crop(np.array(image_size[::-1])[None] / 2)[:, 0],
-            points=in_crop(face.points_468[:, :2]),
+            batch.normals, batch.mask, batch.landmarks, batch.focal, batch.principal_point, batch.points
         )
 
     def figures(self, index: int, prediction: Prediction) -> dict[str, float]:
