@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import optax
 import optax.contrib
-from jaxtyping import Array, Float
 
 from n2f_jax.models.parameters import flatten, unflatten
 
@@ -73,19 +72,21 @@ _ADAM_UPDATE_RMS = 0.2
 def warmup_cosine(
     peak: float, *, steps: int, warmup_steps: int, final_fraction: float = 0.0
 ) -> optax.Schedule:
-    """Linear from 0 to ``peak`` over ``warmup_steps``, then a cosine to ``peak·final_fraction`` at ``steps``."""
+    """Linear to ``peak`` over ``warmup_steps``, then a cosine to ``peak·final_fraction`` at ``steps``.
+
+    The first step already moves: its rate is ``peak / warmup_steps``, not 0.
+
+    Raises:
+        ValueError: the warm-up is not shorter than the run.
+    """
     if not 0 <= warmup_steps < steps:
         raise ValueError(f"warm-up takes {warmup_steps} of {steps} steps; it must be shorter than the run")
-
-    def schedule(count: Array) -> Float[Array, ""]:
-        step = jnp.asarray(count, jnp.float32)
-        # The first step already moves: rate (1/warm-up)·peak, not 0.
-        rising = (step + 1.0) / max(warmup_steps, 1)
-        progress = jnp.clip((step - warmup_steps) / (steps - warmup_steps), 0.0, 1.0)
-        falling = final_fraction + (1.0 - final_fraction) * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
-        return peak * jnp.where(step < warmup_steps, rising, falling)
-
-    return schedule
+    schedule = optax.cosine_decay_schedule(peak, steps - warmup_steps, final_fraction)
+    if warmup_steps:
+        rising = optax.linear_schedule(peak / warmup_steps, peak, max(warmup_steps - 1, 1))
+        schedule = optax.join_schedules([rising, schedule], [warmup_steps])
+    # optax mixes the integer count with floats, which strict promotion forbids.
+    return lambda count: schedule(jnp.asarray(count, jnp.float32))
 
 
 def build_optimizer(
