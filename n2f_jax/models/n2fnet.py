@@ -18,7 +18,7 @@ from flame_jax.params import FlameParams
 from flame_jax.rotations import IDENTITY_6D, rotation_6d_to_matrix
 from n2f_jax.geometry.camera import Camera, frontal_rotation
 from n2f_jax.models.dinov3 import DinoV3, DinoV3Config, dinov3_config
-from n2f_jax.models.layers import Attention, LayerNorm, Linear, Mlp
+from n2f_jax.models.layers import Attention, LayerNorm, Mlp, linear
 
 Parameterization = Literal["uvs", "translation"]
 
@@ -157,14 +157,14 @@ class RegressionModule(nnx.Module):
         if config.pooling == "grid":
             num_tokens = (config.input_size // config.backbone.patch_size) ** 2
             channels = config.pool_channels
-            self.pool_reduce = Linear(width, channels, dtype=dtype, rngs=rngs)
-            self.pool_mix = Linear(num_tokens * channels, width, dtype=dtype, rngs=rngs)
+            self.pool_reduce = linear(width, channels, dtype=dtype, rngs=rngs)
+            self.pool_mix = linear(num_tokens * channels, width, dtype=dtype, rngs=rngs)
         self.activation = self.feed_forward.activation
         self.hidden = nnx.List(
-            [Linear(width, width, dtype=dtype, rngs=rngs) for _ in range(config.regressor_layers)]
+            [linear(width, width, dtype=dtype, rngs=rngs) for _ in range(config.regressor_layers)]
         )
         # The output is float32 whatever the rest is: coefficients of 300 directions sum up to a shape.
-        self.output = Linear(
+        self.output = linear(
             width, len(mean), kernel_init=nnx.initializers.zeros_init(), dtype=jnp.dtype("float32"), rngs=rngs
         )
 
