@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ def write_archive(path: str | Path, arrays: dict[str, np.ndarray], name: str) ->
     Floating-point arrays become float32, which is what the model computes in, and indices int32.
 
     Args:
-        path: its suffix says the format.
+        path: its suffix chooses the format.
         arrays: FLAME-named arrays (``flame_jax.loading.read_arrays``).
         name: what the model calls itself.
 
@@ -40,7 +41,7 @@ def write_archive(path: str | Path, arrays: dict[str, np.ndarray], name: str) ->
     path = Path(path)
     keep = {key: arrays[key] for key in (*MODEL_KEYS, *_COMPANION_KEYS) if key in arrays}
     keep |= {key: value for key, value in arrays.items() if key.startswith("mask_")}
-    plain = {}
+    plain: dict[str, Any] = {}  # of arrays; NumPy's types would take them for the flag allow_pickle
     for key, value in keep.items():
         dtype = np.float32 if value.dtype.kind == "f" else np.int32 if key != "kintree_table" else np.int64
         plain[key] = np.array(value, dtype, order="C")

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes, and what is in it: arrays under names, or an error that says what to do."""
+"""Reads a file of any known format, told by its first bytes, into arrays, or raises an error with what to do."""
 
 from __future__ import annotations
 
@@ -131,12 +131,11 @@ def to_arrays(value: Any) -> Any:
 
 def _dense(shell: Shell) -> np.ndarray:
     """A compressed sparse matrix as a dense array, with every index checked."""
-    state = shell.state if isinstance(shell.state, dict) else {}
+    state: dict[Any, Any] = shell.state if isinstance(shell.state, dict) else {}
     shape = state.get("_shape", state.get("shape"))
     data = state.get("data")
-    good = isinstance(shape, tuple) and len(shape) == 2 and isinstance(data, np.ndarray) and data.ndim == 1
     if (
-        not good
+        not (isinstance(shape, tuple) and len(shape) == 2 and isinstance(data, np.ndarray) and data.ndim == 1)
         or not all(type(n) is int and 0 <= n < 1 << 24 for n in shape)
         or shape[0] * shape[1] > 1 << 26
     ):
@@ -147,23 +146,25 @@ def _dense(shell: Shell) -> np.ndarray:
         if rows is None and isinstance(state.get("coords"), tuple) and len(state["coords"]) == 2:
             rows, columns = state["coords"]
     else:
-        pointers, columns = state.get("indptr"), state.get("indices")
+        columns = state.get("indices")
         count = shape[0] if form == "csr" else shape[1]
-        _check_indices(pointers, data.size + 1, count + 1)
+        pointers = _checked_indices(state.get("indptr"), data.size + 1, count + 1)
         lengths = np.diff(pointers)
         if pointers[0] != 0 or pointers[-1] != data.size or (lengths < 0).any():
             raise RefusedPickle(f"holds a {shell.name} whose pointers are not sound")
         rows = np.repeat(np.arange(count), lengths)
         if form == "csc":
             rows, columns = columns, rows
-    _check_indices(rows, shape[0], data.size)
-    _check_indices(columns, shape[1], data.size)
+    places = (_checked_indices(rows, shape[0], data.size), _checked_indices(columns, shape[1], data.size))
     dense = np.zeros(shape, np.result_type(data, np.float32))
-    np.add.at(dense, (rows, columns), data)
+    np.add.at(dense, places, data)
     return dense
 
 
-def _check_indices(indices: Any, upper: int, count: int) -> None:
-    sound = isinstance(indices, np.ndarray) and indices.shape == (count,) and indices.dtype.kind in "iu"
-    if not sound or (count and (indices.min() < 0 or indices.max() >= upper)):
+def _checked_indices(indices: Any, upper: int, count: int) -> np.ndarray:
+    """``indices``, if they are ``count`` integers from 0 to below ``upper``."""
+    if not (isinstance(indices, np.ndarray) and indices.shape == (count,) and indices.dtype.kind in "iu") or (
+        count and (indices.min() < 0 or indices.max() >= upper)
+    ):
         raise RefusedPickle("holds a sparse matrix whose indices are not sound")
+    return indices

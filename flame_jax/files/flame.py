@@ -166,7 +166,7 @@ def _landmarks(path: Path, contour_path: Path | None) -> dict[str, np.ndarray]:
     if not isinstance(contents, dict):
         raise FileError(f"{path} holds a {type(contents).__name__} and no landmark embedding")
 
-    def get(source: dict, key: str, where: Path) -> np.ndarray:
+    def get(source: dict[Any, Any], key: str, where: Path) -> np.ndarray:
         value = source.get(key)
         if not isinstance(value, np.ndarray):
             raise FileError(f"{where} holds no {key}: not a landmark embedding")
@@ -179,7 +179,7 @@ def _landmarks(path: Path, contour_path: Path | None) -> dict[str, np.ndarray]:
         moving = moving if isinstance(moving, dict) else {}
         static = (get(contents, "lmk_face_idx", path), get(contents, "lmk_b_coords", path))
         dynamic = (get(moving, "lmk_face_idx", contour_path), get(moving, "lmk_b_coords", contour_path))
-        full = None
+        fixed: tuple[Any, Any] = (None, None)
     else:
         static = (
             get(contents, "static_lmk_faces_idx", path),
@@ -189,14 +189,16 @@ def _landmarks(path: Path, contour_path: Path | None) -> dict[str, np.ndarray]:
             get(contents, "dynamic_lmk_faces_idx", path),
             get(contents, "dynamic_lmk_bary_coords", path),
         )
-        full = (contents.get("full_lmk_faces_idx"), contents.get("full_lmk_bary_coords"))
-        full = None if any(not isinstance(part, np.ndarray) for part in full) else full
-    if full is None:
+        fixed = (contents.get("full_lmk_faces_idx"), contents.get("full_lmk_bary_coords"))
+    if not all(isinstance(part, np.ndarray) for part in fixed):
         # The frontal contour stands in for a fixed one.
-        full = tuple(np.concatenate([part[0], still]) for part, still in zip(dynamic, static, strict=True))
+        fixed = (
+            np.concatenate([dynamic[0][0], static[0]]),
+            np.concatenate([dynamic[1][0], static[1]]),
+        )
     return {
-        "full_lmk_faces_idx": full[0].reshape(-1),
-        "full_lmk_bary_coords": full[1].reshape(-1, 3),
+        "full_lmk_faces_idx": fixed[0].reshape(-1),
+        "full_lmk_bary_coords": fixed[1].reshape(-1, 3),
         "dynamic_lmk_faces_idx": dynamic[0],
         "dynamic_lmk_bary_coords": dynamic[1],
     }

@@ -91,7 +91,9 @@ def check_opcodes(data: bytes, allow_persistent_ids: bool = False) -> int:
             if name in forbidden:
                 raise RefusedPickle(f"uses the opcode {name} at byte {position}, which no model file needs")
             # The memo is a flat table: one slot with a huge number would allocate all below it.
-            if name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= argument <= count:
+            if name in ("PUT", "BINPUT", "LONG_BINPUT") and not (
+                isinstance(argument, int) and 0 <= argument <= count
+            ):
                 raise RefusedPickle(f"stores memo entry {argument} at byte {position}, far beyond the others")
             tuples.step(opcode, argument)
     except RefusedPickle:
@@ -168,6 +170,8 @@ class Shell(_Standin):
     """
 
     __slots__ = ("arguments", "state")
+    arguments: tuple[Any, ...]
+    state: Any
     module = name = ""
 
     def __new__(cls, *arguments: Any) -> Shell:  # not __init__, which newer protocols go round
@@ -187,6 +191,7 @@ class _Call(_Standin):
     """A function that a pickle may call and not change."""
 
     __slots__ = ("function",)
+    function: Callable[..., Any]
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._set("function", function)
@@ -196,9 +201,10 @@ class _Call(_Standin):
 
 
 class _DType(_Standin):
-    """``numpy.dtype`` as a pickle calls it: a short string, then a state that only says the byte order."""
+    """``numpy.dtype`` as a pickle calls it: a short string, then a state that only gives the byte order."""
 
     __slots__ = ("dtype",)
+    dtype: np.dtype
 
     def __init__(self, spec: Any, *_: Any) -> None:
         if not isinstance(spec, str) or len(spec) > 8:
@@ -209,7 +215,7 @@ class _DType(_Standin):
             raise RefusedPickle(f"holds an array of dtype {dtype}")
         self._set("dtype", dtype)
 
-    def __setstate__(self, state: tuple) -> None:
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         order, subarray, names, fields = state[1:5]
         if subarray is not None or names is not None or fields is not None:
             raise RefusedPickle("holds an array of records")
@@ -223,12 +229,14 @@ class _Array(_Standin):
     """An array on its way: made empty by ``_reconstruct``, filled by its state."""
 
     __slots__ = ("builder", "value")
+    builder: _Builder
+    value: Any
 
     def __init__(self, builder: _Builder, value: Any = None) -> None:
         self._set("builder", builder)
         self._set("value", value)
 
-    def __setstate__(self, state: tuple) -> None:
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, fortran, raw = state
         self._set("value", self.builder.array(shape, dtype, bool(fortran), raw).value)
 
@@ -238,7 +246,7 @@ class _ObjectArray:
 
     __slots__ = ("items", "shape")
 
-    def __init__(self, shape: tuple[int, ...], items: list) -> None:
+    def __init__(self, shape: tuple[int, ...], items: list[Any]) -> None:
         self.shape, self.items = shape, items
 
 

@@ -9,6 +9,7 @@ each key its number of elements (int64) and its raw elements.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,9 @@ class _Storage:
         self.elements = elements
 
 
-_STORAGE_NAMES = {("torch", name): _StorageType(dtype) for name, dtype in _DTYPES.items()}
+_STORAGE_NAMES: dict[tuple[str, str], Callable[..., Any]] = {
+    ("torch", name): _StorageType(dtype) for name, dtype in _DTYPES.items()
+}
 
 
 def _load_from_bytes(data: Any) -> _Storage:
@@ -107,7 +110,7 @@ def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) 
     return np.lib.stride_tricks.as_strided(elements[offset:], size, steps, writeable=False).copy()
 
 
-NAMES = {
+NAMES: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     ("torch.storage", "_load_from_bytes"): _load_from_bytes,

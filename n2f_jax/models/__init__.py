@@ -2,6 +2,8 @@
 
 from n2f_jax.models.dinov3 import DinoV3, DinoV3Config, dinov3_config
 from n2f_jax.models.n2fnet import (
+    CameraModule,
+    FlameModule,
     N2FNet,
     N2FNetConfig,
     N2FOutput,
@@ -11,8 +13,10 @@ from n2f_jax.models.n2fnet import (
 )
 
 __all__ = [
+    "CameraModule",
     "DinoV3",
     "DinoV3Config",
+    "FlameModule",
     "N2FNet",
     "N2FNetConfig",
     "N2FOutput",

@@ -8,7 +8,7 @@ Hugging Face transformers, against which ``tests/n2f_jax/models/test_dinov3_pari
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -82,7 +82,7 @@ VARIANTS: dict[str, DinoV3Config] = {
 }
 
 
-def dinov3_config(variant: str, **changes) -> DinoV3Config:
+def dinov3_config(variant: str, **changes: Any) -> DinoV3Config:
     """The configuration of a named size: ``S``, ``S+``, ``B``, ``L``, ``H+`` or our ``tiny``.
 
     Args:
@@ -137,6 +137,7 @@ class Block(nnx.Module):
         self.attention = Attention(config.width, config.num_heads, key_bias=False, dtype=dtype, rngs=rngs)
         self.layer_scale1 = LayerScale(config.width, config.layer_scale_init)
         self.norm2 = LayerNorm(config.width)
+        self.mlp: GatedMlp | Mlp
         if config.gated_mlp:
             self.mlp = GatedMlp(config.width, config.mlp_width, dtype=dtype, rngs=rngs)
         else:

@@ -222,8 +222,8 @@ def infer_config(state: Mapping[str, np.ndarray], described: Mapping[str, Any] |
     meta = detect_scheme(keys) == "meta"
     conv = keys.get("patch_embed.proj.weight" if meta else "embeddings.patch_embeddings.weight")
     registers = keys["storage_tokens"] if meta else keys.get("embeddings.register_tokens")
-    up = "blocks.0.mlp.{}.weight".format("w2" if "blocks.0.mlp.w2.weight" in keys else "fc1")
-    up = keys.get(up if meta else "layer.0.mlp.up_proj.weight")
+    meta_up = "blocks.0.mlp.{}.weight".format("w2" if "blocks.0.mlp.w2.weight" in keys else "fc1")
+    up = keys.get(meta_up if meta else "layer.0.mlp.up_proj.weight")
     if conv is None or len(conv) != 4 or registers is None or len(registers) != 3 or up is None:
         raise ConversionError("the patch embedding, the register tokens or the first block is missing")
     width = conv[0]
@@ -260,7 +260,7 @@ def _check_described(described: Mapping[str, Any], heads: int) -> int:
         "value_bias": described.get("value_bias", True),
         "hidden_act": described.get("hidden_act", "gelu"),
     }
-    ours = {
+    ours: dict[str, Any] = {
         "rope_theta": 100.0,
         "layer_norm_eps": 1e-5,
         "query_bias": True,
@@ -334,7 +334,7 @@ def _read_ours(folder: Path) -> DinoV3Weights:
         config, source = DinoV3Config(**description["backbone"]), description["source"]
     except (KeyError, TypeError) as error:
         raise PretrainedError(f"{folder / CONFIG_FILE}: missing or unknown field: {error}") from error
-    arrays = read_weights(folder, description.get("weights"))
+    arrays = read_weights(folder, description.get("weights", {}))
     tree = unflatten({path: np.asarray(value) for path, value in arrays.items()})
     try:
         from_dict(nnx.eval_shape(lambda: DinoV3(config, rngs=nnx.Rngs(0))), tree)

@@ -1,13 +1,13 @@
-"""N2FNet: masked normal map → FLAME parameters and a camera, in one pass.
+"""N2FNet, the network that predicts FLAME parameters and a camera from a masked normal map (paper, section III.2).
 
-A DINOv3 backbone gives patch tokens; two modules of one structure, each a transformer encoder layer, mean
-pooling and an MLP, regress the FLAME parameters and the camera (paper, "FLAME module", "Camera module").
+A DINOv3 backbone turns the map into patch tokens T. The FLAME module and the camera module regress from them; both have
+the same structure, a transformer encoder layer, pooling and an MLP, and each has its own weights.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,11 @@ from flame_jax.params import FlameParams
 from flame_jax.rotations import IDENTITY_6D, rotation_6d_to_matrix
 from n2f_jax.geometry.camera import Camera, frontal_rotation
 from n2f_jax.models.dinov3 import DinoV3, DinoV3Config, dinov3_config
-from n2f_jax.models.layers import Attention, LayerNorm, Linear, Mlp
+from n2f_jax.models.layers import Attention, LayerNorm, Mlp, linear
 
 Parameterization = Literal["uvs", "translation"]
+
+_IDENTITY = tuple(float(x) for x in IDENTITY_6D)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +48,7 @@ class N2FNetConfig:
             one makes the regression of the pooled feature nonlinear at little cost.
         camera_parameterization: ``'uvs'`` predicts (u, v, s) (see ``camera_from_output``); ``'translation'``
             the translation itself, which tokens of a crop do not determine.
-        camera_mean: what the camera module says before training, (u, v, s) or the translation in metres. s is
+        camera_mean: what the camera module predicts before training, (u, v, s) or the translation in metres. s is
             the log of the crop's width in metres: e^−1.55 = 0.21.
     """
 
@@ -64,12 +66,13 @@ class N2FNetConfig:
     camera_mean: tuple[float, float, float] | None = None
 
     def resolved_camera_mean(self) -> tuple[float, float, float]:
+        """``camera_mean``, or the default of the parameterization."""
         if self.camera_mean is not None:
             return self.camera_mean
         return (0.5, 0.5, -1.55) if self.camera_parameterization == "uvs" else (0.0, 0.0, 1.0)
 
 
-def n2fnet_config(variant: str = "L", **changes) -> N2FNetConfig:
+def n2fnet_config(variant: str = "L", **changes: Any) -> N2FNetConfig:
     """The network around a named backbone; ``'tiny'`` is the small default (128² input, 16 patch tokens).
 
     Args:
@@ -78,7 +81,7 @@ def n2fnet_config(variant: str = "L", **changes) -> N2FNetConfig:
     """
     own = {field.name for field in dataclasses.fields(N2FNetConfig)}
     backbone = dinov3_config(variant, **{k: v for k, v in changes.items() if k not in own})
-    defaults = {"backbone": backbone}
+    defaults: dict[str, Any] = {"backbone": backbone}
     if variant == "tiny":
         defaults |= {"input_size": 128, "pooling": "grid"}
     if variant != "L":
@@ -90,7 +93,7 @@ def n2fnet_config(variant: str = "L", **changes) -> N2FNetConfig:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class N2FOutput:
-    """What the network says of a batch of crops; float32.
+    """What the network predicts for a batch of crops; float32.
 
     Attributes:
         shape: β.
@@ -127,9 +130,11 @@ class N2FOutput:
 
 
 class RegressionModule(nnx.Module):
-    """Tokens → one vector: encoder layer, pooling over the tokens, MLP, residual on a given mean.
+    """What the FLAME module and the camera module have in common: tokens → one vector.
 
-    The MLP's last layer starts at zero, so an untrained network answers ``mean`` exactly.
+    A transformer encoder layer and pooling over the tokens (the paper's Block and f), then an MLP (the paper's g) whose
+    output is added to a given mean. The MLP's last layer starts at zero, so an untrained network predicts ``mean``
+    exactly.
     """
 
     def __init__(self, config: N2FNetConfig, mean: tuple[float, ...], *, rngs: nnx.Rngs):
@@ -152,19 +157,19 @@ class RegressionModule(nnx.Module):
         if config.pooling == "grid":
             num_tokens = (config.input_size // config.backbone.patch_size) ** 2
             channels = config.pool_channels
-            self.pool_reduce = Linear(width, channels, dtype=dtype, rngs=rngs)
-            self.pool_mix = Linear(num_tokens * channels, width, dtype=dtype, rngs=rngs)
+            self.pool_reduce = linear(width, channels, dtype=dtype, rngs=rngs)
+            self.pool_mix = linear(num_tokens * channels, width, dtype=dtype, rngs=rngs)
         self.activation = self.feed_forward.activation
         self.hidden = nnx.List(
-            [Linear(width, width, dtype=dtype, rngs=rngs) for _ in range(config.regressor_layers)]
+            [linear(width, width, dtype=dtype, rngs=rngs) for _ in range(config.regressor_layers)]
         )
-        # The answer is float32: coefficients of 300 directions sum up to a shape.
-        self.output = Linear(
+        # The output is float32 whatever the rest is: coefficients of 300 directions sum up to a shape.
+        self.output = linear(
             width, len(mean), kernel_init=nnx.initializers.zeros_init(), dtype=jnp.dtype("float32"), rngs=rngs
         )
 
     def pool(self, tokens: Float[Array, "B N width"]) -> Float[Array, "B width"]:
-        """The encoder layer and the pooling of its tokens: the paper's f."""
+        """The encoder layer and the pooling of its tokens: the paper's global feature f."""
         if self.pooling == "grid":
             x = self.encode(tokens)
             if self.norm_first:
@@ -193,11 +198,51 @@ class RegressionModule(nnx.Module):
         x = self.norm1(tokens + self.attention(tokens))
         return self.norm2(x + self.feed_forward(x))
 
-    def __call__(self, tokens: Float[Array, "B N width"]) -> Float[Array, "B out"]:
+    def regress(self, tokens: Float[Array, "B N width"]) -> Float[Array, "B out"]:
+        """The whole vector, not yet split into its parts."""
         x = self.pool(tokens)
         for layer in self.hidden:
             x = self.activation(layer(x))
         return self.output(x) + jnp.asarray(self.mean, jnp.float32)[None, :]
+
+
+class FlameModule(RegressionModule):
+    """The paper's FLAME module (section III.2): patch tokens → Ω = {β, ψ, θ, γ}.
+
+    The mean that the MLP's output is added to is the mean head at rest: zero coefficients, no jaw rotation, open eyes.
+    """
+
+    def __init__(self, config: N2FNetConfig, *, rngs: nnx.Rngs):
+        self.num_shape, self.num_expression = config.num_shape, config.num_expression
+        coefficients = (0.0,) * (config.num_shape + config.num_expression)
+        super().__init__(config, (*coefficients, *_IDENTITY, 0.0, 0.0), rngs=rngs)
+
+    def __call__(
+        self, tokens: Float[Array, "B N width"]
+    ) -> tuple[Float[Array, "B S"], Float[Array, "B E"], Float[Array, "B 6"], Float[Array, "B 2"]]:
+        """Shape β, expression ψ, jaw rotation θ (6D) and eyelids γ (left, right)."""
+        jaw = self.num_shape + self.num_expression
+        shape, expression, jaw_6d, eyelids = jnp.split(
+            self.regress(tokens), [self.num_shape, jaw, jaw + 6], axis=-1
+        )
+        return shape, expression, jaw_6d, eyelids
+
+
+class CameraModule(RegressionModule):
+    """The paper's camera module (section III.2): patch tokens → C = {R, t}; same structure as the FLAME module.
+
+    The rotation is 6D, about a frontal face; the position is (u, v, s) or, as in the paper, the translation
+    (``N2FNetConfig.camera_parameterization``); ``camera_from_output`` makes a camera of the two. The mean that the
+    MLP's output is added to is a frontal face at ``N2FNetConfig.camera_mean``.
+    """
+
+    def __init__(self, config: N2FNetConfig, *, rngs: nnx.Rngs):
+        super().__init__(config, (*_IDENTITY, *config.resolved_camera_mean()), rngs=rngs)
+
+    def __call__(self, tokens: Float[Array, "B N width"]) -> tuple[Float[Array, "B 6"], Float[Array, "B 3"]]:
+        """Rotation (6D of R_φ) and position."""
+        rotation_6d, position = jnp.split(self.regress(tokens), [6], axis=-1)
+        return rotation_6d, position
 
 
 class N2FNet(nnx.Module):
@@ -205,11 +250,9 @@ class N2FNet(nnx.Module):
 
     def __init__(self, config: N2FNetConfig, *, rngs: nnx.Rngs):
         self.config = config
-        identity = tuple(float(x) for x in IDENTITY_6D)
-        zeros = (0.0,) * (config.num_shape + config.num_expression)
         self.backbone = DinoV3(config.backbone, rngs=rngs)
-        self.flame = RegressionModule(config, (*zeros, *identity, 0.0, 0.0), rngs=rngs)
-        self.camera = RegressionModule(config, (*identity, *config.resolved_camera_mean()), rngs=rngs)
+        self.flame = FlameModule(config, rngs=rngs)
+        self.camera = CameraModule(config, rngs=rngs)
 
     def tokens(
         self, normals: Float[Array, "B H W C"], mask: Float[Array, "B H W"]
@@ -230,12 +273,7 @@ class N2FNet(nnx.Module):
 
     def heads(self, tokens: Float[Array, "B N width"]) -> N2FOutput:
         """Both modules on patch tokens."""
-        config = self.config
-        cuts = [config.num_shape, config.num_shape + config.num_expression]
-        cuts.append(cuts[-1] + 6)
-        shape, expression, jaw, eyelids = jnp.split(self.flame(tokens), cuts, axis=-1)
-        rotation, position = jnp.split(self.camera(tokens), [6], axis=-1)
-        return N2FOutput(shape, expression, jaw, eyelids, rotation, position, config.camera_parameterization)
+        return N2FOutput(*self.flame(tokens), *self.camera(tokens), self.config.camera_parameterization)
 
 
 def camera_from_output(
@@ -244,14 +282,14 @@ def camera_from_output(
     principal_point: Float[Array, "... 2"],
     size: float,
 ) -> Camera:
-    """The crop's camera from the network's answer.
+    """The crop's camera from the network's output.
 
     With (u, v, s): the head's origin lies at ``size·(u, v)`` in the crop and the crop is ``e^s`` metres wide
     at its depth, so ``t_z = (f / size)·e^s`` and ``t_xy = (size·(u, v) − c)·t_z / f``. The same numbers hold
     for a crop of any pixel size.
 
     Args:
-        output: the network's answer.
+        output: what the network predicts.
         focal: focal length of the crop's camera f*, in pixels of the crop; broadcasts against the batch.
         principal_point: the crop's principal point c*, in pixels of the crop.
         size: side of the crop in pixels.

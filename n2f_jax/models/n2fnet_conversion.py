@@ -20,7 +20,7 @@ _ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "
 
 
 def _module(name: str) -> list[Rule]:
-    """Rows of one regression module."""
+    """Rows of the FLAME module or the camera module, which have the same structure."""
     rows = [
         row
         for part in ("norm1", "norm2", "pool_norm")

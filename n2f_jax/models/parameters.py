@@ -8,12 +8,13 @@ holds everything a module needs, constants (the rotary periods) included.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from flax import nnx
 
 Tree = dict[str, Any]
+M = TypeVar("M", bound=nnx.Module)
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def unflatten(flat: Mapping[str, Any]) -> Tree:
     return tree
 
 
-def _variables(state: nnx.State) -> dict[str, tuple[tuple, nnx.Variable]]:
+def _variables(state: nnx.State[Any, Any]) -> dict[str, tuple[tuple[Any, ...], nnx.Variable[Any]]]:
     """Path → (NNX's own path, variable)."""
     return {"/".join(map(str, path)): (path, variable) for path, variable in nnx.to_flat_state(state)}
 
@@ -70,7 +71,7 @@ def _check(expected: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         raise ValueError("the parameters do not fit the network:\n  " + "\n  ".join(shown))
 
 
-def from_dict(module: nnx.Module, tree: Mapping[str, Any]) -> nnx.Module:
+def from_dict(module: M, tree: Mapping[str, Any]) -> M:
     """A module like ``module`` (which may be abstract, from ``nnx.eval_shape``) that holds ``tree``'s arrays.
 
     Raises:
@@ -79,7 +80,7 @@ def from_dict(module: nnx.Module, tree: Mapping[str, Any]) -> nnx.Module:
     return _bind(module)(tree)
 
 
-def _bind(module: nnx.Module) -> Callable[[Mapping[str, Any]], nnx.Module]:
+def _bind(module: M) -> Callable[[Mapping[str, Any]], M]:
     """``tree`` → a module like ``module`` with its arrays. Holds none of the module's own."""
     graph, state = nnx.split(module)
     variables = {
@@ -87,7 +88,7 @@ def _bind(module: nnx.Module) -> Callable[[Mapping[str, Any]], nnx.Module]:
         for name, (path, variable) in _variables(state).items()
     }
 
-    def bind(tree: Mapping[str, Any]) -> nnx.Module:
+    def bind(tree: Mapping[str, Any]) -> M:
         flat = flatten(tree)
         _check({name: variable for name, (_, variable) in variables.items()}, flat)
         filled = [(path, variable.replace(flat[name])) for name, (path, variable) in variables.items()]
@@ -106,7 +107,7 @@ def functional(module: nnx.Module) -> tuple[Callable[..., Any], Tree]:
     """
     bind = _bind(module)
 
-    def apply(params: Mapping[str, Any], *args, method: str | None = None, **kwargs):
+    def apply(params: Mapping[str, Any], *args: Any, method: str | None = None, **kwargs: Any) -> Any:
         bound = bind(params)
         return (bound if method is None else getattr(bound, method))(*args, **kwargs)
 

@@ -1,6 +1,6 @@
 """A trained network as a folder: ``config.json`` and ``model.safetensors``. No pickles.
 
-``config.json`` says all that is needed to use the weights: the network's sizes, the head model that its
+``config.json`` holds all that is needed to use the weights: the network's sizes, the head model that its
 coefficients belong to, how the input is prepared, and the weights' sha256. Loading checks each of them.
 """
 
@@ -199,7 +199,7 @@ def save_pretrained(
 
 
 def describe(config: N2FNetConfig, inputs: InputSpec, identity: HeadModelIdentity) -> dict[str, Any]:
-    """What ``config.json`` says of a network: its sizes, its input, its head model."""
+    """What ``config.json`` holds about a network: its sizes, its input, its head model."""
     return {
         "network": dataclasses.asdict(config),
         "inputs": dataclasses.asdict(inputs),
@@ -243,7 +243,7 @@ def from_pretrained(folder: str | Path, head_model: HeadModel | None = None) -> 
     config, inputs, identity = parse_description(description, folder / CONFIG_FILE)
     if head_model is not None:
         check_head_model(identity, head_model, folder)
-    tree = read_weights(folder, description.get("weights"))
+    tree = read_weights(folder, description.get("weights", {}))
     try:
         network = from_dict(abstract_network(config), tree)
     except ValueError as error:

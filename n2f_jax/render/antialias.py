@@ -73,7 +73,7 @@ def antialias_mask(
         jax.lax.stop_gradient(pixels), jax.lax.stop_gradient(vertices_cam[:, 2]), topology
     )
 
-    def walk_some(state):
+    def walk_some(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         begin, edge, hit = state
         begin = jnp.minimum(begin, max_pairs - chunk)
         here, there, in_use = (jax.lax.dynamic_slice(x, (begin,), (chunk,)) for x in (inside, outside, used))
@@ -129,18 +129,22 @@ def default_max_pairs(size: tuple[int, int]) -> int:
     return 12 * max(size)
 
 
-def _project(vertices_cam, focal, principal_point):
+def _project(
+    vertices_cam: Float[Array, "V 3"], focal: Float[Array, ""], principal_point: Float[Array, "2"]
+) -> Float[Array, "V 2"]:
     z = vertices_cam[:, 2:]
     safe = jnp.where(jnp.abs(z) > 1e-6, z, 1.0)
     return focal * vertices_cam[:, :2] / safe + jnp.broadcast_to(principal_point, (z.shape[0], 2))
 
 
-def _center(index, width):
+def _center(index: Int[Array, " n"], width: int) -> Float[Array, "n 2"]:
     row = index // width
     return jnp.stack([index - row * width, row], axis=-1).astype(jnp.float32) + 0.5
 
 
-def _walking_tables(pixels, depth, topology):
+def _walking_tables(
+    pixels: Float[Array, "V 2"], depth: Float[Array, " V"], topology: MeshTopology
+) -> tuple[Float[Array, "F 9"], Int[Array, "F 9"]]:
     """Of every face: its corners' pixels and depths; and across each edge the next face, whether the surface ends
     there, and the edge's first vertex."""
     corners = pixels[topology.faces]
@@ -158,7 +162,13 @@ def _walking_tables(pixels, depth, topology):
     return jax.lax.optimization_barrier((table, links))
 
 
-def _walk(face, start, stop, table, links):
+def _walk(
+    face: Int[Array, " n"],
+    start: Float[Array, "n 2"],
+    stop: Float[Array, "n 2"],
+    table: Float[Array, "F 9"],
+    links: Int[Array, "F 9"],
+) -> tuple[Int[Array, "n 2"], Float[Array, " n"]]:
     """Follows each line from ``start`` over the mesh until the surface that is seen there ends.
 
     Returns:
@@ -167,7 +177,7 @@ def _walk(face, start, stop, table, links):
     """
     count = face.shape[0]
 
-    def step(state):
+    def step(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
         number, current, _, _ = state
         active = current >= 0
         row = table[jnp.maximum(current, 0)]
@@ -179,7 +189,7 @@ def _walk(face, start, stop, table, links):
             i, j = k, (k + 1) % 3
             ex, ey = row[:, 2 * j] - row[:, 2 * i], row[:, 2 * j + 1] - row[:, 2 * i + 1]
 
-            def side(point, ex=ex, ey=ey, i=i, row=row):
+            def side(point: Array, ex: Array = ex, ey: Array = ey, i: int = i, row: Array = row) -> Array:
                 # Positive inside a triangle that faces the camera (y down, hence the sign).
                 return ey * (point[:, 0] - row[:, 2 * i]) - ex * (point[:, 1] - row[:, 2 * i + 1])
 

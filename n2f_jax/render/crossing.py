@@ -1,4 +1,4 @@
-"""Triangles without a finite projection: they cross the near plane or reach far beyond the image.
+"""Draws the triangles without a finite projection: they cross the near plane or reach far beyond the image.
 
 They are few or none, so each is drawn over the whole image, from homogeneous coordinates (Olano and Greer,
 "Triangle scan conversion using 2D homogeneous coordinates", 1997): with p_i = (f·x + c_u·z, f·y + c_v·z, z), corner
@@ -30,7 +30,7 @@ def draw_crossing(
     depth = vertices_cam[:, 2:]
     homogeneous = jnp.concatenate([focal * vertices_cam[:, :2] + center * depth, depth], axis=-1)
 
-    def draw(state):
+    def draw(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         remaining, face, best = state
         number = jnp.argmax(remaining).astype(jnp.int32)
         parts, volume, inverse_depth = _shares(homogeneous, faces[number], u, v)
@@ -45,9 +45,9 @@ def draw_crossing(
             jnp.where(wins, inverse_depth, best),
         )
 
-    def draw_all(face):
+    def draw_all(face: Int[Array, "H W"]) -> Int[Array, "H W"]:
         # Row by row, so that memory is not set aside for what is hardly ever needed.
-        def inverse_depth(row):
+        def inverse_depth(row: tuple[Array, Array, Array]) -> Array:
             seen, u, v = row
             return jnp.where(seen >= 0, _shares(homogeneous, faces[jnp.maximum(seen, 0)], u, v)[2], 0.0)
 
@@ -57,13 +57,19 @@ def draw_crossing(
     return jax.lax.cond(crosses.any(), draw_all, lambda face: face, face)
 
 
-def _shares(homogeneous, corner, u, v):
+def _shares(
+    homogeneous: Float[Array, "V 3"],
+    corner: Int[Array, "... 3"],
+    u: Float[Array, "..."],
+    v: Float[Array, "..."],
+) -> tuple[list[tuple[Float[Array, "..."], Bool[Array, "..."]]], Float[Array, "..."], Float[Array, "..."]]:
     """Each corner's share (not normalised, of one sign inside), the volume that signs them, and the inverse depth.
 
     At pixels (u, v), of one triangle ``corner`` (3,) or of one a pixel (…, 3).
     """
     p = homogeneous[corner]
-    total, parts = 0.0, []
+    total: Array | float = 0.0
+    parts = []
     for j, k in ((1, 2), (2, 0), (0, 1)):
         # Always from the vertex of the lower number, so that neighbours see exactly the same edge.
         forward = corner[..., j] < corner[..., k]

@@ -1,4 +1,4 @@
-"""Normal map, mask, UV and depth of a head: rasterise, shade, and antialias the mask."""
+"""Draws normal map, mask, UV and depth of a head: rasterise, shade, and antialias the mask."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def render_head(
     if vertices_head.ndim > 2:
         batch = vertices_head.shape[:-2]
 
-        def draw(args):
+        def draw(args: tuple[Array, Camera, Array | None]) -> FaceMaps:
             vertices, camera, canonical = args
             return render_head(topology, vertices, camera, size, normal_frame, antialias, canonical)
 
@@ -125,7 +125,7 @@ def render_mesh_maps(
         antialias: give the mask soft, differentiable borders.
         near: nothing nearer is drawn.
     """
-    size = (size, size) if isinstance(size, int) else tuple(size)
+    height, width = (size, size) if isinstance(size, int) else size
     if not isinstance(topology, MeshTopology):
         if antialias:
             raise ValueError("antialiasing needs the mesh's edges: pass MeshTopology.from_faces(faces)")
@@ -136,7 +136,7 @@ def render_mesh_maps(
             region=jnp.ones(faces.shape[0], bool),
             corner_uv=jnp.zeros((*faces.shape, 2), jnp.float32),
         )
-    fragments = rasterize(vertices_cam, topology.faces, focal, principal_point, size, near=near)
+    fragments = rasterize(vertices_cam, topology.faces, focal, principal_point, (height, width), near=near)
     drawn = (fragments.face >= 0) & topology.region[jnp.maximum(fragments.face, 0)]
     corner_normals = take_rows(normals, tie(topology.faces, normals).reshape(-1))
     corner_normals = corner_normals[:, :3].reshape(-1, 3, 3)

@@ -1,4 +1,4 @@
-"""Which triangle is seen at which pixel: an exact, integer, tile-queued rasteriser in pure JAX.
+"""Finds the triangle seen at each pixel: an exact, integer, tile-queued rasteriser in pure JAX.
 
 How it works. Vertices are projected and snapped to 1/256 pixel (``snapping``). The bounding box of every triangle
 that faces the camera is cut into tiles of 8 × 16 pixels; a prefix sum over their counts lays all tiles into one
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ from jaxtyping import Array, Float, Int
 from n2f_jax.render.compaction import prefix_sum
 from n2f_jax.render.crossing import draw_crossing
 from n2f_jax.render.snapping import MAX_SIZE, snap_faces
-from n2f_jax.render.tiles import TILE_SIZE, draw_queue, queue_faces, tile_counts
+from n2f_jax.render.tiles import TILE_SIZE, Tiles, draw_queue, queue_faces, tile_counts
 
 # Two depths z that differ by no more than this share of z may be resolved either way.
 DEPTH_TIE = 2.0**-17
@@ -127,18 +128,18 @@ def default_queue_length(num_faces: int, size: tuple[int, int]) -> int:
     static_argnames=("size", "near", "cull_backfaces", "queue_length", "chunk_length", "packed_key"),
 )
 def _rasterize(
-    vertices_cam,
-    faces,
-    focal,
-    principal_point,
+    vertices_cam: Float[Array, "V 3"],
+    faces: Int[Array, "F 3"],
+    focal: Float[Array, ""],
+    principal_point: Float[Array, "2"],
     *,
-    size,
-    near,
-    cull_backfaces,
-    queue_length,
-    chunk_length,
-    packed_key,
-):
+    size: tuple[int, int],
+    near: float,
+    cull_backfaces: bool,
+    queue_length: int,
+    chunk_length: int,
+    packed_key: bool | None,
+) -> tuple[Int[Array, "H W"], Int[Array, ""]]:
     num_faces = faces.shape[0]
     # Tiles are moved to lie within the image, which is at least one tile large.
     canvas = (max(size[0], TILE_SIZE[0]), max(size[1], TILE_SIZE[1]))
@@ -148,10 +149,10 @@ def _rasterize(
     end = prefix_sum(count, most_tiles)
     queue = queue_faces(snapped, end - count, cull_backfaces)
 
-    def draw(paint, canvas_image):
+    def draw(paint: Callable[[Tiles, Array], Array], canvas_image: Array) -> Array:
         """Every tile of every triangle into the image, a queue after the other."""
 
-        def fill_and_draw(state):
+        def fill_and_draw(state: tuple[Int[Array, ""], Array]) -> tuple[Int[Array, ""], Array]:
             first, image = state
             return first + queue_length, draw_queue(
                 queue, count, end, first, queue_length, chunk_length, size, canvas, paint, image
@@ -166,11 +167,11 @@ def _rasterize(
     nearest, farthest = snapped.largest_inverse_depth, snapped.least_inverse_depth
     depth_range = nearest - farthest
 
-    def one_pass():
+    def one_pass() -> Int[Array, "H W"]:
         levels = 1 << min(_KEY_BITS - id_bits, _MAX_DEPTH_BITS)
         scale = (levels - 2) / jnp.maximum(depth_range, 1e-30)
 
-        def paint(tile, image):
+        def paint(tile: Tiles, image: Array) -> Array:
             # From 1, so that no key is the empty one.
             level = 1 + ((tile.inverse_depth - farthest) * scale).astype(jnp.int32)
             key = ((level - levels // 2) << id_bits) | (id_mask - tile.face)
@@ -179,13 +180,13 @@ def _rasterize(
         image = draw(paint, jnp.full(canvas, _EMPTY, jnp.int32))
         return jnp.where(image == _EMPTY, -1, id_mask - (image & id_mask))
 
-    def two_passes():
-        def paint_depth(tile, image):
+    def two_passes() -> Int[Array, "H W"]:
+        def paint_depth(tile: Tiles, image: Array) -> Array:
             return tile.scatter_max(image, jnp.where(tile.inside, tile.inverse_depth, 0.0))
 
         depth = draw(paint_depth, jnp.zeros(canvas, jnp.float32))
 
-        def paint_face(tile, image):
+        def paint_face(tile: Tiles, image: Array) -> Array:
             # XLA may compute the depth twice, fused differently: the tolerance makes both agree on the winner.
             won = tile.inside & (tile.inverse_depth >= tile.gather(depth) * (1.0 - _FLOAT_TIE))
             return tile.scatter_max(image, jnp.where(won, num_faces - tile.face, 0))

@@ -1,4 +1,4 @@
-"""What is drawn at the visible triangles: differentiable interpolation of vertex attributes.
+"""Interpolates vertex attributes over the visible triangles, differentiably.
 
 Visibility (``rasterizer``) is a constant to every derivative; what is drawn is recomputed here from the
 vertices.
@@ -15,6 +15,10 @@ split into components, one contiguous vector each, which is what compilers vecto
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
+from collections.abc import Iterable, Sequence
+from typing import overload
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +30,9 @@ from n2f_jax.render.columns import add_rows, columns_of, float_bits, take_rows, 
 _MIN_AREA = 1e-12
 # Numbers gathered at once, at most (8 MB).
 _MOST_GATHERED = 1 << 21
+
+# An affine function of the pixel for each face: value at the face's reference pixel, slope by u, slope by v.
+_Plane = Sequence[Float[Array, " F"]]
 
 
 def face_normals(vertices: Float[Array, "... V 3"], faces: Int[Array, "F 3"]) -> Float[Array, "... F 3"]:
@@ -52,6 +59,30 @@ def normalize(x: Float[Array, "... C"]) -> Float[Array, "... C"]:
     tiny = squared < 1e-24
     inverse = jax.lax.rsqrt(jnp.where(tiny, 1.0, squared))
     return x * jnp.broadcast_to(jnp.where(tiny, 0.0, inverse), x.shape)
+
+
+@overload
+def shade(
+    face: Int[Array, "H W"],
+    vertices_cam: Float[Array, "V 3"],
+    faces: Int[Array, "F 3"],
+    focal: Float[Array, ""],
+    principal_point: Float[Array, "2"],
+    attributes: Float[Array, "F 3 C"],
+    drawn: Bool[Array, "H W"] | None = None,
+) -> tuple[Float[Array, "H W C"], Float[Array, "H W"], Float[Array, "H W 3"]]: ...
+
+
+@overload
+def shade(
+    face: Int[Array, "H W"],
+    vertices_cam: Float[Array, "V 3"],
+    faces: Int[Array, "F 3"],
+    focal: Float[Array, ""],
+    principal_point: Float[Array, "2"],
+    attributes: tuple[Float[Array, "F 3 _"], ...] = (),
+    drawn: Bool[Array, "H W"] | None = None,
+) -> tuple[tuple[Float[Array, "H W _"], ...], Float[Array, "H W"], Float[Array, "H W 3"]]: ...
 
 
 def shade(
@@ -84,14 +115,13 @@ def shade(
         The image ``(H, W, C)`` of the attribute (or a tuple of images), depth z ``(H, W)`` and barycentrics
         ``(H, W, 3)``; all zero where nothing is drawn.
     """
-    several = isinstance(attributes, tuple)
+    wanted = attributes if isinstance(attributes, tuple) else (attributes,)
     corners = jnp.broadcast_to(jnp.eye(3), (faces.shape[0], 3, 3))
-    attributes = (*(attributes if several else (attributes,)), corners)
     areas = _affine_areas(vertices_cam, faces, focal, principal_point, face.shape)
     drawn = face >= 0 if drawn is None else drawn & (face >= 0)
-    total = [sum(area[n] for area in areas.corners) for n in range(3)]
+    total = [_sum(area[n] for area in areas.corners) for n in range(3)]
 
-    def image_of(numerators):
+    def image_of(numerators: list[_Plane]) -> Float[Array, "H W _"]:
         """Numerators over the total area, where it is not zero."""
         values = _evaluate([*numerators, total], areas.reference, face)
         denominator = values[:, -1]
@@ -99,13 +129,13 @@ def shade(
         inverse = jnp.where(usable, 1.0 / jnp.where(usable, denominator, 1.0), 0.0)
         return (values[:, :-1] * inverse[:, None]).reshape(*face.shape, -1)
 
-    images = [image_of(_numerators(areas, attribute)) for attribute in attributes]
+    images = [image_of(_numerators(areas, attribute)) for attribute in (*wanted, corners)]
     # The numerator of z, Σ a_i z_i, is the same all over the triangle.
-    z_numerator = sum(area[0] * z for area, z in zip(areas.corners, areas.z, strict=True))
+    z_numerator = _sum(area[0] * z for area, z in zip(areas.corners, areas.z, strict=True))
     still = jnp.zeros_like(z_numerator)
     depth = image_of([[z_numerator, still, still]])[..., 0]
     barycentric = images.pop()
-    return tuple(images) if several else images[0], depth, barycentric
+    return tuple(images) if isinstance(attributes, tuple) else images[0], depth, barycentric
 
 
 def shade_directions(
@@ -143,22 +173,29 @@ class _Areas:
         reference: ``(F,)`` the reference pixel, packed into the bits of a float (``_pack_pixel``).
     """
 
-    corners: list[tuple[Float[Array, " F"], ...]]
+    corners: list[_Plane]
     z: list[Float[Array, " F"]]
     reference: Float[Array, " F"]
 
 
-def _numerators(areas, attribute):
+def _sum(parts: Iterable[Array]) -> Array:
+    """Of one part or more, unlike ``sum``, whose type allows for none."""
+    return functools.reduce(operator.add, parts)
+
+
+def _numerators(areas: _Areas, attribute: Float[Array, "F 3 C"]) -> list[_Plane]:
     """``Σ_i a_i · attribute_i``, channel by channel: value and two slopes."""
     channels = attribute.shape[-1]
     values = columns_of(attribute.reshape(-1, 3 * channels))  # corner-major
     return [
-        [sum(areas.corners[i][n] * values[i * channels + c] for i in range(3)) for n in range(3)]
+        [_sum(areas.corners[i][n] * values[i * channels + c] for i in range(3)) for n in range(3)]
         for c in range(channels)
     ]
 
 
-def _evaluate(planes, reference, face):
+def _evaluate(
+    planes: list[_Plane], reference: Float[Array, " F"], face: Int[Array, "H W"]
+) -> Float[Array, "pixels planes"]:
     """Planes over faces (value, slope by u, slope by v) at the pixels of an image of faces: ``(H·W, planes)``.
 
     By one gather of rows; its transpose is one scatter. Pixels without a face get those of face 0.
@@ -167,7 +204,9 @@ def _evaluate(planes, reference, face):
     count = len(planes)
     table = jnp.stack([*(plane[n] for n in range(3) for plane in planes), reference], axis=-1)
 
-    def evaluate_rows(face, first_row):
+    def evaluate_rows(
+        face: Int[Array, "h W"], first_row: int | Int[Array, ""]
+    ) -> Float[Array, "pixels planes"]:
         rows = table.at[jnp.maximum(face, 0).reshape(-1)].get(mode="promise_in_bounds")
         column, row = _unpack_pixel(rows[:, -1])
         u = jax.lax.broadcasted_iota(jnp.int32, face.shape, 1).reshape(-1)
@@ -192,24 +231,26 @@ def _evaluate(planes, reference, face):
     return parts.reshape(height * width, count)
 
 
-def _pack_pixel(column, row):
+def _pack_pixel(column: Int[Array, " F"], row: Int[Array, " F"]) -> Float[Array, " F"]:
     """Two numbers below 2¹⁵ in the bits of an ordinary float32, neither subnormal nor NaN, so that they travel with
     floats."""
     return jax.lax.bitcast_convert_type((1 << 30) | (row << 15) | column, jnp.float32)
 
 
-def _unpack_pixel(packed):
+def _unpack_pixel(packed: Float[Array, " n"]) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
     bits = float_bits(jax.lax.stop_gradient(packed))
     return bits & 0x7FFF, (bits >> 15) & 0x7FFF
 
 
-def _corner_components(vertices, faces):
-    """x, y, z of corner 0, then of corners 1 and 2: nine vectors (..., F)."""
+def _corner_components(vertices: Float[Array, "V 3"], faces: Int[Array, "F 3"]) -> list[Float[Array, " F"]]:
+    """x, y, z of corner 0, then of corners 1 and 2: nine vectors."""
     columns = columns_of(take_rows(vertices, tie(faces, vertices).reshape(-1)).reshape(-1, 12))
     return [column for k, column in enumerate(columns) if k % 4 < 3]
 
 
-def _face_normal_components(vertices, faces):
+def _face_normal_components(
+    vertices: Float[Array, "... V 3"], faces: Int[Array, "F 3"]
+) -> list[Float[Array, "... F"]]:
     if vertices.ndim > 2:
         return jax.vmap(_face_normal_components, in_axes=(0, None))(vertices, faces)
     x0, y0, z0, x1, y1, z1, x2, y2, z2 = _corner_components(vertices, faces)
@@ -217,7 +258,13 @@ def _face_normal_components(vertices, faces):
     return [ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx]
 
 
-def _affine_areas(vertices_cam, faces, focal, principal_point, size) -> _Areas:
+def _affine_areas(
+    vertices_cam: Float[Array, "V 3"],
+    faces: Int[Array, "F 3"],
+    focal: Float[Array, ""],
+    principal_point: Float[Array, "2"],
+    size: tuple[int, ...],
+) -> _Areas:
     # A vertex that is not finite belongs to no visible face; zeros keep NaN out of the gradients of its
     # neighbours.
     finite = jnp.isfinite(vertices_cam).all(axis=-1, keepdims=True)
@@ -235,11 +282,11 @@ def _affine_areas(vertices_cam, faces, focal, principal_point, size) -> _Areas:
         mean = (c[n] + c[3 + n] + c[6 + n]) / 3.0
         place = jax.lax.stop_gradient(f * mean * inverse + center[n])
         reference.append(jnp.clip(place, 0.0, float(extent)).astype(jnp.int32))
-    place = [number.astype(jnp.float32) + 0.5 for number in reference]
-    x = [f * c[3 * i] - (place[0] - center[0]) * z[i] for i in range(3)]
-    y = [f * c[3 * i + 1] - (place[1] - center[1]) * z[i] for i in range(3)]
+    u, v = (number.astype(jnp.float32) + 0.5 for number in reference)
+    x = [f * c[3 * i] - (u - center[0]) * z[i] for i in range(3)]
+    y = [f * c[3 * i + 1] - (v - center[1]) * z[i] for i in range(3)]
     # (p − δ z_j) × (q − δ z_k) = p × q + δ × (z_k p − z_j q)
-    corners = [
+    corners: list[_Plane] = [
         (x[j] * y[k] - y[j] * x[k], z[k] * y[j] - z[j] * y[k], z[j] * x[k] - z[k] * x[j])
         for j, k in ((1, 2), (2, 0), (0, 1))
     ]

@@ -1,4 +1,4 @@
-"""Triangles on the sub-pixel grid."""
+"""Projects triangles and snaps their corners to the sub-pixel grid."""
 
 from __future__ import annotations
 

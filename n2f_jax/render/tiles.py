@@ -1,4 +1,4 @@
-"""The queue of tiles: 8 × 16 pixels of one triangle each.
+"""Draws triangles through a queue of tiles, each 8 × 16 pixels of one triangle.
 
 Rows of 16 pixels are what XLA's CPU compiler turns into whole vector registers, in the evaluation and in the scatter:
 tiles of 8 × 8 take three times as long as these.
@@ -147,7 +147,7 @@ def draw_queue(
     tile_face = jax.lax.cummax(tile_face)
     total = jnp.minimum(end[-1] - first, queue_length)
 
-    def draw_chunk(state):
+    def draw_chunk(state: tuple[Int[Array, ""], Array]) -> tuple[Int[Array, ""], Array]:
         begin, image = state
         face = jax.lax.dynamic_slice(tile_face, (begin,), (chunk_length,))
         # The last chunk begins earlier where the queue ends; a tile painted twice changes nothing.
@@ -163,7 +163,14 @@ def draw_queue(
     ]
 
 
-def _evaluate(queue, face, number, in_use, size, canvas) -> Tiles:
+def _evaluate(
+    queue: Queue,
+    face: Int[Array, " n"],
+    number: Int[Array, " n"],
+    in_use: Bool[Array, " n"],
+    size: tuple[int, int],
+    canvas: tuple[int, int],
+) -> Tiles:
     """Tiles by their triangle and number; those not in use cover nothing."""
     rows = queue.rows.at[face].get(mode="promise_in_bounds")
     corners = Corners.of(rows)
@@ -184,7 +191,7 @@ def _evaluate(queue, face, number, in_use, size, canvas) -> Tiles:
     x = jax.lax.broadcasted_iota(jnp.int32, shape, 2)
     y = jax.lax.broadcasted_iota(jnp.int32, shape, 1)
 
-    def spread(values):
+    def spread(values: Array) -> Array:
         return jnp.broadcast_to(values[:, None, None], shape)
 
     sign = corners.orientation() if queue.turned else -1
@@ -209,7 +216,9 @@ def _evaluate(queue, face, number, in_use, size, canvas) -> Tiles:
     )
 
 
-def _edge(corners: Corners, k: int, sign, column, row):
+def _edge(
+    corners: Corners, k: int, sign: int | Int[Array, " n"], column: Int[Array, " n"], row: Int[Array, " n"]
+) -> tuple[Int[Array, " n"], Int[Array, " n"], Int[Array, " n"]]:
     """Edge function of edge k at the centre of pixel (row, column), over 256, and its steps per pixel.
 
     Zero or more where the pixel is covered. Between pixel centres the function of a snapped triangle changes by
@@ -232,7 +241,9 @@ def _edge(corners: Corners, k: int, sign, column, row):
     return jnp.where(jnp.abs(rough) > _FAR, far, value), step_x, step_y
 
 
-def _plane(corners: Corners, column, row):
+def _plane(
+    corners: Corners, column: Int[Array, " n"], row: Int[Array, " n"]
+) -> tuple[Float[Array, " n"], Float[Array, " n"], Float[Array, " n"]]:
     """Inverse depth at the centre of pixel (row, column) and its slopes per pixel."""
     dx1, dy1, dx2, dy2 = (side.astype(jnp.float32) / ONE_PIXEL for side in corners.sides())
     area = dx1 * dy2 - dy1 * dx2
