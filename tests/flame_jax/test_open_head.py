@@ -13,6 +13,8 @@ from n2f_jax.open_head import checks
 from n2f_jax.open_head.posing import pose_heads
 from n2f_jax.open_head.preview import View, visible_faces
 
+pytestmark = pytest.mark.medium
+
 FLIP = np.array([-1.0, 1.0, 1.0])
 KEYS = {
     "v_template", "shapedirs", "num_shape", "posedirs", "J_regressor", "kintree_table", "weights", "f",

@@ -12,6 +12,8 @@ import trimesh
 
 from n2f_jax.benchmark.files import CONDITIONS, BenchmarkError, read_seen, read_settings, write_benchmark
 
+pytestmark = pytest.mark.medium
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

@@ -18,6 +18,8 @@ from n2f_jax.evaluation.meshes import read_mesh
 from n2f_jax.evaluation.phantoms import write_now_dataset, write_picked_points
 from tests.n2f_jax.evaluation.mortal import MortalMeasurer
 
+pytestmark = pytest.mark.medium
+
 ROOT = Path(__file__).parents[3]
 
 

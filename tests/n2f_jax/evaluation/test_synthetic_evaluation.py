@@ -17,6 +17,8 @@ from n2f_jax.geometry.camera import frontal_rotation
 from n2f_jax.models.n2fnet import N2FOutput, uvs_from_camera
 from n2f_jax.render import HeadTopology
 
+pytestmark = pytest.mark.medium
+
 
 def test_rigid_alignment_is_scipys():
     rng = np.random.default_rng(0)

@@ -14,6 +14,8 @@ from n2f_jax.fitting.comparison import (
 )
 from n2f_jax.fitting.photo_comparison import format_photo_table
 
+pytestmark = pytest.mark.medium
+
 
 def errors(value):
     return {"cd_mm": value, "face_mm": 2 * value, "normals_deg": 10 * value, "landmarks_percent": value}

@@ -10,6 +10,8 @@ import pytest
 
 from n2f_jax.fitting.comparison import CONDITIONS, METHODS
 
+pytestmark = pytest.mark.medium
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

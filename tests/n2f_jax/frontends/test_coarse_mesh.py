@@ -10,6 +10,8 @@ import pytest
 from flame_jax.rotations import euler_to_matrix
 from n2f_jax.frontends.coarse_mesh import coarse_maps, head_rotation, load_coarse_mesh, point_normals
 
+pytestmark = pytest.mark.medium
+
 SIZE = 64
 FRONTAL = np.diag([1.0, -1.0, -1.0])
 

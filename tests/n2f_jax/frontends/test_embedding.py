@@ -17,6 +17,8 @@ from n2f_jax.frontends import embedding
 from n2f_jax.frontends.coarse_mesh import load_coarse_mesh
 from n2f_jax.frontends.face_landmarks import FaceLandmarker
 
+pytestmark = pytest.mark.medium
+
 LANDMARKS = Path(n2f_jax.frontends.__file__).parents[1] / "open_head" / "landmarks.npz"
 
 

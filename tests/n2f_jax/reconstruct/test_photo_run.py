@@ -18,6 +18,8 @@ from n2f_jax.photo_run import Entry, RunOptions, Summary, find_photos, output_na
 
 from .conftest import FakeFrontend
 
+pytestmark = pytest.mark.medium
+
 FAST = RunOptions(formats=("npz",), picture=False)
 
 

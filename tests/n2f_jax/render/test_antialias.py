@@ -14,6 +14,8 @@ from n2f_jax.render.compaction import compact
 from tests.n2f_jax.render.reference import icosphere
 from tests.n2f_jax.render.test_shading import bumpy_sphere, pose
 
+pytestmark = pytest.mark.medium
+
 SIZE = (40, 48)
 SAMPLES = 16
 

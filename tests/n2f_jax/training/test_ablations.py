@@ -14,6 +14,8 @@ from n2f_jax.training.step import step_key
 
 from .conftest import make_objective
 
+pytestmark = pytest.mark.medium
+
 ABLATIONS = ("uv", "uv_normals", "no_segmentation")
 
 

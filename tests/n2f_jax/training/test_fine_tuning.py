@@ -22,6 +22,8 @@ from n2f_jax.training.step import initial_state, make_train_step
 from ..data.stored import random_face, write_folder
 from .conftest import NUM_EXPRESSION, NUM_SHAPE, SMALL_RUN, make_objective
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory, toy_head):

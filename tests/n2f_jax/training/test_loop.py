@@ -27,6 +27,8 @@ from n2f_jax.training.step import initial_state, make_train_step
 
 from .conftest import SMALL_RUN, make_objective
 
+pytestmark = pytest.mark.medium
+
 REPOSITORY = Path(__file__).parents[3]
 
 
