@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,15 +25,15 @@ _MAX_WARP_SIZE = 16384
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Crop:
-    """A square of the original image. A pytree; it may reach beyond the image.
+    """A square of the original image. A pytree, of JAX or of NumPy arrays; it may reach beyond the image.
 
     Attributes:
         x0y0: ``(..., 2)`` its top left corner, pixels of the original image.
         side: ``(...,)`` its side, pixels of the original image.
     """
 
-    x0y0: Float[Array, "... 2"]
-    side: Float[Array, "..."]
+    x0y0: Float[Array | np.ndarray, "... 2"]
+    side: Float[Array | np.ndarray, "..."]
 
 
 def landmark_crop(landmarks: Float[Array, "... N 2"], scale: float | Float[Array, "..."]) -> Crop:
@@ -46,7 +47,12 @@ def landmark_crop(landmarks: Float[Array, "... N 2"], scale: float | Float[Array
     return Crop(x0y0=0.5 * (low + high) - 0.5 * side[..., None], side=side)
 
 
-def crop_intrinsics(focal, principal_point, crop: Crop, size: int):
+def crop_intrinsics(
+    focal: float | Float[Array | np.ndarray, "..."],
+    principal_point: Float[Array | np.ndarray, "... 2"],
+    crop: Crop,
+    size: int,
+) -> tuple[Any, Any]:
     """Focal length and principal point in pixels of the crop resized to ``size``²: ``f* = k f``, ``c* = k (c − x0)``.
 
     Args:

@@ -11,6 +11,8 @@ import flame_jax
 
 from .random_model import random_arrays
 
+pytestmark = pytest.mark.medium
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -13,6 +13,8 @@ from open_head.preview import View, visible_faces
 from flame_jax.loading import OPEN_HEAD_PATH
 from flame_jax.model import JOINT_NAMES
 
+pytestmark = pytest.mark.medium
+
 FLIP = np.array([-1.0, 1.0, 1.0])
 KEYS = {
     "v_template", "shapedirs", "num_shape", "posedirs", "J_regressor", "kintree_table", "weights", "f",

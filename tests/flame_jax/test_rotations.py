@@ -6,6 +6,8 @@ from scipy.spatial.transform import Rotation
 
 from flame_jax import rotations as rot
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture(scope="module")
 def random_rotations():

@@ -16,6 +16,8 @@ from flame_jax.rotations import axis_angle_to_matrix, matrix_to_rotation_6d
 from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
 from n2f_jax.frontends.face_landmarks import FaceLandmarker
 
+pytestmark = pytest.mark.medium
+
 LANDMARKS = Path(__file__).parents[2] / "scripts" / "build" / "open_head" / "landmarks.npz"
 
 

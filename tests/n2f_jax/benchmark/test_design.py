@@ -11,6 +11,8 @@ from n2f_jax.benchmark.design import CELLS, draw_scene, frontal, setting_of
 from n2f_jax.benchmark.head import load_benchmark_head
 from n2f_jax.geometry.camera import frontal_rotation
 
+pytestmark = pytest.mark.medium
+
 HEADS = 4
 
 

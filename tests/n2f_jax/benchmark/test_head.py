@@ -10,6 +10,8 @@ from n2f_jax.benchmark.files import Visible
 from n2f_jax.benchmark.head import load_benchmark_head, subdivide_embedding
 from n2f_jax.evaluation.regions import REGIONS
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture(scope="module")
 def finer():

@@ -18,6 +18,8 @@ from n2f_jax.benchmark.files import (
     write_benchmark,
 )
 
+pytestmark = pytest.mark.medium
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

@@ -14,6 +14,8 @@ from n2f_jax.data.sampler import SyntheticConfig
 from n2f_jax.data.waves import smooth_field
 from n2f_jax.render import HeadTopology
 
+pytestmark = pytest.mark.medium
+
 SIZE = 48
 KEYS = jax.random.split(jax.random.key(0), 64)
 

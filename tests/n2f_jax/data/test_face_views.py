@@ -16,6 +16,8 @@ from n2f_jax.geometry.crop import crop_camera, landmark_crop
 from n2f_jax.render import HeadTopology, render_head
 from tests.n2f_jax.data.stored import random_face
 
+pytestmark = pytest.mark.medium
+
 STORED, SIZE = 160, 96
 
 

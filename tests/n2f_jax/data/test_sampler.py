@@ -14,6 +14,8 @@ from n2f_jax.geometry.camera import frontal_rotation, project
 from n2f_jax.geometry.crop import Crop
 from n2f_jax.render import HeadTopology, render_head
 
+pytestmark = pytest.mark.medium
+
 PAPER = SyntheticConfig()
 NUM = 4000
 

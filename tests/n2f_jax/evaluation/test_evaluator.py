@@ -18,6 +18,8 @@ from n2f_jax.evaluation.run import evaluate, format_samples, named_folders
 from n2f_jax.mesh.reading import read_mesh
 from tests.n2f_jax.evaluation.mortal import MortalMeasurer
 
+pytestmark = pytest.mark.medium
+
 ROOT = Path(__file__).parents[3]
 
 

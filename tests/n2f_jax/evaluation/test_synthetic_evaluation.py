@@ -16,6 +16,8 @@ from n2f_jax.metrics.head_errors import vertex_errors
 from n2f_jax.models.n2fnet import N2FOutput, uvs_from_camera
 from n2f_jax.render import HeadTopology
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture(scope="module")
 def setting(open_head):

@@ -18,6 +18,8 @@ from n2f_jax.models.pretrained import HeadModelIdentity, InputSpec, Pretrained, 
 from n2f_jax.reconstruction.reconstructor import DEFAULT_CHECKPOINT
 from scripts import export_torch
 
+pytestmark = pytest.mark.medium
+
 CONFIGS = {
     "grid": {"pooling": "grid", "pool_channels": 3},
     "mean-gated-post": {"pooling": "mean", "gated_mlp": True, "head_norm": "post", "regressor_layers": 2},

@@ -11,6 +11,8 @@ from flame_jax.rotations import euler_to_matrix
 from n2f_jax.face_mesh.coarse_mesh import coarse_maps, head_rotation, load_coarse_mesh
 from n2f_jax.render import vertex_normals
 
+pytestmark = pytest.mark.medium
+
 SIZE = 64
 FRONTAL = np.diag([1.0, -1.0, -1.0])
 

@@ -17,6 +17,8 @@ from n2f_jax.fitting.residuals import move_camera
 from n2f_jax.geometry.camera import project
 from n2f_jax.render import render_head
 
+pytestmark = pytest.mark.medium
+
 SIZE = 48
 
 

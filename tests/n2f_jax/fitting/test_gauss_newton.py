@@ -31,6 +31,8 @@ from n2f_jax.metrics.head_errors import vertex_errors
 from n2f_jax.render import HeadTopology, render_head
 from tests.flame_jax.random_model import random_arrays
 
+pytestmark = pytest.mark.medium
+
 SIZE = 48
 # One stage: a stage is a program of its own.
 CONFIG = GaussNewtonConfig(stages=(Stage(128, 12, 1.0),))

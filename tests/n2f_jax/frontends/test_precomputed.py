@@ -18,6 +18,8 @@ from n2f_jax.geometry.crop import landmark_crop
 from .pixel3dmm.written_folder import WINDOW, write_folder
 from .rendered_head import IMAGE_SIZE, RenderedHead, degrees_between, overlap, square
 
+pytestmark = pytest.mark.medium
+
 SIZE = 512  # as Pixel3DMM's maps, so that the renderer compiles once
 PHOTO = np.zeros((*IMAGE_SIZE, 3), np.uint8)
 

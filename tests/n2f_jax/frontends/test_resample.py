@@ -11,6 +11,8 @@ from n2f_jax.geometry.crop import crop_image, landmark_crop
 
 from .rendered_head import RenderedHead, degrees_between, overlap, square
 
+pytestmark = pytest.mark.medium
+
 SIZE = 64
 UP = np.array([0, 0, 1], np.float32)
 

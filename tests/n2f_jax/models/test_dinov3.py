@@ -12,6 +12,8 @@ from n2f_jax.models.dinov3 import VARIANTS, DinoV3, DinoV3Config, count_paramete
 from n2f_jax.models.layers import RotaryPositions, rotate
 from n2f_jax.models.parameters import functional
 
+pytestmark = pytest.mark.medium
+
 SMALL = DinoV3Config(width=32, depth=1, num_heads=2, mlp_width=64, patch_size=4, layer_scale_init=1.0)
 
 # Trainable numbers; published rounded, as 21.6M, 28.7M, 85.7M, 303.1M, 840.6M.

@@ -21,6 +21,8 @@ from n2f_jax.models.parameters import flatten, from_dict, to_dict
 from scripts import convert_weights
 from tests.n2f_jax.models.test_conversion import WIDTH, assert_same, config, huggingface_state, meta_state
 
+pytestmark = pytest.mark.medium
+
 DESCRIBED = {
     "model_type": "dinov3_vit",
     "num_attention_heads": 2,

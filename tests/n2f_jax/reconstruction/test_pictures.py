@@ -9,6 +9,8 @@ from n2f_jax.geometry.camera import project_points
 from n2f_jax.visualization.layout import fit, grid, row
 from n2f_jax.visualization.overlay import View, draw_mesh, lit
 
+pytestmark = pytest.mark.medium
+
 HEIGHT, WIDTH = 600, 800
 INTRINSICS = np.array([[900.0, 0, WIDTH / 2], [0, 900.0, HEIGHT / 2], [0, 0, 1]])
 

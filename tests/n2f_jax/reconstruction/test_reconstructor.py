@@ -17,6 +17,8 @@ from n2f_jax.reconstruction.reconstructor import Reconstructor
 
 from .conftest import BATCH, CROP_SCALE, SIZE, FakeFrontend, place_head
 
+pytestmark = pytest.mark.medium
+
 SIZES = [(480, 640), (900, 500), (300, 300), (2000, 3000)]
 POSES = [((0, 0, 0), (0, 0, 0.7)), ((10, 25, -8), (0.1, 0.05, 1.2)), ((-5, -20, 3), (-0.05, 0, 0.5))]
 POSES.append(((6, -12, 4), (0.3, -0.2, 0.9)))

@@ -20,6 +20,8 @@ from n2f_jax.render import HeadTopology
 from ..data.stored import write_folder
 from .conftest import BATCH, CROP_SCALE, SIZE
 
+pytestmark = pytest.mark.medium
+
 STORED = 40  # pixels; what the network is shown lies within
 
 

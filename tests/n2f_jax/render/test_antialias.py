@@ -15,6 +15,8 @@ from tests.n2f_jax.render.reference import icosphere
 from tests.n2f_jax.render.sampled_heads import sampled_heads
 from tests.n2f_jax.render.test_shading import bumpy_sphere, pose
 
+pytestmark = pytest.mark.medium
+
 SIZE = (40, 48)
 SAMPLES = 16
 

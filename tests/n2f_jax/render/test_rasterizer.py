@@ -11,6 +11,8 @@ from n2f_jax.render.snapping import snap_faces
 from n2f_jax.render.tiles import tile_counts
 from tests.n2f_jax.render.reference import has_projection, icosphere, rasterize_reference
 
+pytestmark = pytest.mark.medium
+
 # Depths this close (relative) may be resolved either way: the tie rule plus float32 rounding of the plane.
 TIE_BOUND = DEPTH_TIE + 2.0**-20
 BLOCK = 2560

@@ -19,6 +19,8 @@ from n2f_jax.render import (
 )
 from tests.n2f_jax.render.reference import icosphere
 
+pytestmark = pytest.mark.medium
+
 SIZE = (40, 48)
 
 

@@ -14,6 +14,8 @@ from tests.n2f_jax.training.config_file import read_config
 
 from .conftest import make_objective
 
+pytestmark = pytest.mark.medium
+
 ABLATIONS = ("uv", "uv_normals", "no_segmentation")
 
 

@@ -22,6 +22,8 @@ from tests.n2f_jax.training.config_file import read_config
 from ..data.stored import random_face, write_folder
 from .conftest import NUM_EXPRESSION, NUM_SHAPE, SMALL_RUN, make_objective
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory, toy_head):

@@ -27,6 +27,8 @@ from tests.n2f_jax.training.config_file import read_config
 
 from .conftest import SMALL_RUN, make_objective
 
+pytestmark = pytest.mark.medium
+
 REPOSITORY = Path(__file__).parents[3]
 
 

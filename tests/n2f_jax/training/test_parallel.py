@@ -20,6 +20,8 @@ from n2f_jax.training.validation import Validation
 
 from .conftest import make_objective
 
+pytestmark = pytest.mark.medium
+
 REPOSITORY = Path(__file__).parents[3]
 STEPS = 3
 

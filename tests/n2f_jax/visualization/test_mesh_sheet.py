@@ -18,6 +18,8 @@ from n2f_jax.visualization.mesh_sheet import (
     read_textured_mesh,
 )
 
+pytestmark = pytest.mark.medium
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

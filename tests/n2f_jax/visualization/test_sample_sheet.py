@@ -11,6 +11,8 @@ from n2f_jax.data.sampler import SyntheticConfig
 from n2f_jax.render import HeadTopology
 from n2f_jax.visualization import sample_sheet
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.mark.slow
 def test_a_page_shows_every_sample(open_head):
