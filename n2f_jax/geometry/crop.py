@@ -130,5 +130,5 @@ def crop_image(image: np.ndarray, crop: Crop, size: int) -> np.ndarray:
     return warped.reshape(size, size, *image.shape[2:]).astype(image.dtype)
 
 
-def _like(x: jax.Array, points: jax.Array) -> jax.Array:
+def _like(x: Array | np.ndarray, points: Array) -> Array:
     return jnp.broadcast_to(x, points.shape)

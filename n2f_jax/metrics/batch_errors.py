@@ -15,7 +15,7 @@ from n2f_jax.models.n2fnet import N2FOutput, camera_from_output
 from n2f_jax.render import render_head
 
 
-def draw_answer(
+def draw_prediction(
     answered: Float[Array, "B V 3"], camera: Camera, assets: Assets, config: SyntheticConfig
 ) -> tuple[Float[Array, "B S S 3"], Float[Array, "B S S"]]:
     """Normals and mask of the answered heads as this camera sees them."""
@@ -56,6 +56,6 @@ def batch_errors(
     distance = jnp.sqrt(jnp.sum((landmarks - batch["landmarks_2d"]) ** 2, axis=-1))
     errors["landmarks_percent"] = jnp.mean(distance, axis=-1) * (100.0 / size)
     if "target_normals" in batch:
-        drawn = drawn or draw_answer(answered, camera, assets, config)
+        drawn = drawn or draw_prediction(answered, camera, assets, config)
         errors |= map_errors(*drawn, batch["target_normals"], batch["target_mask"])
     return errors

@@ -14,7 +14,10 @@ import jax
 import ml_collections
 from tqdm import tqdm
 
-from n2f_jax.models.parameters import flatten
+from flame_jax import HeadModel
+from n2f_jax.data.sampler import SyntheticConfig
+from n2f_jax.models.n2fnet import N2FNetConfig
+from n2f_jax.models.parameters import Tree, flatten
 from n2f_jax.models.pretrained import InputSpec, save_pretrained
 from n2f_jax.training import setup
 from n2f_jax.training.checkpoints import Checkpoints
@@ -117,7 +120,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
     restored = checkpoints.restore(state)
     if restored is not None:
         start, state = restored
-        print(f"goes on from step {start} of {steps}", flush=True)
+        print(f"resumes at step {start} of {steps}", flush=True)
     log = MetricLog(workdir, start if restored else -1) if is_main_process() else NoLog()
     stop = _StopRequest()
     quiet = not is_main_process()
@@ -165,7 +168,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
                     checkpoints.wait()
                     print(
                         f"{stop.name or 'another process'}: saved at step {step}; "
-                        "the same command goes on from there",
+                        "the same command resumes there",
                         flush=True,
                     )
                     return EXIT_RESUME_ME
@@ -201,7 +204,15 @@ def _validation_line(step: int, values: dict[str, float]) -> str:
     return f"step {step}: validation {', '.join(parts)}"
 
 
-def _write_best(config, state, params, network, sampler, model, workdir: Path) -> None:
+def _write_best(
+    config: ml_collections.ConfigDict,
+    state: State,
+    params: Tree,
+    network: N2FNetConfig,
+    sampler: SyntheticConfig,
+    model: HeadModel,
+    workdir: Path,
+) -> None:
     best = state["best"]
     path = workdir / BEST
     save_pretrained(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -13,7 +14,7 @@ from tensorboardX import SummaryWriter
 JSON_LINES = "metrics.jsonl"
 
 
-def read_json_lines(path: str | Path) -> list[dict]:
+def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
     """The lines of a metrics file; a last line cut off by a kill is left out."""
     path = Path(path)
     if not path.is_file():

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from n2f_jax.data.assets import Assets
+from n2f_jax.data.sampler import Batch
 from n2f_jax.models.parameters import flatten
 from n2f_jax.runtime.atomic_files import atomic_path
 from n2f_jax.training.parallel import is_main_process
@@ -46,11 +47,11 @@ def stop_if_not_finite(
     key = step_key(seed, jnp.asarray(stopped_at, jnp.int32))
 
     @jax.jit
-    def look(params: Any, assets: Assets, data: Any) -> tuple[dict, dict]:
+    def step_again(params: Any, assets: Assets, data: Any) -> tuple[Batch, dict[str, Any]]:
         batch = objective.batch(key, assets) if data is None else stored_batch(data)
-        output = objective.answer(params, batch)
+        output = objective.predict(params, batch)
 
-        def terms_of(output: Any, batch: Any) -> dict:
+        def terms_of(output: Any, batch: Any) -> dict[str, Any]:
             one = lambda tree: jax.tree.map(lambda leaf: leaf[None], tree)  # noqa: E731
             loss, terms = objective.loss(one(output), one(batch), assets)
             return {"loss": loss, **terms}
@@ -58,7 +59,7 @@ def stop_if_not_finite(
         return batch, jax.lax.map(lambda pair: terms_of(*pair), (output, batch))
 
     data = stored.pipeline.batch_at(stopped_at) if stored else None
-    batch, terms = jax.device_get(look(state["params"], assets, data))
+    batch, terms = jax.device_get(step_again(state["params"], assets, data))
     bad_terms = [name for name, values in terms.items() if not np.isfinite(values).all()]
     bad_samples = sorted({int(i) for name in bad_terms for i in np.flatnonzero(~np.isfinite(terms[name]))})
     if bad_terms:

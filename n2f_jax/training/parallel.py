@@ -80,8 +80,8 @@ class Layout:
         devices = jax.devices()
         if count > len(devices):
             raise ValueError(f"{count} devices are asked for and there are {len(devices)}")
-        devices = np.array(devices[: count or len(devices)])
-        return cls(Mesh(devices, (AXIS,), axis_types=(AxisType.Auto,)), fsdp)
+        chosen = np.array(devices[: count or len(devices)])
+        return cls(Mesh(chosen, (AXIS,), axis_types=(AxisType.Auto,)), fsdp)
 
     @property
     def count(self) -> int:
@@ -115,7 +115,7 @@ class Layout:
             shapes: path → shape of every parameter that may be split.
         """
 
-        def one(path: tuple, leaf: Any) -> NamedSharding:
+        def one(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
             names = [str(getattr(key, "key", getattr(key, "name", ""))) for key in path]
             candidates = {*names, *("/".join(names[i:]) for i in range(len(names)))}
             named = any(shapes.get(name) == tuple(leaf.shape) for name in candidates)
@@ -138,7 +138,7 @@ class Layout:
             return tree
         return jax.jit(lambda x: x, out_shardings=NamedSharding(self.mesh, PartitionSpec()))(tree)
 
-    def map(self, function: Callable, in_specs: Any, out_specs: Any) -> Callable:
+    def map(self, function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
         """``function`` on every device with its part of what is split (``jax.shard_map``)."""
         return jax.shard_map(
             function, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False

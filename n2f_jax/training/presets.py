@@ -11,18 +11,17 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import ml_collections
+from ml_collections import ConfigDict
 
 from n2f_jax.data.sampler import SyntheticConfig
 from n2f_jax.models.n2fnet import n2fnet_config
 from n2f_jax.training.losses import ParameterLossConfig, RenderLossConfig
 from n2f_jax.training.stored import StoredConfig
 
-Config = ml_collections.ConfigDict
 
-
-def as_config_dict(config: Any) -> Config:
+def as_config_dict(config: Any) -> ConfigDict:
     """A dataclass (nested ones too) as a ``ConfigDict``."""
-    return Config(
+    return ConfigDict(
         {
             field.name: as_config_dict(value) if dataclasses.is_dataclass(value) else value
             for field in dataclasses.fields(config)
@@ -31,7 +30,7 @@ def as_config_dict(config: Any) -> Config:
     )
 
 
-def common(variant: str = "paper") -> Config:
+def common(variant: str = "paper") -> ConfigDict:
     """What the stages share: model, sampler, Adam, validation, checkpoints. A stage adds objective, loss and rates.
 
     Args:
@@ -43,7 +42,7 @@ def common(variant: str = "paper") -> Config:
     if variant not in ("paper", "small"):
         raise ValueError(f"there are the variants paper and small, not {variant!r}")
     small = variant == "small"
-    config = Config()
+    config = ConfigDict()
     config.head_model = ""  # an .npz of FLAME's arrays; empty is the open head
     config.backbone_weights = ""
     config.init_from = ""  # a saved network (<workdir>/best) to start from instead
@@ -58,7 +57,7 @@ def common(variant: str = "paper") -> Config:
     config.batch_size = 16
     config.total_steps = 200_000  # of both stages
 
-    config.optimizer = Config()
+    config.optimizer = ConfigDict()
     config.optimizer.name = "adam"
     config.optimizer.b1 = 0.9
     config.optimizer.b2 = 0.999
@@ -67,7 +66,7 @@ def common(variant: str = "paper") -> Config:
     config.optimizer.clip_norm = 0.0
     config.optimizer.final_fraction = 0.0
 
-    config.parallel = Config()
+    config.parallel = ConfigDict()
     config.parallel.devices = 0  # all there are
     config.parallel.fsdp = False  # split large parameters over the devices
     config.parallel.accumulation_steps = 1
@@ -75,12 +74,12 @@ def common(variant: str = "paper") -> Config:
 
     config.log_every = 50
     config.save_dtype = "float32"  # of the matrices in <workdir>/best
-    config.validation = Config()
+    config.validation = ConfigDict()
     config.validation.every = 2500
     config.validation.num_heads = 512
     config.validation.batch_size = 16
     config.validation.seed = 1
-    config.checkpoint = Config({"every": 1000, "keep": 2})
+    config.checkpoint = ConfigDict({"every": 1000, "keep": 2})
 
     if small:
         config.data.crop_centre_jitter = 0.03
@@ -97,7 +96,7 @@ def common(variant: str = "paper") -> Config:
     return config
 
 
-def stage1(variant: str = "paper") -> Config:
+def stage1(variant: str = "paper") -> ConfigDict:
     """Backbone and FLAME module, L_param on synthetic heads (N2FNet, IV.1)."""
     config = common(variant)
     small = variant == "small"
@@ -115,7 +114,7 @@ def stage1(variant: str = "paper") -> Config:
         ("flame/.*", "flame"),
         ("camera/.*", "frozen"),
     )
-    config.optimizer.rates = Config({"backbone": 1e-6, "patch_embedding": 1e-3, "flame": 1e-3})
+    config.optimizer.rates = ConfigDict({"backbone": 1e-6, "patch_embedding": 1e-3, "flame": 1e-3})
     config.optimizer.warmup_steps = 2000  # open in the paper
     config.validation.best_by = "face_mm"
     if small:
@@ -135,7 +134,7 @@ def stage1(variant: str = "paper") -> Config:
     return config
 
 
-def stage2(variant: str = "paper") -> Config:
+def stage2(variant: str = "paper") -> ConfigDict:
     """The camera module, L_render on synthetic heads; backbone and FLAME module frozen (N2FNet, IV.1)."""
     config = common(variant)
     config.seed = 0x5A6E2
@@ -148,7 +147,7 @@ def stage2(variant: str = "paper") -> Config:
         ("flame/.*", "frozen"),
         ("camera/.*", "camera"),
     )
-    config.optimizer.rates = Config({"camera": 1e-4})
+    config.optimizer.rates = ConfigDict({"camera": 1e-4})
     config.optimizer.warmup_steps = 1000  # open in the paper
     config.validation.best_by = "loss"
     if variant == "small":
@@ -165,28 +164,28 @@ def stage2(variant: str = "paper") -> Config:
     return config
 
 
-def joint(variant: str = "paper") -> Config:
+def joint(variant: str = "paper") -> ConfigDict:
     """The paper's baseline (table 1): everything trained at once, by L_param + L_render."""
     config, second = stage1(variant), stage2(variant)
     config.objective = "joint"
-    config.loss = Config({"parameters": config.loss, "render": second.loss})
+    config.loss = ConfigDict({"parameters": config.loss, "render": second.loss})
     config.stage_share = 1.0  # all steps of both stages
     config.optimizer.groups = (*config.optimizer.groups[:-1], ("camera/.*", "camera"))
     config.optimizer.rates.camera = second.optimizer.rates.camera
     return config
 
 
-def _either_stage(variant: str) -> Config:
+def _either_stage(variant: str) -> ConfigDict:
     """``stage1``, ``stage2``, ``stage1-small`` or ``stage2-small``, without the free front end's samples."""
     stage, _, size = variant.partition("-")
     if stage not in ("stage1", "stage2"):
         raise ValueError(f"there are the variants stage1, stage2 and -small of both, not {variant!r}")
-    config = {"stage1": stage1, "stage2": stage2}[stage](size or "paper")
+    config = PRESETS[stage](size or "paper")
     config.data.front_end_share = 0.0
     return config
 
 
-def uv(variant: str = "stage1") -> Config:
+def uv(variant: str = "stage1") -> ConfigDict:
     """The paper's input ablation: UV maps in place of normals."""
     config = _either_stage(variant)
     config.data.channels = "uv"
@@ -194,7 +193,7 @@ def uv(variant: str = "stage1") -> Config:
     return config
 
 
-def uv_normals(variant: str = "stage1") -> Config:
+def uv_normals(variant: str = "stage1") -> ConfigDict:
     """The paper's input ablation: UV maps beside normals, five channels."""
     config = _either_stage(variant)
     config.data.channels = "uv+normals"
@@ -202,14 +201,14 @@ def uv_normals(variant: str = "stage1") -> Config:
     return config
 
 
-def no_segmentation(variant: str = "stage1") -> Config:
+def no_segmentation(variant: str = "stage1") -> ConfigDict:
     """The paper's network without segmentation: normals of the whole head, no face mask."""
     config = _either_stage(variant)
     config.data.masked = False
     return config
 
 
-def finetune_stage1(variant: str = "paper") -> Config:
+def finetune_stage1(variant: str = "paper") -> ConfigDict:
     """Backbone and FLAME module, L_param on faces with pseudo ground truth (N2FNet, IV.1)."""
     config = stage1(variant)
     small = variant == "small"
@@ -239,7 +238,7 @@ def finetune_stage1(variant: str = "paper") -> Config:
     return config
 
 
-def finetune_stage2(variant: str = "paper") -> Config:
+def finetune_stage2(variant: str = "paper") -> ConfigDict:
     """The camera module, L_render with λ_lmk = 10000 on annotated photographs (N2FNet, IV.1)."""
     config = stage2(variant)
     small = variant == "small"
@@ -272,13 +271,13 @@ def finetune_stage2(variant: str = "paper") -> Config:
     return config
 
 
-PRESETS: dict[str, Callable[[str], Config]] = {
+PRESETS: dict[str, Callable[..., ConfigDict]] = {
     preset.__name__: preset
     for preset in (stage1, stage2, joint, uv, uv_normals, no_segmentation, finetune_stage1, finetune_stage2)
 }
 
 
-def get_config(name: str) -> Config:
+def get_config(name: str) -> ConfigDict:
     """A preset by name and variant, ``stage1:small``; this file is itself a config file for ``--config``.
 
     Raises:

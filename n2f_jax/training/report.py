@@ -16,7 +16,7 @@ from PIL import Image
 from n2f_jax.runtime.atomic_files import atomic_path
 from n2f_jax.training.metric_log import JSON_LINES, read_json_lines
 from n2f_jax.training.setup import RESOLVED_CONFIG
-from n2f_jax.visualization.prediction_sheet import answer_page
+from n2f_jax.visualization.prediction_sheet import prediction_page
 
 REPORT, CURVES, WORST = "report.html", "curves.png", "worst.png"
 # What is plotted and listed, in this order, where a run has it.
@@ -85,7 +85,7 @@ def heads_page(batch: Mapping[str, Any], count: int = 8) -> UInt8[np.ndarray, "H
     total = len(batch["mask"])
     chosen = np.linspace(0, total - 1, min(count, total)).round().astype(int)
     captions = [head_caption(int(i), batch["errors"], int(i)) for i in chosen]
-    return answer_page(batch, chosen, captions)
+    return prediction_page(batch, chosen.tolist(), captions)
 
 
 def draw_curves(lines: Sequence[Mapping[str, Any]]) -> bytes:
@@ -134,7 +134,7 @@ def write_report(
     at_worst = {name: values[np.asarray(numbers)] for name, values in errors.items()}
     captions = [head_caption(number, at_worst, i) for i, number in enumerate(numbers)]
     picture = io.BytesIO()
-    Image.fromarray(answer_page(worst, range(len(numbers)), captions)).save(picture, format="PNG")
+    Image.fromarray(prediction_page(worst, range(len(numbers)), captions)).save(picture, format="PNG")
     pictures = {CURVES: draw_curves(read_json_lines(workdir / JSON_LINES)), WORST: picture.getvalue()}
     for name, data in pictures.items():
         with atomic_path(workdir / name) as temporary:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 from flax import nnx
 
 import flame_jax
 from flame_jax import HeadModel
 from n2f_jax.data.assets import Assets
 from n2f_jax.data.celeba_hq import PseudoTruthFaces
+from n2f_jax.data.face_views import View
 from n2f_jax.data.manifest import ManifestError
 from n2f_jax.data.pipeline import make_pipeline
 from n2f_jax.data.sampler import SyntheticConfig
@@ -25,10 +25,11 @@ from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
 from n2f_jax.models.conversion import ConversionError
 from n2f_jax.models.dinov3 import DinoV3Config
 from n2f_jax.models.dinov3_files import load_dinov3
+from n2f_jax.models.folders import PretrainedError
 from n2f_jax.models.input_channels import CHANNELS, maps_of
 from n2f_jax.models.n2fnet import N2FNet, N2FNetConfig
 from n2f_jax.models.parameters import Tree, to_dict
-from n2f_jax.models.pretrained import DEFAULT_CHECKPOINT, PretrainedError, from_pretrained
+from n2f_jax.models.pretrained import DEFAULT_CHECKPOINT, from_pretrained
 from n2f_jax.render import HeadTopology
 from n2f_jax.training.losses import (
     JointLossConfig,
@@ -167,8 +168,9 @@ def build_assets(config: ml_collections.ConfigDict, model: HeadModel) -> Assets:
         coarse_mesh = load_coarse_mesh()
     loss = loss_config(config)
     loss = loss.parameters if isinstance(loss, JointLossConfig) else loss
-    by_vertices = isinstance(loss, ParameterLossConfig) and loss.shape_loss == "vertices"
-    metric = coefficient_metric(model, loss.rest_weight) if by_vertices else None
+    metric = None
+    if isinstance(loss, ParameterLossConfig) and loss.shape_loss == "vertices":
+        metric = coefficient_metric(model, loss.rest_weight)
     assets = Assets(
         model=model, topology=HeadTopology.from_model(model), coarse_mesh=coarse_mesh, metric=metric
     )
@@ -193,7 +195,7 @@ def stored_faces(config: ml_collections.ConfigDict, model: HeadModel) -> StoredF
         raise SetupError(STORED_HELP.format(kind=section.kind))
     size, scale = config.data.image_size, config.data.crop_scale
 
-    def dataset(folder: str, annotations: str, part: str) -> Sequence[Mapping[str, np.ndarray]]:
+    def dataset(folder: str, annotations: str, part: Any) -> Sequence[View]:
         if section.kind == "pseudo_truth":
             return PseudoTruthFaces(folder, size, scale, model, part, section.celeba or None)
         return AnnotatedFaces(folder, annotations, size, scale, part, progress=is_main_process())
@@ -304,10 +306,10 @@ def params_from_run(folder: str | Path, network: N2FNetConfig, model: HeadModel)
     except (FileNotFoundError, PretrainedError) as error:
         raise SetupError(f"init_from: {error}") from error
     # What is computed in may change between stages; sizes may not.
-    free = {"dtype": network.backbone.dtype, "remat": network.backbone.remat}
-    saved_config = dataclasses.replace(
-        saved.config, backbone=dataclasses.replace(saved.config.backbone, **free)
+    backbone = dataclasses.replace(
+        saved.config.backbone, dtype=network.backbone.dtype, remat=network.backbone.remat
     )
+    saved_config = dataclasses.replace(saved.config, backbone=backbone)
     if saved_config != network:
         raise SetupError(f"init_from: {folder} holds another network: {difference(saved_config, network)}")
     return to_dict(saved.network)

@@ -44,7 +44,7 @@ def network_forward(config: N2FNetConfig) -> Callable[[Tree, Array, Array], N2FO
 
 
 class Objective:
-    """What a stage minimises: the sampler, the network, and the loss between its answer and the truth.
+    """What a stage minimises: the sampler, the network, and the loss between its output and the truth.
 
     Args:
         network: sizes of the network.
@@ -62,11 +62,12 @@ class Objective:
         batch_size: int,
     ):
         self.sampler = sampler
-        joint = isinstance(loss, JointLossConfig)
-        self.parameter_loss = (
-            loss.parameters if joint else loss if isinstance(loss, ParameterLossConfig) else None
-        )
-        self.render_loss = loss.render if joint else loss if isinstance(loss, RenderLossConfig) else None
+        if isinstance(loss, JointLossConfig):
+            self.parameter_loss: ParameterLossConfig | None = loss.parameters
+            self.render_loss: RenderLossConfig | None = loss.render
+        else:
+            self.parameter_loss = loss if isinstance(loss, ParameterLossConfig) else None
+            self.render_loss = loss if isinstance(loss, RenderLossConfig) else None
         self.batch_size = batch_size
         self.forward = network_forward(network)
 
@@ -91,22 +92,25 @@ class Objective:
             indices=indices,
         )
 
-    def answer(self, params: Tree, batch: Batch) -> N2FOutput:
-        """The network's answer to what it is shown of a batch."""
+    def predict(self, params: Tree, batch: Batch) -> N2FOutput:
+        """The network's output for its inputs of a batch."""
         return self.forward(params, *network_inputs(batch, self.sampler))
 
     def loss(self, output: N2FOutput, batch: Batch, assets: Assets) -> tuple[Float[Array, ""], Terms]:
         """The stage's loss and its terms."""
-        total, terms = jnp.zeros(()), {}
+        total = jnp.zeros(())
+        terms: Terms = {}
         if self.parameter_loss is not None:
             loss, found = parameter_loss(output, batch["params"], self.parameter_loss, assets.metric)
             total, terms = total + loss, terms | found
         if self.render_loss is not None:
-            loss, found = self._render_loss(output, batch, assets)
+            loss, found = self._render_loss(output, batch, assets, self.render_loss)
             total, terms = total + loss, terms | found
         return total, terms
 
-    def _render_loss(self, output: N2FOutput, batch: Batch, assets: Assets) -> tuple[Float[Array, ""], Terms]:
+    def _render_loss(
+        self, output: N2FOutput, batch: Batch, assets: Assets, config: RenderLossConfig
+    ) -> tuple[Float[Array, ""], Terms]:
         size = self.sampler.image_size
         vertices, _ = flame_jax.decode(assets.model, output.flame_params())
         truth = batch["camera"]
@@ -122,7 +126,7 @@ class Objective:
             batch["target_normals"],
             batch["target_mask"],
             batch["landmarks_2d"],
-            self.render_loss,
+            config,
         )
 
 
@@ -201,7 +205,9 @@ def make_train_step(
     num_first = objective.sampler.num_front_end(objective.batch_size)
     parts = Parts.of(layout, accumulation_steps, objective.batch_size, num_first)
 
-    def mean_gradient(trained: Flat, frozen: Flat, axes: dict, step: Array, assets: Assets, data: Any):
+    def mean_gradient(
+        trained: Flat, frozen: Flat, axes: dict[str, int | None], step: Array, assets: Assets, data: Any
+    ) -> tuple[Array, Terms, Flat]:
         """On one device: loss, terms and gradient of its samples, averaged over all devices."""
         whole_frozen = gather(frozen, axes)
         device = jax.lax.axis_index(AXIS).astype(jnp.int32)
@@ -219,7 +225,7 @@ def make_train_step(
             else:
                 batch = stored_batch(rows_of_turn(turn))
             params = merge_frozen(gather(trained, axes), whole_frozen)
-            output = objective.answer(params, batch)
+            output = objective.predict(params, batch)
             return objective.loss(output, batch, assets)
 
         value_and_gradient = jax.value_and_grad(loss_of, has_aux=True)
@@ -227,7 +233,7 @@ def make_train_step(
             (loss, terms), gradients = value_and_gradient(trained, jnp.zeros((), jnp.int32))
         else:
 
-            def add(total, turn):
+            def add(total: Any, turn: Array) -> tuple[Any, None]:
                 return jax.tree.map(jnp.add, total, value_and_gradient(trained, turn)), None
 
             shapes = jax.eval_shape(value_and_gradient, trained, jnp.zeros((), jnp.int32))

@@ -13,6 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from flame_jax import FlameParams
+from n2f_jax.data.face_views import View
 from n2f_jax.data.pipeline import Pipeline, stack
 from n2f_jax.data.sampler import Batch
 from n2f_jax.geometry.camera import Camera
@@ -82,7 +83,7 @@ class StoredFaces:
     """
 
     pipeline: Pipeline
-    validation: Sequence[Mapping[str, np.ndarray]]
+    validation: Sequence[View]
 
     def held_out(self, batch_size: int, index: int) -> dict[str, np.ndarray]:
         """One batch of the validation faces, in their order."""

@@ -14,7 +14,7 @@ from jaxtyping import Array
 import flame_jax
 from n2f_jax.data.assets import Assets
 from n2f_jax.data.sampler import Batch, held_out_key, network_inputs
-from n2f_jax.metrics.batch_errors import batch_errors, draw_answer
+from n2f_jax.metrics.batch_errors import batch_errors, draw_prediction
 from n2f_jax.models.n2fnet import camera_from_output
 from n2f_jax.models.parameters import Tree, flatten, unflatten
 from n2f_jax.training.parallel import AXIS, Layout, Parts, gather, on_host
@@ -56,9 +56,11 @@ class Validation:
         first = objective.sampler.num_front_end(batch_size) if held_out is None else 0
         parts = Parts(self._layout.count)
         self._parts = parts if parts.fits(batch_size, first) else Parts(1)
-        self._look = jax.jit(self._on_all_devices)
+        self._evaluate = jax.jit(self._on_all_devices)
 
-    def _on_one_device(self, params: Any, axes: dict, assets: Assets, index: Array, data: Any) -> Any:
+    def _on_one_device(
+        self, params: Any, axes: dict[str, int | None], assets: Assets, index: Array, data: Any
+    ) -> Any:
         part = (
             jax.lax.axis_index(AXIS).astype(jnp.int32) if self._parts.count > 1 else jnp.zeros((), jnp.int32)
         )
@@ -70,7 +72,7 @@ class Validation:
         else:
             numbers = data["numbers"]
             batch = stored_batch(data)
-        output = objective.answer(unflatten(gather(params, axes)), batch)
+        output = objective.predict(unflatten(gather(params, axes)), batch)
         loss, terms = objective.loss(output, batch, assets)
         heads = self._heads(output, batch, assets)
         return jax.lax.pmean({"loss": loss, **terms}, AXIS), heads | {"numbers": numbers}
@@ -78,11 +80,11 @@ class Validation:
     def _heads(self, output: Any, batch: Batch, assets: Assets) -> dict[str, Any]:
         """What can be shown of every head of a batch."""
         sampler, camera = self.objective.sampler, batch["camera"]
-        # Where no camera is trained, the answered head is drawn with the true one.
+        # Where no camera is trained, the predicted head is drawn with the true one.
         if self.objective.render_loss is not None:
             camera = camera_from_output(output, camera.focal, camera.principal_point, sampler.image_size)
-        answered, _ = flame_jax.decode(assets.model, output.flame_params())
-        drawn_normals, drawn_mask = draw_answer(answered, camera, assets, sampler)
+        predicted, _ = flame_jax.decode(assets.model, output.flame_params())
+        drawn_normals, drawn_mask = draw_prediction(predicted, camera, assets, sampler)
         inputs, mask = network_inputs(batch, sampler)
         return {
             "inputs": inputs,
@@ -108,20 +110,21 @@ class Validation:
         data = None
         if self._held_out is not None:
             data = {**self._held_out(index), "numbers": np.arange(self.batch_size, dtype=np.int32)}
-        return self._look(params, assets, np.asarray(index, np.int32), data)
+        return self._evaluate(params, assets, np.asarray(index, np.int32), data)
 
     def heads(self, params: Tree, assets: Assets, index: int) -> dict[str, Any]:
         """One batch of the set, head by head, NumPy arrays.
 
         Its entries: ``inputs`` (B, S, S, C) and ``mask`` (B, S, S), what the network was shown; ``target_normals``,
-        ``target_mask``, ``drawn_normals``, ``drawn_mask``: the true and the answered head (with the true camera where
+        ``target_mask``, ``drawn_normals``, ``drawn_mask``: the true and the predicted head (with the true camera where
         the camera module is untrained); ``errors``: name → (B,).
         """
         return _in_order(on_host(self._run(params, assets, index)[1]))
 
     def __call__(self, params: Tree, assets: Assets) -> tuple[dict[str, float], dict[str, Any]]:
         """Means over the set, and the heads of its first batch."""
-        means, errors, first = [], [], None
+        means, errors = [], []
+        first: dict[str, Any] = {}
         for index in range(self.num_batches):
             values, heads = self._run(params, assets, index)
             means.append(jax.device_get(values))

@@ -24,7 +24,7 @@ def input_panel(
     return np.concatenate([uv, np.zeros_like(uv[..., :1])], axis=-1).astype(np.uint8)
 
 
-def answer_page(
+def prediction_page(
     samples: Mapping[str, np.ndarray],
     chosen: Sequence[int],
     captions: Sequence[str],
@@ -32,7 +32,7 @@ def answer_page(
     columns: int = 2,
     tile: int = 128,
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Four panels for each chosen sample: input, true head, answered head, error.
+    """Four panels for each chosen sample: input, true head, predicted head, error.
 
     Args:
         samples: of ``training.inspection``: ``inputs``, ``mask``, ``target_normals``, ``target_mask``,
