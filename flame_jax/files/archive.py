@@ -25,7 +25,7 @@ _COMPANION_KEYS = (
 
 
 def write_archive(path: str | Path, arrays: dict[str, np.ndarray], name: str) -> None:
-    """Writes ``.npz`` or ``.safetensors``, whole or not at all. Keeps what ``load_head_model`` reads, nothing else.
+    """Writes ``.npz`` or ``.safetensors``, atomically. Keeps what ``load_head_model`` reads, nothing else.
 
     Floating-point arrays become float32, which is what the model computes in, and indices int32.
 

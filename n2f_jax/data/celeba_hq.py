@@ -76,7 +76,7 @@ class PseudoTruthFaces(Sequence[View]):
                 f"{folder}: none of the {len(wanted)} faces of part {part!r} has pseudo ground truth (*.truth.npz): "
                 "scripts/fit.py writes it for a preprocessed folder"
             )
-        self[0]  # another head model is said at once, and not in the middle of an epoch
+        self[0]  # another head model is an error at once, and not in the middle of an epoch
 
     def __len__(self) -> int:
         return len(self._positions)

@@ -51,7 +51,7 @@ class Pipeline:
         """The batches from a step on, without end, read ahead in threads.
 
         Args:
-            start: the first step; where a run goes on, the one that it saved.
+            start: the first step; of a resumed run the one that it saved.
             threads: that read batches at the same time.
             prefetch: most batches to hold ready.
         """

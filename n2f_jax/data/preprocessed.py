@@ -17,7 +17,7 @@ its faces lie, so that processes that know nothing of each other never meet.
     classes.png   optional; 8 bits, the front end's class ids
     face.json     all numbers
 
-One file and not four because it takes its place by one rename: a face is there whole or not at all, and a face that is
+One file and not four because it takes its place by one rename: a face is written atomically, and a face that is
 written anew never shows new normals with an old mask, whatever kills the process. It also is a quarter of the files
 and of the opens, which is what a million faces cost on a network file system. Any archive tool opens it.
 """
@@ -162,7 +162,7 @@ def list_faces(folder: str | Path) -> FaceList:
 
 
 def write_face(path: str | Path, face: StoredFace) -> None:
-    """Writes one face; it appears whole or not at all. The same face gives the same bytes.
+    """Writes one face, atomically. The same face gives the same bytes.
 
     Args:
         path: from ``face_path``; its folder is made.

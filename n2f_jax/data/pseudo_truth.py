@@ -81,7 +81,7 @@ def truth_path(folder: str | Path, face: str) -> Path:
 
 
 def write_truth(path: str | Path, truth: PseudoTruth) -> None:
-    """Writes one head; the file appears whole or not at all.
+    """Writes one head, atomically.
 
     Args:
         path: from ``truth_path``; its folder is made.

@@ -55,7 +55,7 @@ def read_pts(path: str | Path) -> Float[np.ndarray, "n 2"]:
 
 
 def write_pts(path: str | Path, landmarks: Float[np.ndarray, "n 2"]) -> None:
-    """Writes landmarks, given in pixels with u = 0 at the image's left edge; the file appears whole or not at all."""
+    """Writes landmarks, given in pixels with u = 0 at the image's left edge; written atomically."""
     points = np.asarray(landmarks, np.float64) + 0.5
     lines = [f"{u:.3f} {v:.3f}" for u, v in points]
     text = "\n".join(["version: 1", f"n_points: {len(points)}", "{", *lines, "}"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -113,8 +113,8 @@ class SyntheticConfig:
     focal_min: float = 0.6
     principal_std: float = 0.02
     crop_scale: float = 1.4
-    normal_frame: str = "head"
-    channels: str = "normals"
+    normal_frame: Literal["head", "camera"] = "head"
+    channels: Literal["normals", "uv", "uv+normals"] = "normals"
     masked: bool = True
     front_end_share: float = 0.0
     crop_centre_jitter: float = 0.0

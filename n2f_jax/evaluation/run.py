@@ -1,6 +1,6 @@
 """From folders to figures: what ``n2f evaluate`` does.
 
-Every sample's record is written as soon as it is measured, whole or not at all; one bad file never stops the others;
+Every sample's record is written as soon as it is measured, atomically; one bad file never stops the others;
 the same command again measures only what is not there with the same settings and files.
 """
 

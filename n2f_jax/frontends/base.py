@@ -58,7 +58,7 @@ class FrontendFace:
         uv: ``(S, S, 2)`` float32 in [−1, 1], zero outside the mask: ``2·(u, v) − 1`` of FLAME's texture coordinates,
             u towards the subject's left, v up, as ``n2f_jax.render`` draws them; None for a front end without UV.
         classes: ``(S, S)`` uint8, ids of ``n2f_jax.frontends.face_classes``; None for a front end without a parser.
-        provenance: where the maps come from; None where nobody said.
+        provenance: where the maps come from; None where it is not known.
     """
 
     normals: Float[np.ndarray | jax.Array, "S S 3"]

@@ -66,7 +66,7 @@ class FaceLandmarker:
 
     The detector's eyes give a first, rough square; the points found there give a better one, upright along
     the outer eye corners, and so on: where a face is turned or tilted much, two passes have not settled
-    yet. Each crop is also seen mirrored and the two answers are averaged, which steadies them.
+    yet. Each crop is also seen mirrored and the two outputs are averaged, which steadies them.
 
     Args:
         num_threads: threads of the interpreters.

@@ -16,10 +16,10 @@ from n2f_jax.render import render_head
 
 
 def draw_prediction(
-    answered: Float[Array, "B V 3"], camera: Camera, assets: Assets, config: SyntheticConfig
+    predicted: Float[Array, "B V 3"], camera: Camera, assets: Assets, config: SyntheticConfig
 ) -> tuple[Float[Array, "B S S 3"], Float[Array, "B S S"]]:
-    """Normals and mask of the answered heads as this camera sees them."""
-    maps = render_head(assets.topology, answered, camera, config.image_size, config.normal_frame)
+    """Normals and mask of the predicted heads as this camera sees them."""
+    maps = render_head(assets.topology, predicted, camera, config.image_size, config.normal_frame)
     return maps.normals, maps.mask
 
 
@@ -37,25 +37,25 @@ def batch_errors(
     ``target_normals``.
 
     Args:
-        output: the network's answer.
+        output: the network's output.
         batch: of ``make_batch``.
         assets: head model and what drawing needs.
         config: the sampler.
-        drawn: normals and mask of the answered heads, if they are to be those of another camera than the answered
+        drawn: normals and mask of the predicted heads, if they are to be those of another camera than the predicted
             one, or are there already.
     """
     size, truth = config.image_size, batch["camera"]
     camera = camera_from_output(output, truth.focal, truth.principal_point, size)
-    answered, _ = flame_jax.decode(assets.model, output.flame_params())
+    predicted, _ = flame_jax.decode(assets.model, output.flame_params())
     errors: dict[str, Array] = {}
     if "params" in batch:
-        errors |= head_errors(answered, batch["params"], assets.model)
+        errors |= head_errors(predicted, batch["params"], assets.model)
         errors |= parameter_errors(output, batch["params"])
         errors["rotation_degrees"] = rotation_error_degrees(camera.rotation, truth.rotation)
-    landmarks = project(flame_jax.landmarks68(assets.model, answered), camera)
+    landmarks = project(flame_jax.landmarks68(assets.model, predicted), camera)
     distance = jnp.sqrt(jnp.sum((landmarks - batch["landmarks_2d"]) ** 2, axis=-1))
     errors["landmarks_percent"] = jnp.mean(distance, axis=-1) * (100.0 / size)
     if "target_normals" in batch:
-        drawn = drawn or draw_prediction(answered, camera, assets, config)
+        drawn = drawn or draw_prediction(predicted, camera, assets, config)
         errors |= map_errors(*drawn, batch["target_normals"], batch["target_mask"])
     return errors

@@ -18,14 +18,14 @@ REGIONS = ("face", "eyes", "nose", "mouth", "left_ear", "right_ear", "neck", "sc
 
 
 def vertex_errors(
-    model: HeadModel, answer: Float[Array, "... V 3"], truth: Float[Array, "... V 3"]
+    model: HeadModel, predicted: Float[Array, "... V 3"], truth: Float[Array, "... V 3"]
 ) -> dict[str, Float[Array, "..."]]:
     """Mean vertex-to-vertex distance of each region in millimetres, the heads aligned rigidly on the face.
 
     Rotation and translation only: a head that is too large is wrong. Any leading batch axes.
     """
     face = model.masks[REGIONS[0]]
-    aligned = procrustes(answer[..., face, :], truth[..., face, :]).apply(answer)
+    aligned = procrustes(predicted[..., face, :], truth[..., face, :]).apply(predicted)
     distance = 1000.0 * jnp.sqrt(jnp.sum((aligned - truth) ** 2, axis=-1))
     return {
         region: jnp.mean(distance[..., model.masks[region]], axis=-1)
@@ -41,16 +41,16 @@ def rotation_error_degrees(a: Float[Array, "... 3 3"], b: Float[Array, "... 3 3"
 
 
 def head_errors(
-    answered: Float[Array, "B V 3"], truth: FlameParams, model: HeadModel
+    predicted: Float[Array, "B V 3"], truth: FlameParams, model: HeadModel
 ) -> dict[str, Float[Array, "B"]]:
     """``<region>_mm`` and ``mean_head_<region>_mm`` of every sample.
 
-    ``mean_head_…`` is the error of answering the mean head at rest to everything.
+    ``mean_head_…`` is the error of predicting the mean head at rest for everything.
     """
     true, _ = flame_jax.decode(model, truth)
     mean, _ = flame_jax.decode(model, FlameParams.neutral(model, (1,)))
     mean = jnp.broadcast_to(mean, true.shape)
-    errors = {f"{region}_mm": value for region, value in vertex_errors(model, answered, true).items()}
+    errors = {f"{region}_mm": value for region, value in vertex_errors(model, predicted, true).items()}
     return errors | {f"mean_head_{r}_mm": value for r, value in vertex_errors(model, mean, true).items()}
 
 

@@ -32,7 +32,7 @@ def map_errors(
     target_normals: Float[Array, "B S S 3"],
     target_mask: Float[Array, "B S S"],
 ) -> dict[str, Float[Array, "B"]]:
-    """How a drawn answer differs from the true head's maps.
+    """How a drawn prediction differs from the true head's maps.
 
     ``normals_degrees`` is the mean angle over the pixels in both masks, 90 where they do not meet;
     ``mask_iou`` is intersection over union, 1 where both are empty.

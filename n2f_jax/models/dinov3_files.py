@@ -44,7 +44,7 @@ HEAD_CHANNELS = 64  # of every published DINOv3 ViT
 CHANNEL_RULES: dict[int, str] = {
     3: "as in the file: x, y, z of the normals take the kernels of R, G, B",
     5: "u and v start at zero, x, y, z of the normals take the kernels of R, G, B: at first the network does not see "
-    "UV and answers as the one for normals",
+    "UV and predicts as the one for normals",
     2: "u and v each take the mean of the kernels of R, G, B times 3/2: as much in sum as a grey image gave",
 }
 

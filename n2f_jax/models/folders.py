@@ -1,7 +1,7 @@
 """Networks on disk: a folder of ``config.json`` and safetensors files. No pickles.
 
 ``config.json`` names the format, its version and every weights file with its size and sha256; reading checks them.
-Each file appears whole or not at all and ``config.json`` comes last: a run that is killed in between leaves a folder
+Each file is written atomically and ``config.json`` comes last: a run that is killed in between leaves a folder
 that refuses to load rather than one that loads wrong.
 """
 

@@ -1,4 +1,4 @@
-"""One reconstructed head: what a photograph said about a person's head and where it stands."""
+"""The result of a reconstruction: a head's parameters, mesh and pose, its camera, and what it was made from."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Head:
         focal_source: ``'given'``, ``'exif'`` or ``'default'``.
         alignment: ``'network'`` or ``'landmarks'``.
         image_size: (height, width) of the original image.
-        crop: ``(3,)`` x0, y0, side of what the network saw.
+        crop: ``(3,)`` x0, y0, side of the network's input.
         input_normals: ``(S, S, 3)`` what it saw there.
         input_mask: ``(S, S)``.
-        frontend, frontend_score, frontend_landmarks, frontend_points: what the front end said; NaN where it
+        frontend, frontend_score, frontend_landmarks, frontend_points: the front end's output; NaN where it
             gave no landmarks.
         checkpoint: name of the network's checkpoint.
     """

@@ -41,7 +41,7 @@ KEYS: dict[str, tuple[tuple, str]] = {
 
 
 def save_parameters(path: str | Path, values: dict[str, np.ndarray | str | float]) -> None:
-    """Writes ``values`` as a compressed ``.npz``, whole or not at all.
+    """Writes ``values`` as a compressed ``.npz``, atomically.
 
     Args:
         path: the file; ``.npz``.

@@ -79,7 +79,7 @@ class Reconstructor:
             alignment: ``'network'``: the camera is the network's. ``'landmarks'``: its pose is then moved by
                 Levenberg–Marquardt until the mesh's inner 51 landmarks, and the points of the face mesh where
                 they are embedded in the head model, lie on the front end's.
-            refine: so many Gauss–Newton steps at most from the network's answer, on the front end's normals and mask
+            refine: so many Gauss–Newton steps at most from the network's output, on the front end's normals and mask
                 and, with ``alignment='landmarks'``, on its points (``n2f_jax.fitting.gauss_newton``). 0: none; None:
                 2 for the face mesh's maps, 12 for others, where the network takes head-frame normals, else none.
             batch_size: faces per call of the compiled stage. Batches are padded to 1 or to this, so there are

@@ -117,7 +117,7 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            with contextlib.suppress(Exception):  # said by ``wait``
+            with contextlib.suppress(Exception):  # ``wait`` raises it
                 self._manager.close()
 
     @contextlib.contextmanager
@@ -130,7 +130,7 @@ class Checkpoints:
             last = f"the last complete one is of step {max(steps)}" if steps else "there is none yet"
             raise CheckpointWriteError(
                 f"a checkpoint in {self._directory} cannot be {what}: {reason}. Is the disk full, or the folder not "
-                f"writable? What was saved before is untouched ({last}); the same command goes on from there."
+                f"writable? What was saved before is untouched ({last}); the same command resumes there."
             ) from error
 
 

@@ -129,7 +129,7 @@ def parameter_loss(
     """``L_param``.
 
     Args:
-        output: the network's answer, batch B in front.
+        output: the network's output, batch B in front.
         target: Ω*, batch B in front.
         config: weights.
         metric: needed for ``shape_loss='vertices'``.
@@ -197,7 +197,7 @@ def render_loss(
     """``L_render``.
 
     Args:
-        normals, mask, landmarks: drawn from the answer; the mask antialiased, so that its edge has a gradient;
+        normals, mask, landmarks: drawn from the prediction; the mask antialiased, so that its edge has a gradient;
             landmarks in pixels of the crop.
         target_normals, target_mask, target_landmarks: of the true head and camera.
         config: weights.

@@ -37,7 +37,7 @@ class MetricLog:
 
     Args:
         directory: the run's folder.
-        start_step: step that the run goes on from, −1 for a new one; what a killed run logged beyond it is cut off.
+        start_step: step that the run resumes at, −1 for a new one; what a killed run logged beyond it is cut off.
     """
 
     def __init__(self, directory: str | Path, start_step: int):

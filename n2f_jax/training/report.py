@@ -185,7 +185,7 @@ pre {{ background: #f4f4f4; padding: 1rem; overflow-x: auto; }}
 <h2>Curves</h2>
 <img alt="loss and errors against the step" src="data:image/png;base64,{curves}">
 <h2>The worst</h2>
-<img alt="input, true head, answered head, error" src="data:image/png;base64,{worst}">
+<img alt="input, true head, predicted head, error" src="data:image/png;base64,{worst}">
 <h2>Config</h2>
 <pre>{config}</pre>
 </html>

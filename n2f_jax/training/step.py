@@ -1,4 +1,4 @@
-"""One training step: draw a batch, answer it, compare, update. All of it inside one jitted function."""
+"""One training step: draw a batch, predict, compare, update. All of it inside one jitted function."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages of a network's answers: what it was shown, the true head, the answered head, and how far they differ."""
+"""Pages of a network's outputs: what it was shown, the true head, the predicted head, and how far they differ."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from n2f_jax.visualization.layout import GAP, pad, text_strip
 from n2f_jax.visualization.sample_sheet import FULL_ANGLE, angle_panel, normal_panel, resized, table
 
-LEGEND = f"input, true head, answered head, angle between them (red: {FULL_ANGLE:.0f}°)"
+LEGEND = f"input, true head, predicted head, angle between them (red: {FULL_ANGLE:.0f}°)"
 
 
 def input_panel(

@@ -81,7 +81,7 @@ def measure_pipeline(photos: Sequence[Path] | None = None, repeat: int = 10) -> 
     """Images a second of the whole pipeline, one image at a time, warm, and milliseconds of each stage.
 
     The paper's FPS: "the number of face images reconstructed a second" (section IV.3). Stages: reading the file, front
-    end (detector, landmarks, normal map), network (with decoding, pose and the answer's way back to NumPy).
+    end (detector, landmarks, normal map), network (with decoding, pose and the result's way back to NumPy).
 
     Args:
         photos: each must show a face; None for scikit-image's astronaut.

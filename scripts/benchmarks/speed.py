@@ -20,7 +20,7 @@ reached, and peak memory.
 
 ``network``: normal map and mask to parameters and camera, ViT-L/16 with both heads at 256², random weights, here and by
 the same weights in PyTorch, eager and compiled, in turns in one run. Prints medians, least times, compile times, peak
-memory and how far the answers are apart.
+memory and how far the outputs are apart.
 """
 
 import argparse
