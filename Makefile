@@ -53,7 +53,7 @@ PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadscope
 test: $(STAMPS)/test lint
 	$(PYTEST)
 
-# A bit of every package in under two minutes: without the modules marked `medium`.
+# A bit of every package, meant to stay under two minutes on two cores: without the modules marked `medium`.
 test-fast: $(STAMPS)/test
 	$(PYTEST) -m "not slow and not medium"
 
