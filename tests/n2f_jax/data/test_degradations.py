@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from n2f_jax.data import degrade, degrade_mask, degrade_normals
+from n2f_jax.data import degrade, degrade_mask, degrade_normals, sampler
 from n2f_jax.data.degradation_presets import CLEAN, ESTIMATED, STRONG
 from n2f_jax.data.sampler import SyntheticConfig
 from n2f_jax.data.waves import smooth_field
@@ -59,7 +59,9 @@ def test_noise_tilts_each_normal_by_what_it_says():
     """About two of three axes: a Rayleigh distribution, whose mean square is 2 σ²."""
     sphere = _sphere()
     keys = jax.random.split(jax.random.key(1), 400)
-    turned = jax.jit(jax.vmap(lambda k: degrade_normals.rotate_smoothly(k, sphere, np.radians(3.0))))(keys)
+    turned = jax.jit(
+        jax.vmap(lambda k: degrade_normals.rotate_smoothly(k, jnp.asarray(sphere), np.radians(3.0)))
+    )(keys)
     angles = _degrees(turned, sphere)[:, _disc() > 0]
     assert np.sqrt((angles**2).mean()) == pytest.approx(3.0 * np.sqrt(2), rel=0.1)
 
@@ -67,7 +69,7 @@ def test_noise_tilts_each_normal_by_what_it_says():
 @pytest.mark.parametrize("offset", [(2.0, 0.0), (0.0, -3.0), (-1.25, 0.5), (0.0, 0.0)])
 def test_shift_is_scipys(offset):
     sphere = _sphere()
-    found = degrade_normals.shift(sphere, jnp.asarray(offset), 3)
+    found = degrade_normals.shift(jnp.asarray(sphere), jnp.asarray(offset), 3)
     expected = ndimage.shift(sphere, (0, offset[1], offset[0]), order=1, mode="constant")
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -96,7 +98,7 @@ def test_eight_bits_are_a_file_read_back():
     stored = np.rint((sphere + 1) / 2 * 255).astype(np.uint8)
     expected = stored.astype(np.float64) / 255 * 2 - 1
     expected *= _disc() / np.linalg.norm(expected, axis=0)
-    found = degrade_normals.eight_bits(sphere)
+    found = degrade_normals.eight_bits(jnp.asarray(sphere))
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert 0.05 < _degrees(found, sphere).max() < 0.45
 
@@ -183,11 +185,11 @@ def batches(open_head):
         image_size=64, **(ESTIMATED | {"crop_centre_jitter": 0.0, "crop_scale_jitter": 0.0})
     )
 
-    def draw(key, model, topo, sampler, num):
-        return sampler.make_batch(key, model, topo, sampler, num, targets=True)
+    def draw(key, model, topo, config, num):
+        return sampler.make_batch(key, model, topo, config, num, targets=True)
 
     jitted = jax.jit(draw, static_argnums=(3, 4))
-    run = lambda sampler, num: jax.device_get(jitted(jax.random.key(5), open_head, topology, sampler, num))  # noqa: E731
+    run = lambda config, num: jax.device_get(jitted(jax.random.key(5), open_head, topology, config, num))  # noqa: E731
     return run(config, 5), run(config, 2), run(SyntheticConfig(image_size=64), 5)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 import flame_jax
 from flame_jax.rotations import matrix_to_euler, rotation_6d_to_matrix
+from n2f_jax.data import sampler
 from n2f_jax.data.sampler import SyntheticConfig
 from n2f_jax.geometry.camera import frontal_rotation, project
 from n2f_jax.geometry.crop import Crop
@@ -26,9 +27,9 @@ def samples(open_head):
 
     @jax.jit
     def draw(key):
-        keys = synthetic.sample_keys(key, NUM)
-        params = jax.vmap(lambda k: synthetic.sample_params(k, open_head, PAPER))(keys)
-        camera = jax.vmap(lambda k: synthetic.sample_camera(jax.random.fold_in(k, 1), PAPER))(keys)
+        keys = sampler.sample_keys(key, NUM)
+        params = jax.vmap(lambda k: sampler.sample_params(k, open_head, PAPER))(keys)
+        camera = jax.vmap(lambda k: sampler.sample_camera(jax.random.fold_in(k, 1), PAPER))(keys)
         return params, camera
 
     return jax.tree.map(np.asarray, draw(jax.random.key(0)))
@@ -76,8 +77,8 @@ def test_cameras_follow_the_table(samples):
 
 def test_truncation_reaches_the_bounds_of_a_wide_distribution():
     config = dataclasses.replace(PAPER, t_z_std=2.0)
-    keys = synthetic.sample_keys(jax.random.key(3), 2000)
-    depth = jax.jit(jax.vmap(lambda k: synthetic.sample_camera(k, config).translation[2]))(keys)
+    keys = sampler.sample_keys(jax.random.key(3), 2000)
+    depth = jax.jit(jax.vmap(lambda k: sampler.sample_camera(k, config).translation[2]))(keys)
     assert 0.4 <= float(depth.min()) < 0.41
     assert 1.59 < float(depth.max()) <= 1.6
 
@@ -85,8 +86,8 @@ def test_truncation_reaches_the_bounds_of_a_wide_distribution():
 def test_closed_eyes_mix():
     config = dataclasses.replace(PAPER, closed_eyes_share=0.25)
     model = flame_jax.load_open_head()
-    keys = synthetic.sample_keys(jax.random.key(1), 4000)
-    lids = np.asarray(jax.jit(jax.vmap(lambda k: synthetic.sample_params(k, model, config).eyelids))(keys))
+    keys = sampler.sample_keys(jax.random.key(1), 4000)
+    lids = np.asarray(jax.jit(jax.vmap(lambda k: sampler.sample_params(k, model, config).eyelids))(keys))
     together = lids[:, 0] == lids[:, 1]
     assert abs(together.mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 4000)
     assert lids[together].min() >= 0.0 and lids[together].max() <= 1.1
@@ -97,7 +98,7 @@ def test_closed_eyes_mix():
 def drawn(open_head, topology):
     """A paper batch at 64 pixels with targets, and the function that draws it."""
     config = dataclasses.replace(PAPER, image_size=64)
-    make = jax.jit(lambda key, model, topo: synthetic.make_batch(key, model, topo, config, 6, targets=True))
+    make = jax.jit(lambda key, model, topo: sampler.make_batch(key, model, topo, config, 6, targets=True))
     return config, make, make(jax.random.key(5), open_head, topology)
 
 
@@ -150,21 +151,21 @@ def test_a_batch_is_its_keys(drawn, open_head, topology):
 
 
 def test_a_sample_does_not_depend_on_the_batch_size(open_head):
-    few = synthetic.sample_keys(jax.random.key(2), 3)
-    many = synthetic.sample_keys(jax.random.key(2), 8)
+    few = sampler.sample_keys(jax.random.key(2), 3)
+    many = sampler.sample_keys(jax.random.key(2), 8)
     np.testing.assert_array_equal(jax.random.key_data(few), jax.random.key_data(many[:3]))
 
 
 def test_jitter_moves_the_crop_by_what_it_says():
     config = dataclasses.replace(PAPER, crop_centre_jitter=0.05, crop_scale_jitter=0.1)
     crop = Crop(x0y0=jnp.asarray([100.0, 200.0]), side=jnp.asarray(80.0))
-    keys = synthetic.sample_keys(jax.random.key(4), 4000)
-    moved = jax.jit(jax.vmap(lambda k: synthetic.jitter_crop(k, crop, config)))(keys)
+    keys = sampler.sample_keys(jax.random.key(4), 4000)
+    moved = jax.jit(jax.vmap(lambda k: sampler.jitter_crop(k, crop, config)))(keys)
     centre = np.asarray(moved.x0y0 + 0.5 * moved.side[:, None])
     _check_normal(centre[:, 0], 140.0, 0.05 * 80)
     _check_normal(centre[:, 1], 240.0, 0.05 * 80)
     _check_normal(np.log(np.asarray(moved.side) / 80.0), 0.0, 0.1)
-    assert synthetic.jitter_crop(keys[0], crop, PAPER) is crop
+    assert sampler.jitter_crop(keys[0], crop, PAPER) is crop
 
 
 def test_front_end_samples_come_first_and_are_the_coarse_mesh(open_head, topology):
@@ -175,12 +176,12 @@ def test_front_end_samples_come_first_and_are_the_coarse_mesh(open_head, topolog
 
     @jax.jit
     def draw(key, model, topo, mesh):
-        batch = synthetic.make_batch(key, model, topo, config, 4, coarse_mesh=mesh, targets=True)
+        batch = sampler.make_batch(key, model, topo, config, 4, coarse_mesh=mesh, targets=True)
         vertices, _ = flame_jax.decode(model, batch["params"])
-        points = jax.vmap(lambda v, c: synthetic.coarse_points(mesh, model, v, c))(vertices, batch["camera"])
+        points = jax.vmap(lambda v, c: sampler.coarse_points(mesh, model, v, c))(vertices, batch["camera"])
         # What one of two devices draws: its share of the front end's samples, then of the others.
         odd = jnp.asarray([1, 3], jnp.int32)
-        part = synthetic.make_batch(key, model, topo, config, 2, coarse_mesh=mesh, targets=True, indices=odd)
+        part = sampler.make_batch(key, model, topo, config, 2, coarse_mesh=mesh, targets=True, indices=odd)
         return batch, points, jax.vmap(lambda p: coarse_maps(p, 48, mesh))(points), part
 
     batch, points, (normals, mask), part = draw(jax.random.key(8), open_head, topology, mesh)
@@ -206,4 +207,4 @@ def test_front_end_samples_come_first_and_are_the_coarse_mesh(open_head, topolog
 def test_front_end_samples_need_the_mesh(open_head, topology):
     config = dataclasses.replace(PAPER, image_size=32, front_end_share=0.5)
     with pytest.raises(ValueError, match=r"front_end_share = 0\.5"):
-        synthetic.make_batch(jax.random.key(0), open_head, topology, config, 4)
+        sampler.make_batch(jax.random.key(0), open_head, topology, config, 4)

