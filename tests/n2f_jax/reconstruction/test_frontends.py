@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from n2f_jax.cli.reconstruct import main as reconstruct
+from n2f_jax.geometry.focal import Focal
 
 from ..frontends.pixel3dmm.written_folder import write_folder
 from ..frontends.rendered_head import RenderedHead
@@ -74,11 +75,11 @@ def test_uv_reaches_a_network_that_wants_it(load, open_head):
     face, _ = place_head(open_head, (480, 640))
     uv = np.random.default_rng(0).uniform(-1, 1, (SIZE, SIZE, 2)).astype(np.float32)
     with pytest.raises(Seen) as seen:
-        reconstructor.from_faces([dataclasses.replace(face, uv=uv)], [(480, 640)], [(700.0, "given")])
+        reconstructor.from_faces([dataclasses.replace(face, uv=uv)], [(480, 640)], [Focal(700.0, "given")])
     (maps,) = seen.value.args
     assert np.array_equal(maps[0], np.concatenate([uv, face.normals], axis=-1))
     with pytest.raises(ValueError, match="front end gives no UV: pixel3dmm does with --pixel3dmm-uv"):
-        reconstructor.from_faces([face], [(480, 640)], [(700.0, "given")])
+        reconstructor.from_faces([face], [(480, 640)], [Focal(700.0, "given")])
 
 
 def test_photographs_reach_the_front_end_together(load, open_head):
