@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def blendshapes(
-    directions: Float[Array, "V 3 K"], coefficients: Float[Array, "... K"]
+    directions: Float[Array, "V 3 K"], coefficients: Float[Array, "... count"]
 ) -> Float[Array, "... V 3"]:
     """Displacements ``Σ_k coefficients[k] · directions[:, :, k]`` in metres.
 

@@ -71,7 +71,7 @@ class HeadModel:
     weights: Float[Array, "V J"]
     faces: Int[Array, "F 3"]
     uv: Float[Array, "T 2"]
-    uv_faces: Int[Array, "F 3"]
+    uv_faces: Int[Array, "uvF 3"]
     landmarks: LandmarkEmbedding | None
     masks: dict[str, Int[Array, " n"]]
     parents: tuple[int, ...] = dataclasses.field(metadata={"static": True})

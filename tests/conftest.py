@@ -4,6 +4,8 @@ import atexit
 import os
 import shutil
 import tempfile
+import typing
+from unittest import mock
 
 # Set before JAX is imported. Two devices, so that whatever shards is tested sharded. The tests' time is spent on
 # compiling, so LLVM is told to leave the code as it comes: two thirds of the time, the same arithmetic.
@@ -19,7 +21,16 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 import jax
+import jaxtyping
 import pytest
+
+import tests.runtime_types  # noqa: F401  # so that the hook finds it
+
+# Every annotated shape and dtype of the packages is checked at run time (not in the programs that tests start).
+jaxtyping.install_import_hook(["flame_jax", "n2f_jax"], "tests.runtime_types.check")
+# flame_jax needs no jaxtyping: it imports its annotations for type checkers alone, which the tests are.
+with mock.patch.object(typing, "TYPE_CHECKING", True):
+    import flame_jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -28,6 +39,4 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 @pytest.fixture(scope="session")
 def open_head():
     """The head model that ships with the package."""
-    import flame_jax
-
     return flame_jax.load_open_head()

@@ -9,7 +9,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 import flame_jax
 from flame_jax import FlameParams, HeadModel
@@ -67,7 +67,7 @@ class Scene:
     camera: Camera
     landmarks_2d: Float[Array, "B 68 2"]
     landmarks_3d: Float[Array, "B 68 3"]
-    keys: PRNGKeyArray
+    keys: Key[Array, " B"]
 
 
 def setting_of(indices: Int[Array, " B"]) -> Setting:

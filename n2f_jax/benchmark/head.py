@@ -9,7 +9,7 @@ from importlib import resources
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 import flame_jax
 from flame_jax import HeadModel
@@ -101,7 +101,7 @@ def subdivide(model: HeadModel) -> HeadModel:
 
 
 def subdivide_embedding(
-    faces: Int[np.ndarray, "..."], barycentric: Float[np.ndarray, "... 3"]
+    faces: Int[Array | np.ndarray, "..."], barycentric: Float[Array | np.ndarray, "... 3"]
 ) -> tuple[Int[np.ndarray, "..."], Float[np.ndarray, "... 3"]]:
     """Points on triangles (A, B, C) as points on the four that each becomes, in libigl's order:
     (A, AB, CA), (B, BC, AB), (AB, BC, CA), (BC, C, CA)."""

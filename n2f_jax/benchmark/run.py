@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from n2f_jax.benchmark.methods import Crops, Method, Prediction
 _SLOW_BATCH = 8
 
 
+@runtime_checkable
 class HeadSet(Protocol):
     """Heads that methods are run on. Another set is another class with these."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Real
 
 NUM_LOCKS = 8
 # Half the width of a lock of hair where it enters the face, and its length.
@@ -16,7 +16,7 @@ _LOCK_WIDTHS = (0.004, 0.06)
 _LOCK_LENGTHS = (0.06, 0.4)
 
 
-def erode(mask: Float[Array, "H W"], radius: Float[Array, ""], max_radius: int) -> Float[Array, "H W"]:
+def erode(mask: Float[Array, "H W"], radius: Real[Array, ""], max_radius: int) -> Float[Array, "H W"]:
     """Takes away what lies within ``radius`` pixels (city-block distance) of the outside of the mask.
 
     Args:
@@ -25,20 +25,20 @@ def erode(mask: Float[Array, "H W"], radius: Float[Array, ""], max_radius: int) 
         max_radius: static bound.
     """
 
-    def shrink(_: int, carry: Array) -> Array:
+    def shrink(_: Int[Array, ""], carry: Array) -> Array:
         padded = jnp.pad(carry, 1, constant_values=1)  # the crop's border is no edge of the mask
         neighbours = jnp.minimum(
             jnp.minimum(padded[:-2, 1:-1], padded[2:, 1:-1]), jnp.minimum(padded[1:-1, :-2], padded[1:-1, 2:])
         )
         return jnp.minimum(carry, neighbours)
 
-    def body(step: int, carry: Array) -> Array:
+    def body(step: Int[Array, ""], carry: Array) -> Array:
         return jnp.where(step < radius, shrink(step, carry), carry)
 
     return jax.lax.fori_loop(0, max_radius, body, mask)
 
 
-def dilate(mask: Float[Array, "H W"], radius: Float[Array, ""], max_radius: int) -> Float[Array, "H W"]:
+def dilate(mask: Float[Array, "H W"], radius: Real[Array, ""], max_radius: int) -> Float[Array, "H W"]:
     """Adds what lies within ``radius`` pixels (city-block distance) of the mask: ``erode`` of its complement."""
     return 1.0 - erode(1.0 - mask, radius, max_radius)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 import flame_jax
 from flame_jax import FlameParams, HeadModel
@@ -156,7 +156,7 @@ def held_out_key(seed: int, index: int | Array) -> PRNGKeyArray:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _HELD_OUT_STREAM), index)
 
 
-def sample_keys(key: PRNGKeyArray, samples: int | Int[Array, " B"]) -> PRNGKeyArray:
+def sample_keys(key: PRNGKeyArray, samples: int | Int[Array, " B"]) -> Key[Array, " B"]:
     """One key a sample, by its index: sample i is the same whatever the batch size or its sharding.
 
     Args:
@@ -317,7 +317,7 @@ def _check_mesh(config: SyntheticConfig, batch_size: int, coarse_mesh: CoarseMes
 
 
 def draw_batch(
-    degrade_keys: PRNGKeyArray,
+    degrade_keys: Key[Array, " B"],
     vertices: Float[Array, "B V 3"],
     camera: Camera,
     model: HeadModel,
@@ -368,7 +368,7 @@ def draw_batch(
     keep = rest if targets else (lambda tree: tree)
 
     def degraded(
-        keys: PRNGKeyArray, normals: Float[Array, "N S S 3"], mask: Float[Array, "N S S"], full: bool
+        keys: Key[Array, " N"], normals: Float[Array, "N S S 3"], mask: Float[Array, "N S S"], full: bool
     ) -> tuple[Float[Array, "N S S 3"], Float[Array, "N S S"]]:
         def one(sample_key: PRNGKeyArray, n: Array, m: Array) -> tuple[Array, Array]:
             mask_settings = {"mask_erosion": config.mask_erosion, "occluder_share": config.occluder_share}

@@ -95,11 +95,11 @@ class AnnotatedFaces(Sequence[View]):
 
     def id(self, position: int) -> str:
         """The face's id in the folder."""
-        image, number = self._chosen[position]
+        image, number = self._chosen[position].tolist()
         return self._index.record(image).faces[number]
 
     def __getitem__(self, position: int) -> View:
-        image, number = self._chosen[position]
+        image, number = self._chosen[position].tolist()
         record = self._index.record(image)
         face = read_face(face_path(self.folder, record.faces[number]))
         landmarks = _in_stored_pixels(read_pts(self._file(record)), face.crop, face.size)

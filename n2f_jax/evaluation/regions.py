@@ -6,20 +6,17 @@ import dataclasses
 import functools
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.interpolate import RBFInterpolator
 from scipy.spatial import cKDTree
 
+from flame_jax import HeadModel
 from n2f_jax.evaluation.landmarks3d import SEVEN_OF_68
 from n2f_jax.evaluation.scan_alignment import refine
 from n2f_jax.geometry.alignment import procrustes_of_landmarks
 from n2f_jax.mesh.closest_points import Surface, morton_order
 from n2f_jax.mesh.triangle_mesh import TriangleMesh
-
-if TYPE_CHECKING:
-    from flame_jax import HeadModel
 
 REGIONS = ("face", "eyes", "nose", "mouth", "ears")
 # Seen through openings only: no scanner reaches them, so no ground truth is measured there.

@@ -30,7 +30,7 @@ _LIFT_DISTANCE = 16.0
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class CoarseMesh:
-    """The 468-point mesh and its place on the open head, a pytree of arrays.
+    """The 468-point mesh and its place on the open head, a pytree of JAX or of NumPy arrays.
 
     Attributes:
         faces: ``(F, 3)`` triangles, counter-clockwise from outside: the face mesh's 852 and those that
@@ -43,13 +43,13 @@ class CoarseMesh:
         ibug68: ``(68,)`` the 68 landmarks of iBUG's scheme among the points.
     """
 
-    faces: Int[Array, "F 3"]
-    upper_face: Int[Array, "U"]
-    reference: Float[Array, "468 3"]
-    embedding_faces: Int[Array, "468"]
-    embedding_barycentric: Float[Array, "468 3"]
-    mirror: Int[Array, "468"]
-    ibug68: Int[Array, "68"]
+    faces: Int[Array | np.ndarray, "F 3"]
+    upper_face: Int[Array | np.ndarray, "U"]
+    reference: Float[Array | np.ndarray, "468 3"]
+    embedding_faces: Int[Array | np.ndarray, "468"]
+    embedding_barycentric: Float[Array | np.ndarray, "468 3"]
+    mirror: Int[Array | np.ndarray, "468"]
+    ibug68: Int[Array | np.ndarray, "68"]
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from flame_jax.rotations import quaternion_to_matrix
 from n2f_jax.geometry.camera import Camera
@@ -40,7 +40,7 @@ class _Problem(NamedTuple):
     size: Float[Array, ""]  # pixels; weighted RMS radius of the targets
     focal: Float[Array, ""]
     principal_point: Float[Array, "2"]
-    usable: Float[Array, ""]  # bool: three or more points, not all in one place
+    usable: Bool[Array, ""]  # three or more points, not all in one place
 
 
 def _problem(points_3d, points_2d, camera: Camera, weights) -> _Problem:
@@ -268,7 +268,7 @@ def _sqrt_2x2(matrix: Float[Array, "2 2"]) -> Float[Array, "2 2"]:
     return (matrix + root * jnp.eye(2, dtype=matrix.dtype)) / divisor
 
 
-def _finite(camera: Camera) -> Float[Array, ""]:
+def _finite(camera: Camera) -> Bool[Array, ""]:
     return jnp.isfinite(camera.rotation).all() & jnp.isfinite(camera.translation).all()
 
 

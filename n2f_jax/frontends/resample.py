@@ -53,9 +53,9 @@ def crop_maps(
     window: Window,
     crop: Crop,
     size: int,
-    normals: Float[Array, "H W 3"],
-    classes: UInt8[Array, "h w"],
-    uv: Float[Array, "H W 2"] | None = None,
+    normals: Float[Array | np.ndarray, "H W 3"],
+    classes: UInt8[Array | np.ndarray, "h w"],
+    uv: Float[Array | np.ndarray, "H W 2"] | None = None,
     classes_window: Window | None = None,
 ) -> CroppedMaps:
     """Cuts one face's maps to its crop, on the device where they are.

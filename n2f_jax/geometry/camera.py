@@ -22,7 +22,7 @@ FRONTAL = np.diag(np.array([1.0, -1.0, -1.0], np.float32))
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Camera:
-    """A pinhole camera with square pixels. A pytree; all fields share the same leading batch axes.
+    """A pinhole camera with square pixels. A pytree of JAX or of NumPy arrays, all of the same leading batch axes.
 
     Attributes:
         rotation: ``(..., 3, 3)`` R, head frame to camera frame.
@@ -31,10 +31,10 @@ class Camera:
         principal_point: ``(..., 2)`` (c_u, c_v) in pixels from the image's top left corner.
     """
 
-    rotation: Float[Array, "... 3 3"]
-    translation: Float[Array, "... 3"]
-    focal: Float[Array, "..."]
-    principal_point: Float[Array, "... 2"]
+    rotation: Float[Array | np.ndarray, "... 3 3"]
+    translation: Float[Array | np.ndarray, "... 3"]
+    focal: Float[Array | np.ndarray, "..."]
+    principal_point: Float[Array | np.ndarray, "... 2"]
 
 
 def frontal_rotation(rotation: Float[Array, "... 3 3"]) -> Float[Array, "... 3 3"]:

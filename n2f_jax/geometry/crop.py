@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from n2f_jax.geometry.camera import Camera
 
@@ -33,10 +33,10 @@ class Crop:
     """
 
     x0y0: Float[Array | np.ndarray, "... 2"]
-    side: Float[Array | np.ndarray, "..."]
+    side: Float[ArrayLike, "..."]
 
 
-def landmark_crop(landmarks: Float[Array, "... N 2"], scale: float | Float[Array, "..."]) -> Crop:
+def landmark_crop(landmarks: Float[Array | np.ndarray, "... N 2"], scale: Float[ArrayLike, "..."]) -> Crop:
     """The paper's crop: a square about the centre of the landmarks' box, side ``max(w, h) · scale``.
 
     Works on JAX and NumPy arrays alike; the result holds JAX arrays.
@@ -64,7 +64,7 @@ def crop_intrinsics(
     Returns:
         ``(...,)`` f* and ``(..., 2)`` c*.
     """
-    k = size / crop.side
+    k = size / cast(Array, crop.side)
     return k * focal, k[..., None] * (principal_point - crop.x0y0)
 
 
@@ -79,13 +79,13 @@ def crop_camera(camera: Camera, crop: Crop, size: int) -> Camera:
 
 def to_crop(points: Float[Array, "... N 2"], crop: Crop, size: int) -> Float[Array, "... N 2"]:
     """Pixels of the original image → pixels of the crop resized to ``size``²."""
-    points, k = jnp.asarray(points), (size / crop.side)[..., None, None]
+    points, k = jnp.asarray(points), (size / cast(Array, crop.side))[..., None, None]
     return _like(k, points) * (points - _like(crop.x0y0[..., None, :], points))
 
 
 def from_crop(points: Float[Array, "... N 2"], crop: Crop, size: int) -> Float[Array, "... N 2"]:
     """Pixels of the crop resized to ``size``² → pixels of the original image."""
-    points, k = jnp.asarray(points), (crop.side / size)[..., None, None]
+    points, k = jnp.asarray(points), (cast(Array, crop.side) / size)[..., None, None]
     return _like(k, points) * points + _like(crop.x0y0[..., None, :], points)
 
 

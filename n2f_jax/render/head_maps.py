@@ -94,8 +94,8 @@ def render_head(
         to_camera(vertices_head, camera),
         normals,
         topology,
-        camera.focal,
-        camera.principal_point,
+        jnp.asarray(camera.focal),
+        jnp.asarray(camera.principal_point),
         size,
         antialias=antialias,
     )

@@ -81,7 +81,7 @@ class Corners:
     w: tuple[Float[Array, " n"], ...]
 
     @classmethod
-    def of(cls, rows: Int[Array, "n 9"]) -> Corners:
+    def of(cls, rows: Int[Array, "n C"]) -> Corners:
         """Splits rows; further columns are left alone."""
         columns = columns_of(rows)[:9]
         return cls(

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-if TYPE_CHECKING:
-    from flame_jax import HeadModel
+from flame_jax import HeadModel
 
 # The mask table: the face parser's classes {skin, brows, eyes, nose, inner mouth, lips} (FaRL's {2, 6–13})
 # are these regions of a head model. Names a model lacks are skipped ('face' must be there).

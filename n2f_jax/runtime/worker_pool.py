@@ -16,7 +16,7 @@ import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from n2f_jax.runtime.output_folder import OutputError
 
@@ -29,6 +29,7 @@ _PATIENCE = 10.0
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
+@runtime_checkable
 class Worker(Protocol[Item, Result]):
     """What does the items; it lives in a process of its own."""
 

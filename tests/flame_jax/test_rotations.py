@@ -44,7 +44,7 @@ def test_matrix_to_axis_angle_at_every_angle(angle):
 
 def test_6d_is_the_first_two_rows(random_rotations):
     matrices = random_rotations.as_matrix().astype(np.float32)
-    six = rot.matrix_to_rotation_6d(matrices)
+    six = rot.matrix_to_rotation_6d(jnp.asarray(matrices))
     np.testing.assert_array_equal(six[:, :3], matrices[:, 0, :])
     np.testing.assert_array_equal(six[:, 3:], matrices[:, 1, :])
     np.testing.assert_allclose(jax.jit(rot.rotation_6d_to_matrix)(six), matrices, atol=1e-6)

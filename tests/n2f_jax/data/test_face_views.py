@@ -163,7 +163,7 @@ def test_beyond_the_stored_crop_all_is_empty(square):
 def test_a_square_that_is_none():
     for square in ([0, 0, 0], [0, np.nan, 5]):
         with pytest.raises(ValueError, match="finite corner"):
-            face_view(random_face(), np.array(square), 8)
+            face_view(random_face(), np.array(square, float), 8)
 
 
 def test_landmark_square_is_the_papers_crop():

@@ -1,5 +1,6 @@
 import collections
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from n2f_jax.data.pipeline import make_pipeline, stack
 pytest.importorskip("grain")
 
 
-class Numbered:
+class Numbered(Sequence):
     """A data set whose faces are their own numbers; reading takes as long as they like."""
 
     def __init__(self, count, delay=lambda index: 0.0):
@@ -21,7 +22,7 @@ class Numbered:
     def __getitem__(self, index):
         time.sleep(self.delay(index))
         self.read.append(index)
-        return {"index": np.int32(index), "map": np.full((2, 3), index, np.float32)}
+        return {"index": np.array(index, np.int32), "map": np.full((2, 3), index, np.float32)}
 
 
 def indices(pipeline, steps):
