@@ -137,7 +137,7 @@ def test_wrong_usage(photos, tmp_path):
     for flags, message in (
         (["--shard=2/2"], "--shard 2/2"),
         (["--margin=0.5"], "margin is at least 1"),
-        (["--frontend=nothing"], "no front end named"),
+        (["--frontend=nothing"], "invalid choice: 'nothing'"),
     ):
         done = start(photos, tmp_path / "out", *flags)
         text, _ = done.communicate(timeout=120)

@@ -8,6 +8,7 @@ import skimage.data
 from n2f_jax.data.face_views import face_view, landmark_square
 from n2f_jax.data.preprocessed import read_face, write_face
 from n2f_jax.frontends.registry import FrontendOptions, make_frontend
+from n2f_jax.geometry.focal import Focal
 from n2f_jax.preprocessing.settings import Settings
 from n2f_jax.preprocessing.worker import stored_face
 
@@ -18,7 +19,9 @@ def test_the_networks_view_of_a_stored_face_is_the_front_ends_own(tmp_path):
     (direct,) = make_frontend("face_mesh", options)(image)
     (wide,) = make_frontend("face_mesh", settings.frontend_options)(image)
     assert settings.stored_size == 60 and wide.mask.shape == (60, 60)
-    write_face(tmp_path / "x.face.zip", stored_face(wide, image.shape[:2], (600.0, "given"), "astronaut.png"))
+    write_face(
+        tmp_path / "x.face.zip", stored_face(wide, image.shape[:2], Focal(600.0, "given"), "astronaut.png")
+    )
     face = read_face(tmp_path / "x.face.zip")
     view = face_view(face, landmark_square(face.landmarks_68, options.crop_scale), 48)
 

@@ -25,7 +25,7 @@ def run(cache: Path, **environment: str) -> list[str]:
         capture_output=True,
         text=True,
         env=env,
-        cwd=Path(__file__).resolve().parents[2],
+        cwd=Path(__file__).resolve().parents[3],
     )
     assert result.returncode == 0, result.stderr
     return result.stdout.split("\n")
