@@ -65,6 +65,8 @@ def loads(
         raise
     except MemoryError as error:
         raise RefusedPickle("asks for more memory than there is") from error
+    except RecursionError as error:
+        raise RefusedPickle("is nested too deeply") from error
     except Exception as error:
         # The unpickler raises nearly anything on a malformed program.
         raise RefusedPickle(f"is not a sound pickle: {type(error).__name__}: {str(error)[:200]}") from error

@@ -13,6 +13,7 @@ import jax
 import jax.extend
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 # PyTorch's default; Flax's own is 1e-6.
@@ -41,7 +42,7 @@ def linear(
     """
     key = rngs.params()
 
-    def init_kernel(_: Array, shape: tuple[int, ...], param_dtype: jnp.dtype) -> Array:
+    def init_kernel(_: Array, shape: tuple[int, ...], param_dtype: DTypeLike) -> Array:
         return kernel_init(key, shape, param_dtype)
 
     return nnx.Linear(

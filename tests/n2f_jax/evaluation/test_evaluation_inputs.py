@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -118,8 +119,8 @@ def test_flame_coefficients_are_decoded_under_every_name(tmp_path, open_head):
     shape, expression = rng.normal(0, 0.5, 100), rng.normal(0, 0.3, 50)
     params = dataclasses.replace(
         flame_jax.FlameParams.neutral(open_head),
-        shape=np.asarray(shape, np.float32),
-        expression=np.asarray(expression, np.float32),
+        shape=jnp.asarray(shape, jnp.float32),
+        expression=jnp.asarray(expression, jnp.float32),
     )
     expected = np.asarray(flame_jax.decode(open_head, params)[0])
     for names in (("shape", "expression"), ("betas", "expression_params"), ("shapecode", "expcode")):
