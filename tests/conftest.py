@@ -22,10 +22,13 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 import jax
 import jaxtyping
+import numpy as np
 import pytest
 
 import tests.runtime_types  # noqa: F401  # so that the hook finds it
 
+# JAX takes NumPy arrays wherever it takes its own; so does the check.
+jaxtyping.Array = jax.Array | np.ndarray
 # Every annotated shape and dtype of the packages is checked at run time (not in the programs that tests start).
 jaxtyping.install_import_hook(["flame_jax", "n2f_jax"], "tests.runtime_types.check")
 # flame_jax needs no jaxtyping: it imports its annotations for type checkers alone, which the tests are.

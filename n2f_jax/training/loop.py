@@ -97,7 +97,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
     workdir.mkdir(parents=True, exist_ok=True)
     if is_main_process():
         setup.save_resolved(config, workdir)
-        print(group_table(groups, params, config.optimizer.rates), flush=True)
+        print(group_table(groups, params, dict(config.optimizer.rates)), flush=True)
         print(f"{layout.count} × {layout.mesh.devices.flat[0].device_kind}", flush=True)
 
     objective = Objective(network, sampler, setup.loss_config(config), config.batch_size)

@@ -274,8 +274,8 @@ def test_bfloat16_answers_in_float32(randomised):
 
 def output_with(rotation_6d, position, parameterization="uvs") -> N2FOutput:
     batch = position.shape[0]
-    empty = jnp.zeros((batch, 2))
-    return N2FOutput(empty, empty, empty, empty, rotation_6d, position, parameterization)
+    empty, jaw = jnp.zeros((batch, 2)), jnp.zeros((batch, 6))
+    return N2FOutput(empty, empty, jaw, empty, rotation_6d, position, parameterization)
 
 
 def test_head_origin_projects_to_uv_and_the_crop_is_e_to_the_s_wide():
