@@ -248,8 +248,8 @@ class Reconstructor:
 
     def from_maps(
         self,
-        normals: Float[np.ndarray, "B S S 3"],
-        masks: Float[np.ndarray, "B S S"],
+        normals: Sequence[np.ndarray] | Float[np.ndarray, "B S S 3"],
+        masks: Sequence[np.ndarray] | Float[np.ndarray, "B S S"],
         crops: Sequence[Crop],
         image_sizes: Sequence[tuple[int, int]],
         focals: Sequence[float | None] | None = None,

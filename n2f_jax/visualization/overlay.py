@@ -160,9 +160,9 @@ def _draw(
 
 
 def draw_mesh(
-    vertices_cam: np.ndarray,
-    faces: np.ndarray,
-    intrinsics: np.ndarray,
+    vertices_cam: np.ndarray | jax.Array,
+    faces: np.ndarray | jax.Array,
+    intrinsics: np.ndarray | jax.Array,
     view: View,
     colors: np.ndarray | None = None,
     normals: np.ndarray | None = None,

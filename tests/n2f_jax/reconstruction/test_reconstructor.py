@@ -14,6 +14,7 @@ from n2f_jax.models.pretrained import HeadModelMismatch
 from n2f_jax.reconstruction.head_file import load_parameters
 from n2f_jax.reconstruction.prediction import predict_heads
 from n2f_jax.reconstruction.reconstructor import Reconstructor
+from tests.runtime_types import unchecked
 
 from .conftest import BATCH, CROP_SCALE, SIZE, FakeFrontend, place_head
 
@@ -179,6 +180,7 @@ def test_focal_lengths():
             resolve_focal((300, 400), wrong)
 
 
+@unchecked()
 def test_wrong_use_is_refused(load, checkpoint, open_head):
     reconstructor = load()
     face, _ = place_head(open_head, SIZES[0])

@@ -11,6 +11,7 @@ from n2f_jax.training import setup
 from n2f_jax.training.setup import SetupError
 from n2f_jax.training.step import step_key
 from tests.n2f_jax.training.config_file import read_config
+from tests.runtime_types import unchecked
 
 from .conftest import make_objective
 
@@ -64,6 +65,7 @@ def test_without_segmentation_the_whole_head_is_shown(shown):
     assert (np.abs(batch["target_normals"]).sum(-1)[mask == 0] == 0).all()
 
 
+@unchecked()
 def test_settings_that_do_not_go_together_are_named(request, open_head):
     base = SyntheticConfig(image_size=32)
     for changes, message in (

@@ -122,7 +122,7 @@ def test_both_stages_cover_the_network(initialised, small_run):
         optimizer = small_run(stage).optimizer
         groups = optimizers.assign_groups([tuple(row) for row in optimizer.groups], paths)
         assert set(groups) == set(paths)
-        text = optimizers.group_table(groups, params, optimizer.rates)
+        text = optimizers.group_table(groups, params, dict(optimizer.rates))
         assert text.splitlines()[-1].split()[-1] == f"{total:,}"
     stage1 = optimizers.assign_groups([tuple(row) for row in config.optimizer.groups], paths)
     assert stage1["backbone/patch_embedding/kernel"] == "patch_embedding"
