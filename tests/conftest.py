@@ -28,7 +28,7 @@ import pytest
 import tests.runtime_types  # noqa: F401  # so that the hook finds it
 
 # JAX takes NumPy arrays wherever it takes its own; so does the check.
-jaxtyping.Array = jax.Array | np.ndarray
+jaxtyping.Array = jax.Array | np.ndarray | np.number
 # Every annotated shape and dtype of the packages is checked at run time (not in the programs that tests start).
 jaxtyping.install_import_hook(["flame_jax", "n2f_jax"], "tests.runtime_types.check")
 # flame_jax needs no jaxtyping: it imports its annotations for type checkers alone, which the tests are.

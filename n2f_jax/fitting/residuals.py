@@ -73,7 +73,7 @@ class ResidualConfig:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """One image, prepared once for a fit. A pytree.
+    """One image, prepared once for a fit, or several along leading axes. A pytree.
 
     Attributes:
         pixels: ``(P,)`` sampled pixels of the observed mask, row-major.
@@ -85,13 +85,13 @@ class Target:
         order: ``(S²,)`` the order in which pixels are sampled.
     """
 
-    pixels: Int[Array, " P"]
-    normals: Float[Array, "P 3"]
-    there: Float[Array, " P"]
-    field: Float[Array, "S S"]
-    points: Float[Array, "N 2"]
-    point_weights: Float[Array, " N"]
-    order: Int[Array, " S2"]
+    pixels: Int[Array, "*images P"]
+    normals: Float[Array, "*images P 3"]
+    there: Float[Array, "*images P"]
+    field: Float[Array, "*images S S"]
+    points: Float[Array, "*images N 2"]
+    point_weights: Float[Array, "*images N"]
+    order: Int[Array, "*images S2"]
 
     def first(self, count: int) -> Target:
         """The same with the first ``count`` pixels only; any leading batch axes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -16,6 +17,6 @@ def maps_of(channels: str) -> list[str]:
     return channels.split("+")
 
 
-def join_maps(maps: Mapping[str, Array], channels: str) -> Float[Array, "B S S C"]:
+def join_maps(maps: Mapping[str, Any], channels: str) -> Float[Array, "B S S C"]:
     """The maps that ``channels`` names, side by side along the last axis."""
     return jnp.concatenate([maps[name] for name in maps_of(channels)], axis=-1)
