@@ -29,8 +29,12 @@ import tests.runtime_types  # noqa: F401  # so that the hook finds it
 
 # JAX takes NumPy arrays wherever it takes its own; so does the check.
 jaxtyping.Array = jax.Array | np.ndarray | np.number
-# Every annotated shape and dtype of the packages is checked at run time (not in the programs that tests start).
-jaxtyping.install_import_hook(["flame_jax", "n2f_jax"], "tests.runtime_types.check")
+# Every annotated shape and dtype of the head model and of the rooms that compute is checked at run time (not in the
+# programs that tests start). The rooms above them are handed stand-ins by their tests.
+CHECKED = ("geometry", "render", "models", "face_mesh", "data", "metrics", "fitting")
+jaxtyping.install_import_hook(
+    ["flame_jax", *(f"n2f_jax.{room}" for room in CHECKED)], "tests.runtime_types.check"
+)
 # flame_jax needs no jaxtyping: it imports its annotations for type checkers alone, which the tests are.
 with mock.patch.object(typing, "TYPE_CHECKING", True):
     import flame_jax

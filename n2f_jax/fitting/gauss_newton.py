@@ -120,7 +120,7 @@ def gauss_newton_steps(steps: int) -> GaussNewtonConfig:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a fit did. A pytree.
+    """What a fit did, or several along leading axes. A pytree.
 
     Attributes:
         start_cost: by the last stage's measure; inf where the start was of no use.
@@ -129,10 +129,10 @@ class Report:
         accepted: ``(stages,)`` steps taken.
     """
 
-    start_cost: Float[Array, ""]
-    cost: Float[Array, ""]
-    attempts: Int[Array, " stages"]
-    accepted: Int[Array, " stages"]
+    start_cost: Float[Array, "*images"]
+    cost: Float[Array, "*images"]
+    attempts: Int[Array, "*images stages"]
+    accepted: Int[Array, "*images stages"]
 
 
 @jax.tree_util.register_dataclass

@@ -105,12 +105,12 @@ class N2FOutput:
         camera_parameterization: which of the two (static).
     """
 
-    shape: Float[Array, "B S"]
-    expression: Float[Array, "B E"]
-    jaw: Float[Array, "B 6"]
-    eyelids: Float[Array, "B 2"]
-    camera_rotation_6d: Float[Array, "B 6"]
-    camera_position: Float[Array, "B 3"]
+    shape: Float[Array, "*B S"]
+    expression: Float[Array, "*B E"]
+    jaw: Float[Array, "*B 6"]
+    eyelids: Float[Array, "*B 2"]
+    camera_rotation_6d: Float[Array, "*B 6"]
+    camera_position: Float[Array, "*B 3"]
     camera_parameterization: Parameterization = dataclasses.field(default="uvs", metadata={"static": True})
 
     @property
