@@ -12,7 +12,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 
 from flame_jax.params import FlameParams
 from flame_jax.rotations import IDENTITY_6D, rotation_6d_to_matrix
@@ -278,9 +278,9 @@ class N2FNet(nnx.Module):
 
 def camera_from_output(
     output: N2FOutput,
-    focal: Float[Array, "..."],
+    focal: float | Float[Array, "..."],
     principal_point: Float[Array, "... 2"],
-    size: float,
+    size: float | Real[Array, ""],
 ) -> Camera:
     """The crop's camera from the network's output.
 
