@@ -36,7 +36,7 @@ from n2f_jax.mesh.writing import write_ply
 from n2f_jax.preprocessing.open_sets import RENDERED
 from n2f_jax.reconstruction.front_end_sheet import encode
 from n2f_jax.render import HeadTopology
-from n2f_jax.runtime.atomic_files import atomic_path
+from n2f_jax.runtime.atomic_files import atomic_path, write_text
 
 DRAWN_AT_ONCE = 10
 _SHEET_HEADS = 12
@@ -164,10 +164,7 @@ def write_benchmark(
     visible = Visible.of(model)
     for part in ("heads", *(f"inputs/{name}" for name in CONDITIONS)):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / "regions.json") as temporary:
-        temporary.write_text(
-            json.dumps({k: v.tolist() for k, v in visible.regions.items()}), encoding="utf-8"
-        )
+    write_text(folder / "regions.json", json.dumps({k: v.tolist() for k, v in visible.regions.items()}))
     mesh, topology = load_benchmark_coarse_mesh(), HeadTopology.from_model(model)
     controlled = []
     for first in tqdm(range(0, heads, DRAWN_AT_ONCE), desc="heads", unit="batch", disable=not progress):
@@ -198,14 +195,13 @@ def write_benchmark(
                     one["uv"] = uv[row].astype(np.float16)
                 with atomic_path(folder / f"inputs/{condition}/{name}.npz") as temporary:
                     np.savez_compressed(temporary, allow_pickle=False, **one)
-    with atomic_path(described) as temporary:
-        content = {
-            "version": n2f_jax.__version__,
-            **settings,
-            "conditions": {name: dataclasses.asdict(what) for name, what in CONDITIONS.items()},
-            "controlled": controlled,
-        }
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    content = {
+        "version": n2f_jax.__version__,
+        **settings,
+        "conditions": {name: dataclasses.asdict(what) for name, what in CONDITIONS.items()},
+        "controlled": controlled,
+    }
+    write_text(described, json.dumps(content, indent=1) + "\n")
     _write_sheet(folder, min(heads, _SHEET_HEADS))
 
 

@@ -28,7 +28,7 @@ from n2f_jax.data.sampler import render_beyond_the_face
 from n2f_jax.metrics.head_errors import vertex_errors
 from n2f_jax.models.pretrained import Pretrained
 from n2f_jax.render import HeadTopology
-from n2f_jax.runtime.atomic_files import atomic_path
+from n2f_jax.runtime.atomic_files import atomic_path, write_text
 
 # Largest blur and largest step of the mask's border, in units of the crop's side.
 _MOST_BLUR, _MOST_BORDER = 0.05, 0.08
@@ -157,8 +157,7 @@ def measure_curves(
                 params, _ = methods[method](crops)
                 found[method] += np.asarray(errors(model, params, scene.vertices)).tolist()
         curves["sweeps"][name][str(value)] = {method: each[:heads] for method, each in found.items()}
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(curves), encoding="utf-8")
+        write_text(path, json.dumps(curves))
     return curves
 
 

@@ -14,7 +14,7 @@ from n2f_jax.evaluation.layouts import list_samples
 from n2f_jax.evaluation.protocols import Settings
 from n2f_jax.evaluation.records import MEASURED, make_tasks
 from n2f_jax.evaluation.run import measure_all
-from n2f_jax.runtime.atomic_files import atomic_path
+from n2f_jax.runtime.atomic_files import write_text
 
 # Column → figure of the protocol; the last two are of the prediction's own file.
 COLUMNS = {
@@ -199,5 +199,4 @@ def write_figures(figures: Figures, path: str | Path) -> None:
         }
         for condition, methods in figures.items()
     }
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(plain), encoding="utf-8")
+    write_text(path, json.dumps(plain))

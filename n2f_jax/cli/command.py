@@ -7,7 +7,7 @@ import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 
-EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
+from n2f_jax.runtime.output_folder import EXIT_INTERRUPTED, EXIT_NOTHING
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Command:
             if not _is_the_users(error):
                 raise
             print(f"error: {error}", file=sys.stderr)
-            return EXIT_USAGE
+            return EXIT_NOTHING
 
 
 def _hyphenated(argument: str) -> str:

@@ -20,8 +20,7 @@ import os
 from pathlib import Path
 
 from n2f_jax.cli.command import Command
-
-_THREAD_VARIABLES = ("IGL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+from n2f_jax.runtime.threads import use_one_thread
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,9 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> int:
-    # Samples run side by side, each on one core; read by the libraries as they are imported.
-    for name in _THREAD_VARIABLES:
-        os.environ.setdefault(name, "1")
+    use_one_thread()  # samples run side by side, each on one core
     from n2f_jax.evaluation.run import evaluate, format_samples, named_folders
 
     if flags.list:

@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from n2f_jax.frontends import FRONTENDS
+
 if TYPE_CHECKING:
     from flame_jax import HeadModel
     from n2f_jax.frontends.registry import FrontendOptions
-
-FRONTENDS = ("face_mesh", "pixel3dmm", "precomputed")
 
 
 def add_pixel3dmm(parser: argparse.ArgumentParser) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from n2f_jax.runtime.atomic_files import atomic_path
+from n2f_jax.runtime.atomic_files import write_text
 
 
 def read_pts(path: str | Path) -> Float[np.ndarray, "n 2"]:
@@ -59,5 +59,4 @@ def write_pts(path: str | Path, landmarks: Float[np.ndarray, "n 2"]) -> None:
     points = np.asarray(landmarks, np.float64) + 0.5
     lines = [f"{u:.3f} {v:.3f}" for u, v in points]
     text = "\n".join(["version: 1", f"n_points: {len(points)}", "{", *lines, "}"])
-    with atomic_path(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")

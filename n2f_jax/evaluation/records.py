@@ -21,7 +21,7 @@ from n2f_jax.evaluation.predictions import (
     landmark_file,
 )
 from n2f_jax.evaluation.protocols import Settings
-from n2f_jax.runtime.atomic_files import atomic_path
+from n2f_jax.runtime.atomic_files import write_text
 from n2f_jax.runtime.fingerprints import fingerprint
 from n2f_jax.runtime.json_values import jsonable
 
@@ -98,8 +98,7 @@ def write_record(task: Task, content: dict[str, Any]) -> dict[str, Any]:
         "version": n2f_jax.__version__,
         **content,
     }
-    with atomic_path(task.record_path) as temporary:
-        temporary.write_text(json.dumps(jsonable(record), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(task.record_path, json.dumps(jsonable(record), indent=1, allow_nan=False) + "\n")
     return record
 
 

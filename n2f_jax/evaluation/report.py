@@ -16,7 +16,7 @@ from n2f_jax.evaluation.now import cumulative_curve, pooled
 from n2f_jax.evaluation.protocols import measure_sample
 from n2f_jax.evaluation.records import FAILED, MEASURED, MISSING, Task, read_errors
 from n2f_jax.evaluation.regions import REGIONS
-from n2f_jax.runtime.atomic_files import atomic_path
+from n2f_jax.runtime.atomic_files import atomic_path, write_text
 from n2f_jax.runtime.json_values import jsonable
 
 # By what samples are ranked, best first; all are better when small.
@@ -161,9 +161,7 @@ def write_files(
 ) -> list[Path]:
     """``summary.json``, ``summary.csv`` (a row a method) and ``samples.csv`` (a row a sample)."""
     paths = [out / "summary.json", out / "summary.csv", out / "samples.csv"]
-    with atomic_path(paths[0]) as temporary:
-        text = json.dumps(jsonable(summary), indent=1, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_text(paths[0], json.dumps(jsonable(summary), indent=1, allow_nan=False) + "\n")
     names = list(dict.fromkeys(key for c in summary["methods"].values() for key in c["figures"]))
     rows = [["method", *names]]
     for method, content in summary["methods"].items():
@@ -184,8 +182,7 @@ def write_files(
 def _write_csv(path: Path, rows: list[list[Any]]) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
-    with atomic_path(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
+    write_text(path, text.getvalue())
 
 
 def write_curves(out: Path, tasks: Sequence[Task], records: Sequence[dict[str, Any]]) -> Path | None:

@@ -6,9 +6,7 @@ the same command again measures only what is not there with the same settings an
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,9 +22,8 @@ from n2f_jax.evaluation.protocols import Measurement, Settings, measure_sample
 from n2f_jax.evaluation.records import FAILED, MEASURED, MISSING, Task, make_tasks, read_record, write_record
 from n2f_jax.evaluation.units import AUTO
 from n2f_jax.runtime.atomic_files import atomic_path
+from n2f_jax.runtime.threads import one_thread_each
 from n2f_jax.runtime.worker_pool import process_all
-
-THREAD_VARIABLES = ("IGL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +185,7 @@ def measure_all(tasks: Sequence[Task], jobs: int = 1, progress: bool = True) -> 
 
 
 def _in_turn(tasks, to_do, jobs) -> Iterator[tuple[int, dict[str, Any]]]:
-    with _one_thread_each():
+    with one_thread_each():
         if jobs <= 1 or len(to_do) == 1:
             for index in to_do:
                 yield index, work(tasks[index])
@@ -213,21 +210,6 @@ class _Worker:
 def _killed(item: tuple[int, Task]) -> tuple[int, dict[str, Any]]:
     index, task = item
     return index, _failed(task, "the process died (out of memory, or a crash)")
-
-
-@contextlib.contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Libraries in workers started meanwhile use one thread."""
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update({name: "1" for name in THREAD_VARIABLES})
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def work(task: Task, measure: Callable[..., Measurement] = measure_sample) -> dict[str, Any]:

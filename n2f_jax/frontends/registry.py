@@ -6,9 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+from n2f_jax.frontends import FRONTENDS
 from n2f_jax.frontends.base import Frontend
-
-FRONTENDS = ("face_mesh", "pixel3dmm", "precomputed")
 
 
 @dataclasses.dataclass(frozen=True)

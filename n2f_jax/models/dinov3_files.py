@@ -9,7 +9,6 @@ convolution was made.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import pickle
 import re
@@ -34,6 +33,7 @@ from n2f_jax.models.folders import (
     write_folder,
 )
 from n2f_jax.models.parameters import Tree, flatten, from_dict, map_with_path, unflatten
+from n2f_jax.runtime.fingerprints import sha256_file
 
 FORMAT = "n2f-jax/dinov3"
 FORMAT_VERSION = 1
@@ -102,7 +102,7 @@ def read_dinov3(path: str | Path) -> DinoV3Weights:
     except (ConversionError, PretrainedError) as error:
         raise type(error)(f"{path}: {error}") from error
     source = {
-        "files": {file.name: _sha256(file) for file in files},
+        "files": {file.name: sha256_file(file) for file in files},
         "names": report.scheme,
         "ignored": list(report.ignored),
         "periods": report.periods,
@@ -341,8 +341,3 @@ def _read_ours(folder: Path) -> DinoV3Weights:
     except ValueError as error:
         raise PretrainedError(f"{folder}: {error}") from error
     return DinoV3Weights(tree, config, source)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

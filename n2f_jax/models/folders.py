@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.flax import save as save_tensors
 
 from n2f_jax.runtime.atomic_files import atomic_path
+from n2f_jax.runtime.fingerprints import sha256_file
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -113,9 +114,8 @@ def read_weights(folder: str | Path, entry: Mapping[str, Any]) -> dict[str, jnp.
     found = path.stat().st_size
     if found != size:
         raise PretrainedError(f"{path} has {found} bytes, {CONFIG_FILE} says {size}: truncated or replaced")
-    with path.open("rb") as weights:
-        if hashlib.file_digest(weights, "sha256").hexdigest() != sha256:
-            raise PretrainedError(f"{path} is damaged: its sha256 is not the one in {CONFIG_FILE}")
+    if sha256_file(path) != sha256:
+        raise PretrainedError(f"{path} is damaged: its sha256 is not the one in {CONFIG_FILE}")
     return read_safetensors(path)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from n2f_jax.frontends.registry import FrontendOptions
-from n2f_jax.runtime.atomic_files import atomic_path
+from n2f_jax.runtime.atomic_files import write_text
 
 FILE = "settings.json"
 FORMAT = "n2f-jax/preprocessed"
@@ -23,7 +23,7 @@ class Settings:
     """How faces are made of photographs.
 
     Attributes:
-        frontend: its name (``n2f_jax.frontends.registry.FRONTENDS``).
+        frontend: its name (``n2f_jax.frontends.FRONTENDS``).
         options: the front end's files and device. ``size`` and ``crop_scale`` in it are the network's, as a checkpoint
             records them; ``max_faces`` the largest faces of each photo, None for all.
         margin: side of the stored square over that of the network's crop. The rest lets crops move in training, and
@@ -85,8 +85,7 @@ def settle(folder: Path, settings: Settings) -> None:
     text = json.dumps(settings.description(), indent=2) + "\n"
     path = folder / FILE
     if not path.exists():
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(path, text)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -139,7 +139,7 @@ class Reconstructor:
         Args:
             path: a folder written by ``save_pretrained``; None for the checkpoint that ships.
             head_model: a model, the path of one (``.npz``), or None for the free one that ships.
-            frontend: a front end, the name of one (``frontends.registry.FRONTENDS``), or None if only
+            frontend: a front end, the name of one (``frontends.FRONTENDS``), or None if only
                 ``from_maps`` is used.
             frontend_options: files and limits of a named front end; size and crop are the checkpoint's.
             **options: ``alignment``, ``refine``, ``batch_size``.

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from n2f_jax.runtime.atomic_files import atomic_path
+from n2f_jax.runtime.atomic_files import atomic_path, write_text
 from n2f_jax.training.metric_log import JSON_LINES, read_json_lines
 from n2f_jax.training.setup import RESOLVED_CONFIG
 from n2f_jax.visualization.prediction_sheet import prediction_page
@@ -148,8 +148,7 @@ def write_report(
         **{name.split(".")[0]: base64.b64encode(data).decode("ascii") for name, data in pictures.items()},
     )
     path = workdir / REPORT
-    with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return path
 
 

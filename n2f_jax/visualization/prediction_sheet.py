@@ -35,7 +35,7 @@ def prediction_page(
     """Four panels for each chosen sample: input, true head, predicted head, error.
 
     Args:
-        samples: of ``training.inspection``: ``inputs``, ``mask``, ``target_normals``, ``target_mask``,
+        samples: of ``training.validation.Validation.heads``: ``inputs``, ``mask``, ``target_normals``, ``target_mask``,
             ``drawn_normals``, ``drawn_mask``.
         chosen: which samples.
         captions: one for each.

@@ -22,6 +22,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from n2f_jax.runtime.threads import THREAD_VARIABLES
+
 
 def measure_scans(
     folder: Path, num_scans: int, images: int, num_vertices: int, protocol: str
@@ -157,8 +159,7 @@ def main() -> int:
 
     if flags.command == "scans":
         # One core, and libraries that know it; they read this as they are imported.
-        for name in ("IGL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-            os.environ[name] = "1"
+        os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     try:
         if flags.command == "scans":
             if hasattr(os, "sched_setaffinity"):

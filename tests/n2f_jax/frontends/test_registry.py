@@ -5,9 +5,10 @@ import sys
 import numpy as np
 import pytest
 
+from n2f_jax.frontends import FRONTENDS
 from n2f_jax.frontends.base import Frontend
 from n2f_jax.frontends.files import FrontendFileError, record, require_file
-from n2f_jax.frontends.registry import FRONTENDS, FrontendOptions, make_frontend
+from n2f_jax.frontends.registry import FrontendOptions, make_frontend
 
 IMAGES = [np.zeros((8, 6, 3), np.uint8), np.zeros((5, 7, 3), np.uint8)]
 
