@@ -8,6 +8,7 @@ from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from n2f_jax.geometry.alignment import AlignmentError, Similarity, procrustes, procrustes_of_landmarks
+from tests.runtime_types import unchecked
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -83,7 +84,7 @@ def test_landmarks_that_determine_nothing_are_refused():
         procrustes_of_landmarks(points, np.zeros((7, 3)), scaling=True)
     with pytest.raises(AlignmentError, match="mirrored"):
         procrustes_of_landmarks(points * [-1, 1, 1], points, scaling=True)
-    with pytest.raises(AlignmentError, match="corresponding"):
+    with unchecked(), pytest.raises(AlignmentError, match="corresponding"):
         procrustes_of_landmarks(points[:5], points, scaling=True)
     with pytest.raises(AlignmentError, match="not finite"):
         procrustes_of_landmarks(np.full((7, 3), np.nan), points, scaling=True)
