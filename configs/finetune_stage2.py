@@ -9,6 +9,7 @@ landmarks the free front end predicted):
     python scripts/train.py --config=configs/finetune_stage2.py:small --workdir=runs/small/finetune2 \\
         --config.init_from=runs/small/finetune1/best --config.stored.folder=runs/finetune_data/photos_faces \\
         --config.stored.annotations=runs/finetune_data/photos
+The network is chosen on a twentieth of the training photographs, which is held out (docs/training.md).
 What to expect: see finetune_stage1.py.
 """
 

@@ -106,9 +106,11 @@ def degrade_maps(
         hair_share: probability of locks of hair over the upper border.
         lower_face_share: probability that the lower face is missing.
     """
-    erosion_key, hole_key, share_key = jax.random.split(key, 3)
-    # By number, so that switching one on leaves the others' draws as they are.
-    dilation_key, sign_key, bar_key, hair_key, lower_key = (jax.random.fold_in(key, i) for i in range(5))
+    # All in one split: a key that is both split and folded gives the same children twice. Whatever is on, so that
+    # switching one degradation on leaves the others' draws as they are.
+    erosion_key, hole_key, share_key, dilation_key, sign_key, bar_key, hair_key, lower_key = jax.random.split(
+        key, 8
+    )
     before = mask
     most_eroded, most_dilated = round(mask_erosion * mask.shape[0]), round(mask_dilation * mask.shape[0])
     dilated = jax.random.bernoulli(sign_key) if most_eroded > 0 else jnp.asarray(True)
@@ -126,14 +128,15 @@ def degrade_maps(
     if occluder_share > 0.0:
         hole = jax.random.bernoulli(share_key, occluder_share)
         mask = jnp.where(hole, ellipse_hole(hole_key, mask), mask)
-    for share, cut_key, cut in (
+    for share, own_key, cut in (
         (bar_share, bar_key, bar_hole),
         (hair_share, hair_key, hair_cuts),
         (lower_face_share, lower_key, cut_lower_face),
     ):
         if share > 0.0:
-            happens = jax.random.bernoulli(jax.random.fold_in(cut_key, 0), share)
-            mask = jnp.where(happens, cut(jax.random.fold_in(cut_key, 1), mask), mask)
+            happens_key, cut_key = jax.random.split(own_key)
+            happens = jax.random.bernoulli(happens_key, share)
+            mask = jnp.where(happens, cut(cut_key, mask), mask)
     if mask is not before:
         normals = normals * mask[..., None]
     return normals, mask

@@ -368,13 +368,13 @@ def draw_batch(
     keep = rest if targets else (lambda tree: tree)
 
     def degraded(
-        keys: Key[Array, " N"], normals: Float[Array, "N S S 3"], mask: Float[Array, "N S S"], full: bool
+        keys: Key[Array, "N 3"], normals: Float[Array, "N S S 3"], mask: Float[Array, "N S S"], full: bool
     ) -> tuple[Float[Array, "N S S 3"], Float[Array, "N S S"]]:
-        def one(sample_key: PRNGKeyArray, n: Array, m: Array) -> tuple[Array, Array]:
+        def one(own_keys: Key[Array, "3"], n: Array, m: Array) -> tuple[Array, Array]:
             mask_settings = {"mask_erosion": config.mask_erosion, "occluder_share": config.occluder_share}
             if full:
                 n = degrade.degrade_normals(
-                    jax.random.fold_in(sample_key, 2),
+                    own_keys[2],
                     n,
                     blur=config.normal_blur,
                     noise_deg=config.normal_noise_deg,
@@ -387,14 +387,16 @@ def draw_batch(
                     "hair_share": config.hair_share,
                     "lower_face_share": config.lower_face_share,
                 }
-            return degrade.degrade_maps(jax.random.fold_in(sample_key, 1), n, m, **mask_settings)
+            return degrade.degrade_maps(own_keys[1], n, m, **mask_settings)
 
         return jax.vmap(one)(keys, normals, mask)
 
-    normals, mask = degraded(rest(degrade_keys), keep(shown_normals), keep(full_mask), full=True)
+    # Points, maps, normals: each has a key of its own, which nothing else is drawn from.
+    keys = jax.vmap(lambda key: jax.random.split(key, 3))(degrade_keys)
+    normals, mask = degraded(rest(keys), keep(shown_normals), keep(full_mask), full=True)
     if num_coarse:
-        coarse = jax.vmap(front_end_maps)(first(vertices), first(camera), first(degrade_keys))
-        coarse_normals, coarse_mask = degraded(first(degrade_keys), *coarse, full=False)
+        coarse = jax.vmap(front_end_maps)(first(vertices), first(camera), first(keys[:, 0]))
+        coarse_normals, coarse_mask = degraded(first(keys), *coarse, full=False)
         normals = jnp.concatenate([coarse_normals, normals])
         mask = jnp.concatenate([coarse_mask, mask])
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -22,7 +24,9 @@ from n2f_jax.data.preprocessed import face_path, read_face, read_landmarks
 from n2f_jax.data.pts import read_pts
 from n2f_jax.geometry.boxes import bounding_box, box_overlap
 
-Part = Literal["train", "common", "challenging", "private", "all"]
+Part = Literal[
+    "train", "validation", "common", "challenging", "private", "own-train", "own-validation", "all"
+]
 # 300W's folders by the protocol of Ren et al. (CVPR 2014): trained on AFW and the training parts of LFPW and HELEN,
 # tested on their test parts (common) and IBUG (challenging); the competition's 600 are the private test set.
 PARTS: dict[str, tuple[str, ...]] = {
@@ -31,6 +35,16 @@ PARTS: dict[str, tuple[str, ...]] = {
     "challenging": ("ibug",),
     "private": ("01_indoor", "02_outdoor"),
 }
+# What may be trained on is split once more, for 300W has no validation part and its test parts are for tests: part →
+# (of 300W's training folders, else of folders that are none of 300W's; the photographs held out).
+SPLIT_PARTS: dict[str, tuple[bool, bool]] = {
+    "train": (True, False),
+    "validation": (True, True),
+    "own-train": (False, False),
+    "own-validation": (False, True),
+}
+# One photograph in so many is held out.
+_HELD_OUT = 20
 # The front end's face is the annotated one where their landmarks' boxes overlap this much.
 _SAME_FACE = 0.4
 
@@ -45,7 +59,10 @@ class AnnotatedFaces(Sequence[View]):
         annotations: the folder that was preprocessed, with ``NAME.pts`` beside ``NAME.jpg``.
         size: of the network's input in pixels.
         crop_scale: side of the crop over the longer side of the annotated landmarks' box.
-        part: of ``PARTS``, or ``'all'`` for every annotated face.
+        part: ``'train'`` and ``'validation'``, 19/20 and 1/20 of the photographs in 300W's training folders, by the
+            hash of their names; ``'common'``, ``'challenging'``, ``'private'``, its test parts; ``'own-train'`` and
+            ``'own-validation'``, the same split of images that lie in none of 300W's folders; ``'all'``, every
+            annotated face.
         progress: show a progress bar while annotations are matched to faces (a millisecond each).
 
     Attributes:
@@ -66,20 +83,24 @@ class AnnotatedFaces(Sequence[View]):
         part: Part = "train",
         progress: bool = True,
     ):
-        if part != "all" and part not in PARTS:
-            raise ValueError(f"no part {part!r}; there are {', '.join(PARTS)} and all")
+        if part not in get_args(Part):
+            raise ValueError(f"no part {part!r}; there are {', '.join(get_args(Part))}")
         if not (Path(folder) / FOLDER).is_dir():
             raise ManifestError(f"{folder} is not a preprocessed folder: scripts/preprocess.py writes one")
         self.folder, self.annotations = Path(folder), Path(annotations)
         self.size, self.crop_scale = size, crop_scale
         self._index = ManifestIndex(folder)
         self.left_out: collections.Counter[str] = collections.Counter()
+        images = [
+            (position, record.key)
+            for position, record in enumerate(self._index)
+            if record.frame is None and record.frames is None
+        ]
+        wanted = _in_part([key for _, key in images], part)
+        positions = [position for (position, _), is_wanted in zip(images, wanted, strict=True) if is_wanted]
         chosen = []
-        records = tqdm(enumerate(self._index), "annotations", len(self._index), disable=not progress)
-        for position, record in records:
-            if record.frame is not None or record.frames is not None or not _in_part(record.key, part):
-                continue
-            if isinstance(found := self._match(record), str):
+        for position in tqdm(positions, "annotations", disable=not progress):
+            if isinstance(found := self._match(self._index.record(position)), str):
                 self.left_out[found] += 1
             else:
                 chosen.append((position, found))
@@ -142,8 +163,40 @@ def _in_stored_pixels(
     return (landmarks - crop[:2]) * (size / crop[2])
 
 
-def _in_part(key: str, part: str) -> bool:
+def _in_part(keys: Sequence[str], part: str) -> list[bool]:
+    """Which of a folder's images are of a part; what is held out of ``SPLIT_PARTS`` follows from their names alone."""
     if part == "all":
-        return True
+        return [True] * len(keys)
+    if part not in SPLIT_PARTS:
+        return [_in_folders(key, PARTS[part]) for key in keys]
+    of_300w, wanted = SPLIT_PARTS[part]
+    everywhere = [name for names in PARTS.values() for name in names]
+    inside = [
+        _in_folders(key, PARTS["train"]) if of_300w else not _in_folders(key, everywhere) for key in keys
+    ]
+    held_out = _held_out({photograph(key) for key, is_inside in zip(keys, inside, strict=True) if is_inside})
+    return [
+        is_inside and (photograph(key) in held_out) == wanted
+        for key, is_inside in zip(keys, inside, strict=True)
+    ]
+
+
+def _in_folders(key: str, names: Sequence[str]) -> bool:
     folder = f"/{PurePosixPath(key).parent.as_posix().lower()}/"
-    return any(f"/{name}/" in folder for name in PARTS[part])
+    return any(f"/{name}/" in folder for name in names)
+
+
+def photograph(key: str) -> str:
+    """The name of the photograph that an image is of.
+
+    AFW and HELEN have a file for each face of one (``134212_1.jpg``, ``134212_2.jpg``), which must go the same way.
+    """
+    stem = PurePosixPath(key).stem
+    face = re.fullmatch(r"(\d+)_\d{1,2}", stem)
+    return face[1] if face else stem
+
+
+def _held_out(photographs: set[str]) -> set[str]:
+    """The twentieth of them, rounded up, whose hashes come first."""
+    digest = lambda name: hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()  # noqa: E731
+    return set(sorted(photographs, key=digest)[: -(-len(photographs) // _HELD_OUT)])

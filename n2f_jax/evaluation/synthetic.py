@@ -14,6 +14,7 @@ from jaxtyping import Array
 
 import flame_jax
 from n2f_jax.data.assets import Assets
+from n2f_jax.data.degradation_presets import FRONT_END
 from n2f_jax.data.sampler import SyntheticConfig, held_out_key, make_batch, network_inputs
 from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
 from n2f_jax.metrics.batch_errors import batch_errors
@@ -24,6 +25,28 @@ from n2f_jax.models.pretrained import from_pretrained
 from n2f_jax.render import HeadTopology
 
 Forward = Callable[[Any, Array, Array], N2FOutput]
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+    """What a network is shown.
+
+    Attributes:
+        title: of its column.
+        maps: fields of the sampler's ``SyntheticConfig``.
+    """
+
+    title: str
+    maps: Mapping[str, float]
+
+
+# What a user of the free front end gets comes first. Without the error of its points there is no such front end: that
+# column says what its coarse mesh alone costs.
+CONDITIONS = {
+    "front_end": Condition("front end", {"front_end_share": 1.0, **FRONT_END}),
+    "full": Condition("full normals", {}),
+    "front_end_without_error": Condition("front end without error", {"front_end_share": 1.0}),
+}
 
 
 def evaluate(
@@ -44,7 +67,7 @@ def evaluate(
         forward: ``forward(params, normals, mask) -> N2FOutput``.
         params: the network's parameters.
         assets: head model and what drawing needs.
-        config: the sampler; its ``front_end_share`` decides what the inputs are (0: full normals, 1: front end).
+        config: the sampler, which also says what the inputs are.
         num_heads: at least 1; the last batch is cut.
         batch_size: heads drawn at once.
         seed: of the held-out set.
@@ -83,7 +106,7 @@ def evaluate_pretrained(
     batch_size: int = 50,
     seed: int = 0,
 ) -> dict[str, dict[str, float]]:
-    """A saved network on the paper's sampler, from full normals and from the free front end's.
+    """A saved network on the paper's sampler, by what it is shown (``CONDITIONS``).
 
     Args:
         folder: written by ``save_pretrained``.
@@ -91,8 +114,8 @@ def evaluate_pretrained(
         num_heads, batch_size, seed: of the held-out set (``evaluate``).
 
     Returns:
-        ``full`` and, with the open head and a network that takes masked normals, ``front_end``: each the means
-        of ``evaluate``.
+        Condition → the means of ``evaluate``; those of the front end only with the open head and a network that takes
+        masked normals.
     """
     model = flame_jax.load_head_model(head_model) if head_model else flame_jax.load_open_head()
     saved = from_pretrained(folder, head_model=model)
@@ -106,35 +129,38 @@ def evaluate_pretrained(
         channels=saved.inputs.channels,
         masked=saved.inputs.masked,
     )
-    shares = {"full": 0.0}
-    if coarse_mesh is not None and saved.inputs.channels == "normals" and saved.inputs.masked:
-        shares["front_end"] = 1.0
+    takes_front_end = coarse_mesh is not None and saved.inputs.channels == "normals" and saved.inputs.masked
     return {
         name: evaluate(
             forward,
             params,
             assets,
-            dataclasses.replace(sampler, front_end_share=share),
+            dataclasses.replace(sampler, **condition.maps),
             num_heads=num_heads,
             batch_size=min(batch_size, num_heads),
             seed=seed,
         )
-        for name, share in shares.items()
+        for name, condition in CONDITIONS.items()
+        if takes_front_end or not condition.maps
     }
 
 
-def format_report(full: Mapping[str, float], front_end: Mapping[str, float] | None) -> str:
-    """The table that ``scripts/benchmarks/evaluate_synthetic.py`` prints."""
-    columns = [("mean head", full, "mean_head_"), ("full normals", full, "")]
-    if front_end is not None:
-        columns.append(("front-end normals", front_end, ""))
-    lines = ["vertex error, mm (rigid)" + "".join(f"{name:>20}" for name, _, _ in columns)]
+def format_report(results: Mapping[str, Mapping[str, float]]) -> str:
+    """The table that ``scripts/benchmarks/evaluate_synthetic.py`` prints: the mean head, then a column a condition.
+
+    Args:
+        results: of ``evaluate_pretrained``.
+    """
+    columns = [("mean head", results["full"], "mean_head_")]
+    columns += [(CONDITIONS[name].title, values, "") for name, values in results.items()]
+    full = results["full"]
+    lines = ["vertex error, mm (rigid)" + "".join(f"{name:>26}" for name, _, _ in columns)]
     for region in REGIONS:
         if f"{region}_mm" in full:
-            values = "".join(f"{values[f'{prefix}{region}_mm']:>20.3f}" for _, values, prefix in columns)
+            values = "".join(f"{values[f'{prefix}{region}_mm']:>26.3f}" for _, values, prefix in columns)
             lines.append(f"  {region:<22}{values}")
-    ratios = "".join(f"{values['face_ratio']:>20.3f}" for _, values, _ in columns[1:])
-    lines.append(f"{'face, over mean head':<24}{1.0:>20.3f}{ratios}")
+    ratios = "".join(f"{values['face_ratio']:>26.3f}" for _, values, _ in columns[1:])
+    lines.append(f"{'face, over mean head':<24}{1.0:>26.3f}{ratios}")
     for name, label in (
         ("landmarks_percent", "landmarks, % of crop"),
         ("rotation_degrees", "rotation, degrees"),
@@ -145,6 +171,6 @@ def format_report(full: Mapping[str, float], front_end: Mapping[str, float] | No
         ("jaw_degrees", "jaw, degrees"),
         ("eyelids_error", "eyelids, closure"),
     ):
-        values = "".join(f"{values[name]:>20.3f}" for _, values, _ in columns[1:])
-        lines.append(f"{label:<24}{'—':>20}{values}")
+        values = "".join(f"{values[name]:>26.3f}" for _, values, _ in columns[1:])
+        lines.append(f"{label:<24}{'—':>26}{values}")
     return "\n".join(lines)

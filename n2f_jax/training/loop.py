@@ -23,11 +23,10 @@ from n2f_jax.training import setup
 from n2f_jax.training.checkpoints import Checkpoints
 from n2f_jax.training.metric_log import MetricLog, NoLog
 from n2f_jax.training.not_finite import NotFiniteError, stop_if_not_finite
-from n2f_jax.training.optimizers import assign_groups, build_optimizer, group_table
+from n2f_jax.training.optimizers import FROZEN, assign_groups, build_optimizer, group_table
 from n2f_jax.training.parallel import any_process, is_main_process
 from n2f_jax.training.report import heads_page, measure_heads, write_report
 from n2f_jax.training.step import (
-    Objective,
     State,
     best_params,
     initial_state,
@@ -100,7 +99,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
         print(group_table(groups, params, dict(config.optimizer.rates)), flush=True)
         print(f"{layout.count} × {layout.mesh.devices.flat[0].device_kind}", flush=True)
 
-    objective = Objective(network, sampler, setup.loss_config(config), config.batch_size)
+    objective = setup.objective(config)
     train_step = make_train_step(
         objective,
         optimizer,
@@ -184,7 +183,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
     )
     best = layout.whole(best)
     if is_main_process():
-        _write_best(config, state, best, network, sampler, model, workdir)
+        _write_best(config, state, best, groups, network, sampler, model, workdir)
         try:
             title = f"{workdir.name}, step {int(state['best']['step'])}"
             print(f"report: {write_report(workdir, title, *measured)}", flush=True)
@@ -208,6 +207,7 @@ def _write_best(
     config: ml_collections.ConfigDict,
     state: State,
     params: Tree,
+    groups: dict[str, str],
     network: N2FNetConfig,
     sampler: SyntheticConfig,
     model: HeadModel,
@@ -215,6 +215,15 @@ def _write_best(
 ) -> None:
     best = state["best"]
     path = workdir / BEST
+    # What a stage leaves alone is saved as it was found, bit for bit.
+    dtype = config.save_dtype
+    if config.init_from and (changed := _frozen_that_rounding_changes(params, groups, dtype)):
+        print(
+            f"saved in float32, not in {dtype}: that would change {len(changed)} matrices that this stage leaves as "
+            f"they are in {config.init_from}",
+            flush=True,
+        )
+        dtype = "float32"
     save_pretrained(
         path,
         params,
@@ -235,9 +244,20 @@ def _write_best(
             "best_step": int(best["step"]),
             f"best_{config.validation.best_by}": float(best["metric"]),
         },
-        dtype=config.save_dtype,
+        dtype=dtype,
     )
     print(
         f"best: step {int(best['step'])}, {config.validation.best_by} {float(best['metric']):.4g} → {path}",
         flush=True,
     )
+
+
+def _frozen_that_rounding_changes(params: Tree, groups: dict[str, str], dtype: str) -> list[str]:
+    """Paths of frozen matrices (the rest is saved in float32 anyway) that a round trip through ``dtype`` changes."""
+    return [
+        path
+        for path, leaf in flatten(params).items()
+        if groups[path] == FROZEN
+        and path.endswith("/kernel")
+        and (leaf.astype(dtype).astype(leaf.dtype) != leaf).any()
+    ]

@@ -86,6 +86,24 @@ def loss_config(config: ml_collections.ConfigDict) -> LossConfig:
     return kinds[config.objective](**_fields(config.loss))
 
 
+def objective(config: ml_collections.ConfigDict) -> Objective:
+    """What the config minimises: its sampler, its network and its loss.
+
+    Stored faces are photographs, whose landmarks follow the jaw line that is seen; sampled heads have the paper's
+    fixed points.
+
+    Raises:
+        SetupError: sampler or loss are not as they should be.
+    """
+    return Objective(
+        model_config(config.model),
+        sampler_config(config.data),
+        loss_config(config),
+        config.batch_size,
+        contour="dynamic" if "stored" in config else "static",
+    )
+
+
 def num_steps(config: ml_collections.ConfigDict) -> int:
     """This stage's steps: its share of the total."""
     return round(config.total_steps * config.stage_share)

@@ -16,10 +16,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 import flame_jax
 from n2f_jax.data.assets import Assets
 from n2f_jax.data.sampler import Batch, SyntheticConfig, make_batch, network_inputs
-from n2f_jax.geometry.camera import project
 from n2f_jax.models.n2fnet import N2FNet, N2FNetConfig, N2FOutput, camera_from_output
 from n2f_jax.models.parameters import Tree, flatten, functional
 from n2f_jax.render import render_head
+from n2f_jax.training.contour import Contour, projected_landmarks
 from n2f_jax.training.losses import (
     JointLossConfig,
     LossConfig,
@@ -52,6 +52,8 @@ class Objective:
         loss: ``ParameterLossConfig`` for ``L_param``, ``RenderLossConfig`` for ``L_render``, ``JointLossConfig`` for
             their sum.
         batch_size: samples a step.
+        contour: which jaw line ``L_render``'s landmarks have: ``'static'`` for sampled heads, as in the paper,
+            ``'dynamic'`` for whatever is compared with a photograph.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class Objective:
         sampler: SyntheticConfig,
         loss: LossConfig,
         batch_size: int,
+        contour: Contour = "static",
     ):
         self.sampler = sampler
+        self.contour: Contour = contour
         if isinstance(loss, JointLossConfig):
             self.parameter_loss: ParameterLossConfig | None = loss.parameters
             self.render_loss: RenderLossConfig | None = loss.render
@@ -115,7 +119,7 @@ class Objective:
         vertices, _ = flame_jax.decode(assets.model, output.flame_params())
         truth = batch["camera"]
         camera = camera_from_output(output, truth.focal, truth.principal_point, size)
-        landmarks = project(flame_jax.landmarks68(assets.model, vertices), camera)
+        landmarks = projected_landmarks(assets.model, vertices, camera, self.contour)
         maps = render_head(
             assets.topology, vertices, camera, size, normal_frame=self.sampler.normal_frame, antialias=True
         )

@@ -29,7 +29,8 @@ class StoredConfig:
         folder: preprocessed; of the first kind with pseudo ground truth beside the faces.
         annotations: of the second kind, what was preprocessed, ``NAME.pts`` beside ``NAME.jpg``.
         celeba: of the first kind, the folder of CelebA's partition files; empty: parts by the faces' hashes.
-        part, validation_part: what is trained on, and what is not.
+        part, validation_part: what is trained on, and what the best network is chosen by, no face of the first and no
+            test part (``data.celeba_hq``, ``data.w300``).
         validation_folder, validation_annotations: where the latter is; empty: in the same.
     """
 

@@ -17,6 +17,7 @@ from n2f_jax.data.sampler import Batch, held_out_key, network_inputs
 from n2f_jax.metrics.batch_errors import batch_errors, draw_prediction
 from n2f_jax.models.n2fnet import camera_from_output
 from n2f_jax.models.parameters import Tree, flatten, unflatten
+from n2f_jax.training.contour import landmarks_percent, projected_landmarks
 from n2f_jax.training.parallel import AXIS, Layout, Parts, gather, on_host
 from n2f_jax.training.step import Objective
 from n2f_jax.training.stored import stored_batch
@@ -79,13 +80,18 @@ class Validation:
 
     def _heads(self, output: Any, batch: Batch, assets: Assets) -> dict[str, Any]:
         """What can be shown of every head of a batch."""
-        sampler, camera = self.objective.sampler, batch["camera"]
-        # Where no camera is trained, the predicted head is drawn with the true one.
-        if self.objective.render_loss is not None:
-            camera = camera_from_output(output, camera.focal, camera.principal_point, sampler.image_size)
+        sampler, truth = self.objective.sampler, batch["camera"]
+        camera = camera_from_output(output, truth.focal, truth.principal_point, sampler.image_size)
         predicted, _ = flame_jax.decode(assets.model, output.flame_params())
+        landmarks = projected_landmarks(assets.model, predicted, camera, self.objective.contour)
+        # Where no camera is trained, the predicted head is drawn with the true one.
+        if self.objective.render_loss is None:
+            camera = truth
         drawn_normals, drawn_mask = draw_prediction(predicted, camera, assets, sampler)
         inputs, mask = network_inputs(batch, sampler)
+        errors = batch_errors(output, batch, assets, sampler, (drawn_normals, drawn_mask))
+        # Of the contour that the loss has; sampled heads have the static one of ``batch_errors``.
+        errors["landmarks_percent"] = landmarks_percent(landmarks, batch["landmarks_2d"], sampler.image_size)
         return {
             "inputs": inputs,
             "mask": mask,
@@ -93,7 +99,7 @@ class Validation:
             "target_mask": batch["target_mask"],
             "drawn_normals": drawn_normals,
             "drawn_mask": drawn_mask,
-            "errors": batch_errors(output, batch, assets, sampler, (drawn_normals, drawn_mask)),
+            "errors": errors,
         }
 
     def _on_all_devices(self, params: Tree, assets: Assets, index: Array, data: Any) -> Any:

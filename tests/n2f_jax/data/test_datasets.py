@@ -1,16 +1,17 @@
 """CelebA-HQ-like and 300W-like folders: which faces they give, and that all of a face follows the crop."""
 
 import dataclasses
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from n2f_jax.data.celeba_hq import MAPPING_FILE, PARTITION_FILE, PseudoTruthFaces
 from n2f_jax.data.manifest import ManifestError
-from n2f_jax.data.preprocessed import face_path, read_face
+from n2f_jax.data.preprocessed import face_id, face_path, read_face
 from n2f_jax.data.pseudo_truth import PseudoTruthError, truth_path, write_truth
 from n2f_jax.data.pts import read_pts, write_pts
-from n2f_jax.data.w300 import AnnotatedFaces
+from n2f_jax.data.w300 import AnnotatedFaces, Part, photograph
 from tests.n2f_jax.data.stored import random_face, write_folder
 from tests.n2f_jax.data.test_pseudo_truth import IDENTITY, truth
 from tests.runtime_types import unchecked
@@ -116,7 +117,7 @@ def annotated(tmp_path, keys=("afw/1.jpg",), faces=lambda i: [random_face(i)]):
 
 def test_annotated_landmarks_and_their_box(tmp_path):
     marked = annotated(tmp_path)
-    faces = AnnotatedFaces(tmp_path / "faces", tmp_path / "300W", 32, 1.1, progress=False)
+    faces = AnnotatedFaces(tmp_path / "faces", tmp_path / "300W", 32, 1.1, part="all", progress=False)
     item, face = faces[0], random_face(0)
     low, high = marked["afw/1.jpg"].min(axis=0), marked["afw/1.jpg"].max(axis=0)
     side = (high - low).max() * 1.1
@@ -150,15 +151,50 @@ def test_the_annotated_face_among_several(tmp_path):
 
 def test_parts_of_300w(tmp_path):
     keys = ["afw/1.jpg", "helen/trainset/2.jpg", "helen/testset/3.jpg", "lfpw/testset/4.png", "IBUG/5.jpg",
-            "300W/01_Indoor/6.png"]  # fmt: skip
+            "300W/01_Indoor/6.png", "mine/7.jpg", "mine/8.jpg", "mine/9.jpg"]  # fmt: skip
     annotated(tmp_path, keys)
     sizes = {
         part: len(AnnotatedFaces(tmp_path / "faces", tmp_path / "300W", 8, 1.2, part, progress=False))
-        for part in ("train", "common", "challenging", "private", "all")
+        for part in get_args(Part)
     }
-    assert sizes == {"train": 2, "common": 2, "challenging": 1, "private": 1, "all": 6}
+    assert sizes == {
+        "train": 1, "validation": 1, "common": 2, "challenging": 1, "private": 1, "own-train": 2, "own-validation": 1,
+        "all": 9,
+    }  # fmt: skip
     with unchecked(), pytest.raises(ValueError, match="no part 'test'"):
         AnnotatedFaces(tmp_path / "faces", tmp_path / "300W", 8, 1.2, "test")
+
+
+def test_what_is_held_out_of_training_is_none_of_the_tests(tmp_path):
+    """Two disjoint parts of the training folders, whole photographs each, by name alone; no test file is opened."""
+    numbers = [f"{1000 + i}_{face}" for i in range(30) for face in (1, 2)]
+    keys = [f"afw/{number}.jpg" for number in numbers]
+    keys += [f"lfpw/trainset/image_{i:04d}.png" for i in range(15)]
+    tests = [
+        "helen/testset/1.jpg",
+        "lfpw/testset/image_0001.png",
+        "ibug/image_003_1.jpg",
+        "01_Indoor/a_1.png",
+    ]
+    annotated(tmp_path, keys + tests)
+    for key in tests:  # whoever opens one fails
+        (tmp_path / "300W" / key).with_suffix(".pts").unlink()
+        (tmp_path / "300W" / key).with_suffix(".pts").mkdir()
+        face_path(tmp_path / "faces", face_id(f"300W/{key}")).unlink()
+
+    def read(part):
+        faces = AnnotatedFaces(tmp_path / "faces", tmp_path / "300W", 8, 1.2, part, progress=False)
+        assert not faces.left_out and all(np.isfinite(face["normals"]).all() for face in faces)
+        return {faces.id(i) for i in range(len(faces))}
+
+    train, validation = read("train"), read("validation")
+    ids = {face_id(f"300W/{key}"): photograph(key) for key in keys}
+    assert train | validation == set(ids) and not train & validation
+    # 45 photographs: three are held out, with all their faces.
+    assert len({ids[name] for name in validation}) == 3
+    assert not {ids[name] for name in train} & {ids[name] for name in validation}
+    with pytest.raises(ValueError, match=r"no face of part 'own-train'.*it holds none"):
+        read("own-train")
 
 
 def test_what_cannot_be_used_is_counted(tmp_path):
@@ -170,7 +206,7 @@ def test_what_cannot_be_used_is_counted(tmp_path):
     write_pts(files[2], read_pts(files[2])[:51])
     write_pts(files[3], np.where(np.arange(68)[:, None] == 5, np.nan, read_pts(files[3])))
     write_pts(files[4], read_pts(files[4]) + 1000)
-    faces = AnnotatedFaces(tmp_path / "faces", tmp_path / "300W", 8, 1.2, progress=False)
+    faces = AnnotatedFaces(tmp_path / "faces", tmp_path / "300W", 8, 1.2, "all", progress=False)
     assert len(faces) == 2
     assert dict(faces.left_out) == {
         "no .pts": 1, "damaged .pts": 1, "not 68 points": 1, "unmarked points": 1, "another face": 1

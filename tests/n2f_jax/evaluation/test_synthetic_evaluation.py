@@ -14,7 +14,10 @@ from n2f_jax.evaluation import synthetic
 from n2f_jax.geometry.camera import frontal_rotation
 from n2f_jax.metrics.head_errors import vertex_errors
 from n2f_jax.models.n2fnet import N2FOutput, uvs_from_camera
+from n2f_jax.models.pretrained import DEFAULT_CHECKPOINT
+from n2f_jax.preprocessing.open_sets import RENDERED
 from n2f_jax.render import HeadTopology
+from n2f_jax.training.presets import get_config
 
 pytestmark = pytest.mark.medium
 
@@ -52,7 +55,7 @@ def test_answering_the_mean_head_has_ratio_one(setting):
     assert result["face_mm"] > 1.0
     # A frontal answer errs by the head's own rotation, some 20 degrees on average.
     assert 5.0 < result["rotation_degrees"] < 50.0
-    table = synthetic.format_report(result, None)
+    table = synthetic.format_report({"full": result})
     assert f"{result['face_mm']:.3f}" in table
     assert "landmarks, % of crop" in table
 
@@ -109,3 +112,34 @@ def test_decoding_agrees_with_the_parameters(setting):
     a, _ = flame_jax.decode(assets.model, neutral)
     b, _ = flame_jax.decode(assets.model, changed)
     assert float(vertex_errors(assets.model, a, b)["face"]) > 0.3
+
+
+def test_the_front_end_has_its_error_and_comes_first(open_head, monkeypatch):
+    """What stands for the front end is what training and the open sets take for it; without error it is called so."""
+    assert {name: getattr(RENDERED, name) for name in ("point_noise", "point_z_scale")} == synthetic.FRONT_END
+    small = get_config("stage1:small").data
+    assert all(small[name] == value for name, value in synthetic.FRONT_END.items())
+
+    shown = []
+
+    def measured(forward, params, assets, config, **_):
+        shown.append((config.front_end_share, config.point_noise, config.point_z_scale))
+        names = ("face_mm", "mean_head_face_mm", "face_ratio", "landmarks_percent", "rotation_degrees")
+        names += (
+            "normals_degrees",
+            "mask_iou",
+            "shape_rms",
+            "expression_rms",
+            "jaw_degrees",
+            "eyelids_error",
+        )
+        return dict.fromkeys(names, float(len(shown)))
+
+    monkeypatch.setattr(synthetic, "evaluate", measured)
+    results = synthetic.evaluate_pretrained(DEFAULT_CHECKPOINT, num_heads=1)
+    assert list(results) == ["front_end", "full", "front_end_without_error"]
+    assert shown == [(1.0, 0.008, 0.06), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0)]
+    head, face = synthetic.format_report(results).splitlines()[:2]
+    titles = ["mean head", "front end", "full normals", "front end without error"]
+    assert sorted(titles, key=lambda title: head.index(f"  {title}")) == titles
+    assert face.split()[1:] == ["2.000", "1.000", "2.000", "3.000"]

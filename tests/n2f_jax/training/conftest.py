@@ -5,7 +5,6 @@ import pytest
 
 import flame_jax
 from n2f_jax.training import setup
-from n2f_jax.training.step import Objective
 from tests.n2f_jax.training.config_file import read_config
 
 NUM_SHAPE, NUM_EXPRESSION = 6, 4
@@ -105,17 +104,13 @@ SMALL_RUN = {
     "validation.num_heads": 4,
     "validation.batch_size": 4,
     "checkpoint.every": 3,
+    "save_dtype": "float32",
 }
 
 
 def make_objective(config):
     """The objective of a config."""
-    return Objective(
-        setup.model_config(config.model),
-        setup.sampler_config(config.data),
-        setup.loss_config(config),
-        config.batch_size,
-    )
+    return setup.objective(config)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Training on stored faces: the same loop, fed from disk."""
 
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,8 @@ from ..data.stored import random_face, write_folder
 from .conftest import NUM_EXPRESSION, NUM_SHAPE, SMALL_RUN, make_objective
 
 pytestmark = pytest.mark.medium
+
+REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +204,26 @@ def test_what_is_trained_on_is_what_is_stored(fine_tuning, faces, toy_head):
         nearest = np.abs(middle - normals[size // 2, size // 2]).max(axis=-1).min()
         assert nearest < 0.05
     np.testing.assert_allclose(batch["landmarks_2d"][0].min(axis=0), size * 0.2 / 1.4, atol=1e-3)
+
+
+def test_what_is_compared_with_photographs_has_the_jaw_line_that_is_seen(fine_tuning, small_run):
+    assert [setup.objective(fine_tuning(stage)).contour for stage in (1, 2)] == ["dynamic"] * 2
+    assert [setup.objective(small_run(stage)).contour for stage in (1, 2)] == ["static"] * 2
+
+
+def test_stage_2_holds_faces_out_of_what_it_trains_on(fine_tuning, toy_head, monkeypatch):
+    """Of the parts that the config itself names."""
+    config = fine_tuning(2, {"stored.part": "own-train", "stored.validation_part": "own-validation"})
+    own = read_config(REPOSITORY / "configs/finetune_stage2.py", "small").stored
+    assert (own.part, own.validation_part) == (config.stored.part, config.stored.validation_part)
+    trained = []
+    monkeypatch.setattr(setup, "make_pipeline", lambda dataset, *_: trained.append(dataset))
+    trained.append(setup.stored_faces(config, toy_head).validation)
+    faces = [{part.id(i) for i in range(len(part))} for part in trained]
+    assert [len(found) for found in faces] == [11, 1] and not faces[0] & faces[1]
+    # The paper's: no test part of 300W chooses the network.
+    paper = read_config(REPOSITORY / "configs/finetune_stage2.py", "paper").stored
+    assert (paper.part, paper.validation_part) == ("train", "validation")
 
 
 def test_missing_folders_are_named(fine_tuning, toy_head, tmp_path):
