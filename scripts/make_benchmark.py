@@ -1,9 +1,15 @@
-"""Makes the open benchmark: heads that no coefficients of the open head give exactly, and crops of them.
+"""Makes a benchmark: of the open head's own kind, or of any head meshes.
 
-    python scripts/make_benchmark.py --out benchmark            # 90 heads, 2 minutes
-    python scripts/run_benchmark.py benchmark --out results     # the shipped network, fits, tables
+    python scripts/make_benchmark.py --out benchmark                        # 90 heads, 2 minutes
+    python scripts/make_benchmark.py --out outside --meshes FOLDER --unit mm    # heads that are not ours
+    python scripts/run_benchmark.py benchmark --out results                 # the shipped network, fits, tables
 
-What it is: docs/benchmark.md. The same command resumes.
+Without --meshes: heads that no coefficients of the open head give exactly, and crops of them. With it, every mesh of
+the folder (and its subfolders, which are groups) is ground truth: its frame, regions, visible skin and landmarks come
+from a registration of the open head; landmarks beside it (NAME.npy, .txt, .json or .pp; 7, 51 or 68) are used, else
+they are found in pictures of it. Drawn are normals, masks, landmarks, and pictures like photographs.
+
+What each is: docs/benchmark.md. The same command resumes.
 """
 
 import argparse
@@ -22,6 +28,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=128, help="of the crops, pixels; default: %(default)s")
     parser.add_argument("--crop-scale", type=float, default=1.4, help="default: %(default)s")
+    parser.add_argument("--meshes", type=Path, metavar="DIR", help="heads as meshes, instead of ours")
+    parser.add_argument(
+        "--unit", choices=("m", "cm", "mm"), default="m", help="of the meshes; default: %(default)s"
+    )
     flags = parser.parse_args()
     if flags.heads < 1 or flags.size < 16:
         parser.error("at least one head of at least 16 pixels")
@@ -32,11 +42,19 @@ def main() -> int:
         from n2f_jax.benchmark.files import write_benchmark
 
         compilation_cache.enable()
-        write_benchmark(flags.out, flags.heads, seed=flags.seed, size=flags.size, crop_scale=flags.crop_scale)
+        drawn = {"seed": flags.seed, "size": flags.size, "crop_scale": flags.crop_scale}
+        heads, pictures = flags.heads, "sheet.png"
+        if flags.meshes is None:
+            write_benchmark(flags.out, heads, **drawn)
+        else:
+            from n2f_jax.benchmark.mesh_heads import write_mesh_benchmark
+
+            heads = write_mesh_benchmark(flags.meshes, flags.out, unit=flags.unit, **drawn)
+            pictures = "photos.jpg"
     except (OSError, ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{flags.heads} heads: {flags.out}, pictures: {flags.out / 'sheet.png'}")
+    print(f"{heads} heads: {flags.out}, pictures: {flags.out / pictures}")
     return 0
 
 

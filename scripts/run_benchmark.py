@@ -1,4 +1,4 @@
-"""Measures networks and fits on the open benchmark, by the paper's protocol, with intervals.
+"""Measures networks and fits on the open benchmark, or on meshes, with intervals.
 
     python scripts/make_benchmark.py --out benchmark
     python scripts/run_benchmark.py benchmark --out results                          # the network that ships, and fits
@@ -7,7 +7,10 @@
 
     python scripts/run_benchmark.py --curves --out results                           # robustness, as a plot
 
-Writes tables.md and figures.json (every head); the same command resumes.
+    python scripts/run_benchmark.py outside --group reporting --out results          # heads as meshes (--meshes)
+
+Writes tables.md and figures.json (every head); the same command resumes. Of heads as meshes the tables are those of the
+protocol "surface", from normals and from pictures through the whole way.
 """
 
 import argparse
@@ -27,6 +30,9 @@ def main() -> int:
     parser.add_argument("--conditions", nargs="+", metavar="NAME", help="default: all")
     parser.add_argument("--fits", nargs="+", metavar="NAME", help='"none", or some of the fits; default: all')
     parser.add_argument("--heads", type=int, metavar="N", help="the first N; default: all")
+    parser.add_argument(
+        "--group", default="", metavar="NAME", help="of a benchmark of meshes: one subfolder's heads"
+    )
     parser.add_argument("--adam-heads", type=int, default=24, metavar="N", help="default: %(default)s")
     parser.add_argument(
         "--jobs", type=int, default=2, metavar="N", help="processes that measure; default: %(default)s"
@@ -39,16 +45,23 @@ def main() -> int:
         parser.error("one of: a benchmark's folder, --curves")
 
     import flame_jax
-    from n2f_jax.benchmark.files import CONDITIONS
+    from n2f_jax.benchmark.files import CONDITIONS, BenchmarkError, read_settings
+    from n2f_jax.benchmark.mesh_heads import MESH_CONDITIONS, PHOTOS
     from n2f_jax.benchmark.methods import FITS
     from n2f_jax.models.pretrained import DEFAULT_CHECKPOINT, from_pretrained
     from n2f_jax.runtime import compilation_cache
 
-    conditions = flags.conditions or list(CONDITIONS)
+    try:
+        of_meshes = not flags.curves and read_settings(flags.benchmark)["of_meshes"]
+    except BenchmarkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    known = (*MESH_CONDITIONS, *PHOTOS) if of_meshes else tuple(CONDITIONS)
+    conditions = flags.conditions or list(known)
     fits = list(FITS) if flags.fits is None else [] if flags.fits == ["none"] else flags.fits
-    for what, given, known in (("condition", conditions, CONDITIONS), ("fit", fits, FITS)):
-        if unknown := set(given) - set(known):
-            parser.error(f"no {what} {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    for what, given, there in (("condition", conditions, known), ("fit", fits, FITS)):
+        if unknown := set(given) - set(there):
+            parser.error(f"no {what} {', '.join(sorted(unknown))}; there are {', '.join(there)}")
     compilation_cache.enable()
     try:
         model = flame_jax.load_open_head()
@@ -56,7 +69,10 @@ def main() -> int:
         if any(not name or "/" in name or not folder for name, folder in folders.items()):
             parser.error("--network takes NAME=DIR")
         networks = {name: from_pretrained(folder, model) for name, folder in folders.items()}
-        text = _curves(flags, networks) if flags.curves else _tables(flags, networks, conditions, fits)
+        if of_meshes:
+            text = _surface_tables(flags, networks, folders, conditions)
+        else:
+            text = _curves(flags, networks) if flags.curves else _tables(flags, networks, conditions, fits)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -67,7 +83,7 @@ def main() -> int:
 
 def _tables(flags: argparse.Namespace, networks: dict, conditions: list[str], fits: list[str]) -> str:
     from n2f_jax.benchmark import tables
-    from n2f_jax.benchmark.files import read_settings
+    from n2f_jax.benchmark.files import head_names, read_settings
     from n2f_jax.benchmark.methods import MEAN, NEAREST
     from n2f_jax.benchmark.open_heads import write_nearest, write_predictions
 
@@ -90,7 +106,7 @@ def _tables(flags: argparse.Namespace, networks: dict, conditions: list[str], fi
         predictions,
         conditions,
         [MEAN, NEAREST, *networks, *fits],
-        heads=flags.heads,
+        names=head_names(settings, flags.heads),
         jobs=flags.jobs,
     )
     tables.write_figures(figures, flags.out / "figures.json")
@@ -104,6 +120,34 @@ def _tables(flags: argparse.Namespace, networks: dict, conditions: list[str], fi
     ]
     parts.append(tables.format_speed(figures))
     text = "\n\n".join(parts)
+    (flags.out / "tables.md").write_text(text + "\n", encoding="utf-8")
+    return text
+
+
+def _surface_tables(flags: argparse.Namespace, networks: dict, folders: dict, conditions: list[str]) -> str:
+    from n2f_jax.benchmark import tables
+    from n2f_jax.benchmark.files import head_names, read_settings
+    from n2f_jax.benchmark.mesh_heads import STEPS, write_mesh_predictions
+    from n2f_jax.benchmark.methods import MEAN, NEAREST
+    from n2f_jax.benchmark.surface_tables import format_surface_tables
+
+    names = head_names(read_settings(flags.benchmark), flags.heads, flags.group)
+    predictions = flags.out / "predictions"
+    checkpoint = next(iter(folders.values()))
+    write_mesh_predictions(
+        flags.benchmark,
+        predictions,
+        networks,
+        checkpoint,
+        names,
+        conditions=conditions,
+        adam_heads=flags.adam_heads,
+    )
+    methods = [MEAN, *networks, *(f"Gauss-Newton from network, {count} steps" for count in STEPS)]
+    methods += ["Adam from network", NEAREST]
+    figures = tables.measure(flags.benchmark, predictions, conditions, methods, names=names, jobs=flags.jobs)
+    tables.write_figures(figures, flags.out / "figures.json")
+    text = format_surface_tables(figures)
     (flags.out / "tables.md").write_text(text + "\n", encoding="utf-8")
     return text
 

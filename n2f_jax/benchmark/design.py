@@ -84,6 +84,45 @@ def frontal(count: int) -> Setting:
     return Setting(zero, zero, one, zero, one)
 
 
+def draw_view(
+    camera_key: PRNGKeyArray,
+    angle_key: PRNGKeyArray,
+    crop_key: PRNGKeyArray,
+    at: Setting,
+    config: SyntheticConfig,
+) -> tuple[Camera, Float[Array, "2"], Float[Array, ""]]:
+    """The camera of one uncropped image (no batch axis), and the error of its crop.
+
+    Returns:
+        The camera; the crop's shift in units of its side; the factor on its side.
+    """
+    degree = math.pi / 180.0
+    camera = sample_camera(camera_key, config)
+    roll = config.phi_std_deg[2] * jax.random.normal(angle_key)
+    angles = degree * jnp.stack([at.pitch, at.yaw, roll])
+    # The translation is the head's origin; focal length and distance grow together.
+    camera = dataclasses.replace(
+        camera,
+        rotation=frontal_rotation(euler_to_matrix(angles)),
+        translation=camera.translation * jnp.stack([jnp.ones(()), jnp.ones(()), at.focal]),
+        focal=camera.focal * at.focal,
+    )
+    angle_key, sign_key = jax.random.split(crop_key)
+    angle = 2.0 * math.pi * jax.random.uniform(angle_key)
+    shift = at.crop_error * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+    scale = jnp.exp(at.crop_error * jax.random.rademacher(sign_key, (), jnp.float32))
+    return camera, shift, scale
+
+
+def erroneous_crop(
+    pixels: Float[Array, "B 68 2"], shift: Float[Array, "B 2"], scale: Float[Array, " B"], crop_scale: float
+) -> Crop:
+    """The landmarks' crop, shifted and scaled about its centre (``draw_view``)."""
+    exact = landmark_crop(pixels, crop_scale)
+    side = exact.side * scale
+    return Crop(x0y0=exact.x0y0 + 0.5 * (exact.side - side)[:, None] + shift * exact.side[:, None], side=side)
+
+
 @functools.partial(jax.jit, static_argnames=("size", "crop_scale"))
 def draw_scene(
     model: HeadModel,
@@ -125,30 +164,15 @@ def draw_scene(
             jaw=matrix_to_rotation_6d(euler_to_matrix(jaw)),
             eyelids=lids,
         )
-        camera = sample_camera(camera_key, config)
-        roll = config.phi_std_deg[2] * jax.random.normal(angle_key)
-        angles = degree * jnp.stack([at.pitch, at.yaw, roll])
-        # The translation is the head's origin; focal length and distance grow together.
-        camera = dataclasses.replace(
-            camera,
-            rotation=frontal_rotation(euler_to_matrix(angles)),
-            translation=camera.translation * jnp.stack([jnp.ones(()), jnp.ones(()), at.focal]),
-            focal=camera.focal * at.focal,
-        )
-        angle_key, sign_key = jax.random.split(crop_key)
-        angle = 2.0 * math.pi * jax.random.uniform(angle_key)
-        shift = at.crop_error * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
-        scale = jnp.exp(at.crop_error * jax.random.rademacher(sign_key, (), jnp.float32))
-        return params, camera, shift, scale, map_key
+        view = draw_view(camera_key, angle_key, crop_key, at, config)
+        return params, *view, map_key
 
     stream = jax.random.fold_in(jax.random.key(seed), _STREAM)
     params, camera, shift, scale, keys = jax.vmap(one)(sample_keys(stream, indices), setting)
     vertices, _ = flame_jax.decode(model, params)
     landmarks_3d = flame_jax.landmarks68(model, vertices)
     pixels = project(landmarks_3d, camera)
-    exact = landmark_crop(pixels, crop_scale)
-    side = exact.side * scale
-    crop = Crop(x0y0=exact.x0y0 + 0.5 * (exact.side - side)[:, None] + shift * exact.side[:, None], side=side)
+    crop = erroneous_crop(pixels, shift, scale, crop_scale)
     return Scene(
         params,
         vertices,

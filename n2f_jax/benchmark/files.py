@@ -2,7 +2,7 @@
 
 benchmark.json                 size, seed, conditions, what was controlled of each head, versions
 regions.json                   region → vertices of the ground-truth meshes, as ``scripts/evaluate.py`` reads them
-heads/head000.ply, .npy        mesh (metres, head frame) and its seven landmarks
+heads/head000.ply, .npy        mesh (metres, head frame) and its landmarks, seven or 68
 inputs/CONDITION/head000.npz   the maps, landmarks and intrinsics of its crop
 sheet.png                      some of them
 """
@@ -12,14 +12,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float, Key
 from PIL import Image
 from tqdm import tqdm
 
@@ -31,7 +31,7 @@ from n2f_jax.data.sampler import SyntheticConfig, draw_batch
 from n2f_jax.evaluation.landmarks3d import SEVEN_OF_68
 from n2f_jax.evaluation.regions import template_of
 from n2f_jax.face_mesh.coarse_mesh import CoarseMesh
-from n2f_jax.geometry.camera import intrinsics_matrix
+from n2f_jax.geometry.camera import Camera, intrinsics_matrix
 from n2f_jax.mesh.writing import write_ply
 from n2f_jax.preprocessing.open_sets import RENDERED
 from n2f_jax.reconstruction.front_end_sheet import encode
@@ -202,7 +202,7 @@ def write_benchmark(
         "controlled": controlled,
     }
     write_text(described, json.dumps(content, indent=1) + "\n")
-    _write_sheet(folder, min(heads, _SHEET_HEADS))
+    write_sheet(folder, list(CONDITIONS), [row["name"] for row in controlled][:_SHEET_HEADS])
 
 
 @functools.partial(jax.jit, static_argnames=("name", "size"))
@@ -217,25 +217,63 @@ def _draw(
     size: int,
 ) -> dict[str, Array]:
     """The arrays of a head's file, B in front."""
+    return draw_maps(
+        scene.keys,
+        scene.vertices,
+        scene.camera,
+        scene.landmarks_2d,
+        number,
+        model,
+        topology,
+        mesh,
+        name,
+        size,
+    )
+
+
+def draw_maps(
+    keys: Key[Array, " B"],
+    vertices: Float[Array, "B V 3"],
+    camera: Camera,
+    landmarks_2d: Float[Array, "B 68 2"],
+    number: Array,
+    model: HeadModel | None,
+    topology: HeadTopology,
+    mesh: CoarseMesh | None,
+    name: str,
+    size: int,
+) -> dict[str, Array]:
+    """What is stored of heads in one condition, B in front; ``StoredHead`` as it lies in a file.
+
+    Args:
+        keys: of the heads, for what is random.
+        vertices: head frame, metres.
+        camera: of the crops.
+        landmarks_2d: true, pixels of the crops.
+        number: of the condition.
+        model, mesh: for the condition ``front_end`` alone.
+        topology: of the vertices.
+        name: of the condition.
+        size: of the crops.
+    """
     condition = CONDITIONS[name]
     channels = "normals" if condition.maps else "uv+normals"  # UV of clean maps alone
     config = SyntheticConfig(image_size=size, channels=channels, **condition.maps)
     draw = lambda config: draw_batch(  # noqa: E731
-        scene.keys, scene.vertices, scene.camera, model, topology, config, coarse_mesh=mesh
+        keys, vertices, camera, model, topology, config, coarse_mesh=mesh
     )
     drawn = draw(config)
     normals = drawn["normals"]
     if condition.beyond_the_face:
         of_normals = {key: value for key, value in condition.maps.items() if key in _ON_NORMALS}
         normals = draw(SyntheticConfig(image_size=size, masked=False, **of_normals))["normals"]
-    keys = jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, 0x6C6D6B), number))(scene.keys)
-    noise = jax.vmap(lambda key: jax.random.normal(key, (68, 2)))(keys)
-    camera = scene.camera
+    of_noise = jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, 0x6C6D6B), number))(keys)
+    noise = jax.vmap(lambda key: jax.random.normal(key, (68, 2)))(of_noise)
     maps = {
         "normals": jnp.round((normals + 1.0) * 127.5).astype(jnp.uint8),
         "mask": (drawn["mask"] > 0.5).astype(jnp.uint8),
-        "landmarks_2d": scene.landmarks_2d + condition.landmark_noise * size * noise,
-        "true_landmarks_2d": scene.landmarks_2d,
+        "landmarks_2d": landmarks_2d + condition.landmark_noise * size * noise,
+        "true_landmarks_2d": landmarks_2d,
         "intrinsics": intrinsics_matrix(camera),
         "rotation": camera.rotation,
         "translation": camera.translation,
@@ -282,16 +320,26 @@ def read_settings(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / "benchmark.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return {key: content[key] for key in ("heads", "seed", "size", "crop_scale", "controlled")}
+        wanted = ("heads", "seed", "size", "crop_scale", "controlled")
+        return {key: content[key] for key in wanted} | {"of_meshes": bool(content.get("of_meshes"))}
     except FileNotFoundError:
         raise BenchmarkError(f"{folder} is no benchmark: make one with scripts/make_benchmark.py") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BenchmarkError(f"{path} is damaged ({error}): make the benchmark again") from error
 
 
-def count_heads(settings: Mapping[str, Any], wanted: int | None) -> int:
-    """The first so many of a benchmark's heads; all if None."""
-    return min(wanted or settings["heads"], settings["heads"])
+def head_names(settings: Mapping[str, Any], wanted: int | None = None, group: str = "") -> list[str]:
+    """The first so many of a benchmark's heads, or of one group of them; all if None.
+
+    Raises:
+        BenchmarkError: no such group.
+    """
+    names = [row["name"] for row in settings["controlled"]]
+    chosen = [name for name in names if not group or name.startswith(f"{group}/")]
+    if not chosen:
+        groups = sorted({name.rpartition("/")[0] for name in names} - {""})
+        raise BenchmarkError(f"no heads of the group {group!r}; there are {', '.join(groups) or 'no groups'}")
+    return chosen[:wanted]
 
 
 def read_stored_head(path: str | Path) -> StoredHead:
@@ -307,15 +355,16 @@ def read_stored_head(path: str | Path) -> StoredHead:
     return StoredHead(**arrays)
 
 
-def read_head(folder: str | Path, condition: str, index: int) -> StoredHead:
+def read_head(folder: str | Path, condition: str, name: str) -> StoredHead:
     """One head of a benchmark."""
-    return read_stored_head(Path(folder) / f"inputs/{condition}/{head_name(index)}.npz")
+    return read_stored_head(Path(folder) / f"inputs/{condition}/{name}.npz")
 
 
-def _write_sheet(folder: Path, heads: int) -> None:
+def write_sheet(folder: Path, conditions: Sequence[str], names: Sequence[str]) -> None:
+    """``sheet.png``: what methods are shown of some heads, a row a condition."""
     rows = []
-    for condition in CONDITIONS:
-        stored = [read_head(folder, condition, index) for index in range(heads)]
+    for condition in conditions:
+        stored = [read_head(folder, condition, name) for name in names]
         rows.append(np.concatenate([encode(one.normals * one.mask[..., None]) for one in stored], axis=1))
     with atomic_path(folder / "sheet.png") as temporary:
         Image.fromarray(np.concatenate(rows)).save(temporary)

@@ -18,53 +18,62 @@ from n2f_jax.benchmark.files import (
     DRAWN_AT_ONCE,
     BenchmarkError,
     StoredHead,
-    count_heads,
-    head_name,
+    head_names,
     read_head,
     read_settings,
 )
 from n2f_jax.benchmark.head import load_benchmark_head
-from n2f_jax.benchmark.methods import MEAN, NEAREST, Crops, NearestHead, Prediction, make_methods
-from n2f_jax.benchmark.run import run_methods
+from n2f_jax.benchmark.methods import MEAN, NEAREST, Crops, Method, NearestHead, Prediction, make_methods
+from n2f_jax.benchmark.run import HeadSet, run_methods
 from n2f_jax.evaluation.landmarks import normalized_mean_error
-from n2f_jax.geometry.camera import project
+from n2f_jax.evaluation.landmarks3d import SEVEN_OF_68, seven_landmarks
+from n2f_jax.geometry.camera import Camera, project, to_camera
 from n2f_jax.models.pretrained import Pretrained
 from n2f_jax.runtime.atomic_files import atomic_path
 
 
-class OpenHeads:
+class StoredHeads:
     """Heads of a benchmark's folder in one condition.
 
     Args:
-        folder: of ``write_benchmark``.
+        folder: of ``write_benchmark`` or ``mesh_heads.write_mesh_benchmark``.
         condition: of ``files.CONDITIONS``.
-        heads: the first so many; all if None.
+        names: of the heads.
 
     Raises:
         BenchmarkError: no benchmark.
     """
 
-    def __init__(self, folder: str | Path, condition: str, heads: int | None = None):
-        self.folder, self.condition = Path(folder), condition
-        self._count = count_heads(read_settings(folder), heads)
+    def __init__(self, folder: str | Path, condition: str, names: Sequence[str]):
+        self.folder, self.condition, self.names = Path(folder), condition, names
         self._model, self._decode = flame_jax.load_open_head(), jax.jit(flame_jax.decode)
 
     def __len__(self) -> int:
-        return self._count
+        return len(self.names)
 
     def crops(self, index: int) -> Crops:
         return crops_of(self._stored(index), CONDITIONS[self.condition].beyond_the_face)
 
     def figures(self, index: int, prediction: Prediction) -> dict[str, float]:
-        """The landmark error; that of the mesh is the evaluator's (``tables.measure``)."""
+        """Errors of landmarks and of the head's distance; that of the mesh is the evaluator's (``tables.measure``)."""
         if prediction.camera is None:
-            return {"nme_percent": float("nan")}
+            return {"nme_percent": float("nan"), "distance_ratio": float("nan")}
         vertices, _ = self._decode(self._model, prediction.params)
-        pixels = np.asarray(project(flame_jax.landmarks68(self._model, vertices), prediction.camera))[0]
-        return {"nme_percent": normalized_mean_error(pixels, self._stored(index).true_landmarks_2d)["all"]}
+        landmarks, stored = flame_jax.landmarks68(self._model, vertices), self._stored(index)
+        pixels = np.asarray(project(landmarks, prediction.camera))[0]
+        return {
+            "nme_percent": normalized_mean_error(pixels, stored.true_landmarks_2d)["all"],
+            "distance_ratio": self.distance_ratio(index, landmarks, prediction.camera, stored),
+        }
+
+    def distance_ratio(self, index: int, landmarks: jax.Array, camera: Camera, stored: StoredHead) -> float:
+        """How far the predicted face is from its camera, over how far the true one is: means of seven landmarks."""
+        seven = np.asarray(to_camera(landmarks, camera))[0, list(SEVEN_OF_68), 2]
+        true = seven_landmarks(np.load(self.folder / f"heads/{self.names[index]}.npy", allow_pickle=False))
+        return float(seven.mean() / (true @ stored.rotation.T + stored.translation)[:, 2].mean())
 
     def _stored(self, index: int) -> StoredHead:
-        return read_head(self.folder, self.condition, index)
+        return read_head(self.folder, self.condition, self.names[index])
 
 
 def crops_of(stored: StoredHead, beyond_the_face: bool) -> Crops:
@@ -82,32 +91,33 @@ def crops_of(stored: StoredHead, beyond_the_face: bool) -> Crops:
 
 
 class PredictionFolder:
-    """Predictions as the evaluator reads them: ``METHOD/CONDITION/heads/head000.npz``."""
+    """Predictions as the evaluator reads them: ``METHOD/CONDITION/heads/NAME.npz``."""
 
     def __init__(self, folder: str | Path, model: HeadModel):
         self.folder, self.model = Path(folder), model
         self._decode = jax.jit(flame_jax.decode)
 
-    def path(self, method: str, condition: str, index: int) -> Path:
-        return self.folder / method / condition / "heads" / f"{head_name(index)}.npz"
+    def path(self, method: str, condition: str, name: str) -> Path:
+        return self.folder / method / condition / "heads" / f"{name}.npz"
 
-    def has(self, method: str, condition: str, index: int) -> bool:
-        return self.path(method, condition, index).exists()
+    def has(self, method: str, condition: str, name: str) -> bool:
+        return self.path(method, condition, name).exists()
 
     def write(
         self,
         method: str,
         condition: str,
-        index: int,
+        name: str,
         prediction: Prediction,
         *,
         nme_percent: float = float("nan"),
+        distance_ratio: float = float("nan"),
         seconds: float = 0.0,
     ) -> None:
         """One head, B = 1."""
         vertices, _ = self._decode(self.model, prediction.params)
         landmarks = flame_jax.landmarks68(self.model, vertices)
-        path = self.path(method, condition, index)
+        path = self.path(method, condition, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             np.savez(
@@ -116,6 +126,7 @@ class PredictionFolder:
                 faces=np.asarray(self.model.faces).astype(np.int32),
                 landmarks_3d=np.asarray(landmarks[0], np.float32),
                 nme_percent=np.float32(nme_percent),
+                distance_ratio=np.float32(distance_ratio),
                 seconds=np.float32(seconds),
             )
 
@@ -149,22 +160,35 @@ def write_predictions(
     settings = read_settings(folder)
     check_networks(networks, settings["size"], settings["crop_scale"])
     model = flame_jax.load_open_head()
-    predictions = PredictionFolder(out, model)
     methods = make_methods(model, networks)
     methods = {name: methods[name] for name in (MEAN, *networks, *fits) if name in methods}
-    sets = {condition: OpenHeads(folder, condition, heads) for condition in conditions}
+    names = head_names(settings, heads)
+    sets = {condition: StoredHeads(folder, condition, names) for condition in conditions}
+    predict_all(sets, methods, names, PredictionFolder(out, model), adam_heads=adam_heads, progress=progress)
+
+
+def predict_all(
+    sets: Mapping[str, HeadSet],
+    methods: Mapping[str, Method],
+    names: Sequence[str],
+    predictions: PredictionFolder,
+    *,
+    adam_heads: int = 24,
+    progress: bool = True,
+) -> None:
+    """Every method on every head of every condition, into files; what is there stays."""
 
     def finish(condition: str, method: str, index: int, prediction: Prediction, seconds: float) -> None:
         if method == MEAN:  # its camera is the average one, and predicts nothing
             prediction = prediction._replace(camera=None)
         figures = sets[condition].figures(index, prediction)
-        predictions.write(method, condition, index, prediction, **figures, seconds=seconds)
+        predictions.write(method, condition, names[index], prediction, **figures, seconds=seconds)
 
     run_methods(
         sets,
         methods,
         finish,
-        done=lambda condition, method, index: predictions.has(method, condition, index),
+        done=lambda condition, method, index: predictions.has(method, condition, names[index]),
         slow_heads=adam_heads,
         progress=progress,
     )
@@ -187,8 +211,8 @@ def write_nearest(folder: str | Path, out: str | Path, heads: int | None = None)
     settings = read_settings(folder)
     model = flame_jax.load_open_head()
     predictions = PredictionFolder(out, model)
-    count = count_heads(settings, heads)
-    todo = [index for index in range(count) if not predictions.has(NEAREST, "clean", index)]
+    names = head_names(settings, heads)
+    todo = [index for index, name in enumerate(names) if not predictions.has(NEAREST, "clean", name)]
     if not todo:
         return
     nearest, finer = NearestHead(model), load_benchmark_head()
@@ -202,4 +226,4 @@ def write_nearest(folder: str | Path, out: str | Path, heads: int | None = None)
         prediction = nearest(flame_jax.decode(finer, resting)[0], truth.jaw, truth.eyelids)
         for row, index in enumerate(indices.tolist()):
             one = jax.tree.map(lambda x, row=row: x[row : row + 1], prediction)
-            predictions.write(NEAREST, "clean", index, one)
+            predictions.write(NEAREST, "clean", names[index], one)

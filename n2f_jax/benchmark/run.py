@@ -22,8 +22,8 @@ class HeadSet(Protocol):
     def __len__(self) -> int:
         """How many heads there are."""
 
-    def crops(self, index: int) -> Crops:
-        """What methods are given of one head, B = 1."""
+    def crops(self, index: int) -> Crops | None:
+        """What methods are given of one head, B = 1; None where a front end finds no face."""
 
     def figures(self, index: int, prediction: Prediction) -> dict[str, float]:
         """A prediction (B = 1) against the head's ground truth."""
@@ -61,11 +61,11 @@ def run_methods(
             todo = [name for name in quick if not done(of, name, index)]
             crops = heads.crops(index) if todo else None
             for name in todo:
-                if methods[name].accepts(crops):
+                if crops is not None and methods[name].accepts(crops):
                     finish(of, name, index, *seconds_of(name, methods[name], crops))
         for name in slow:
             todo = [i for i in range(min(slow_heads, len(heads))) if not done(of, name, i)]
-            todo = [i for i in todo if methods[name].accepts(heads.crops(i))]
+            todo = [i for i in todo if (given := heads.crops(i)) is not None and methods[name].accepts(given)]
             for index in [i for i in todo if number == 0 and i < timed_slow]:
                 finish(of, name, index, *seconds_of(name, methods[name], heads.crops(index)))
                 todo.remove(index)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from n2f_jax.benchmark.files import count_heads, head_name, read_settings
+from n2f_jax.benchmark.files import head_names, read_settings
 from n2f_jax.benchmark.methods import MEAN, NEAREST
 from n2f_jax.evaluation.layouts import list_samples
 from n2f_jax.evaluation.protocols import Settings
@@ -41,7 +41,7 @@ def measure(
     conditions: Sequence[str],
     methods: Sequence[str],
     *,
-    heads: int | None = None,
+    names: Sequence[str] | None = None,
     jobs: int = 1,
     progress: bool = True,
 ) -> Figures:
@@ -50,7 +50,7 @@ def measure(
     Args:
         benchmark, predictions: folders.
         conditions, methods: the folders' names; those without predictions are left out.
-        heads: the first so many.
+        names: of the heads; all if None.
         jobs: processes.
         progress: show a bar.
 
@@ -58,9 +58,11 @@ def measure(
         RuntimeError: a prediction cannot be measured; the message says why.
     """
     benchmark, predictions = Path(benchmark), Path(predictions)
-    count = count_heads(read_settings(benchmark), heads)
+    described = read_settings(benchmark)
+    names = head_names(described) if names is None else names
+    count = len(names)
     _, samples = list_samples(benchmark, "plain")
-    wanted = {f"heads/{head_name(index)}": index for index in range(count)}
+    wanted = {f"heads/{name}": index for index, name in enumerate(names)}
     samples = [sample for sample in samples if sample.name in wanted]
     folders = {
         f"{method}, {condition}": predictions / method / condition
@@ -68,7 +70,12 @@ def measure(
         for method in methods
         if (predictions / method / condition).is_dir()
     }
-    settings = Settings("paper", truth_unit="m", regions=str(benchmark / "regions.json"))
+    # Meshes of any topology have their regions beside them.
+    settings = (
+        Settings("surface", truth_unit="m")
+        if described["of_meshes"]
+        else Settings("paper", truth_unit="m", regions=str(benchmark / "regions.json"))
+    )
     tasks = [
         task
         for task in make_tasks(samples, folders, predictions / "measured", settings)
@@ -82,7 +89,7 @@ def measure(
         method, _, condition = task.method.rpartition(", ")
         figures = result[condition].setdefault(method, {})
         with np.load(task.prediction, allow_pickle=False) as stored:
-            own = {"nme_percent": float(stored["nme_percent"]), "seconds": float(stored["seconds"])}
+            own = {key: float(stored[key]) for key in ("nme_percent", "distance_ratio", "seconds")}
         for name, value in (record["figures"] | own).items():
             figures.setdefault(name, np.full(count, np.nan))[wanted[task.sample.name]] = value
     return {

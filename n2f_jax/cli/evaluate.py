@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ground-truth", required=True, type=Path, metavar="DIR")
     parser.add_argument(
-        "--protocol", required=True, choices=("paper", "now", "now-metric", "facescape", "300w")
+        "--protocol",
+        required=True,
+        choices=("surface", "paper", "now", "now-metric", "facescape", "300w"),
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="made if needed")
     parser.add_argument(
@@ -60,6 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="the predictions' landmarks, for a fixed topology",
+    )
+    parser.add_argument(
+        "--whole-mesh",
+        action="store_true",
+        help="measure against mouth cavity, teeth and eyeballs of the head model's topology too, as NoW's code does",
     )
     parser.add_argument("--multiface-frames", type=int, default=1, metavar="N", help="of each segment")
     parser.add_argument(
@@ -92,6 +99,7 @@ def run(flags: argparse.Namespace) -> int:
         regions=flags.regions,
         landmark_vertices=flags.landmark_vertices,
         multiface_frames=flags.multiface_frames,
+        whole_mesh=flags.whole_mesh,
         jobs=flags.jobs,
         worst=flags.worst,
     )

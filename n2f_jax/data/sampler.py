@@ -320,7 +320,7 @@ def draw_batch(
     degrade_keys: Key[Array, " B"],
     vertices: Float[Array, "B V 3"],
     camera: Camera,
-    model: HeadModel,
+    model: HeadModel | None,
     topology: HeadTopology,
     config: SyntheticConfig,
     *,
@@ -333,7 +333,7 @@ def draw_batch(
         degrade_keys: one for each head.
         vertices: decoded.
         camera: of the crops.
-        model, topology, config, coarse_mesh, targets: as for ``make_batch``.
+        model, topology, config, coarse_mesh, targets: as for ``make_batch``; the model is for the front end's samples.
 
     Returns:
         ``normals``, ``mask``, and ``uv``, ``target_normals``, ``target_mask`` where they are asked for.

@@ -42,7 +42,7 @@ import flame_jax
 from flame_jax import HeadModel
 from n2f_jax.evaluation.surveys import SIZE_DIMENSIONS
 from n2f_jax.mesh.normals import vertex_normals
-from n2f_jax.metrics.skin import HIDDEN
+from n2f_jax.metrics.skin import NOT_SKIN
 
 REGIONS = ("left_ear", "right_ear", "left_eyeball", "right_eyeball")
 _ON_THE_PLANE = 1e-6  # metres
@@ -204,7 +204,7 @@ class _Finder:
             self.faces[np.asarray(embedding.static_faces)],
             np.asarray(embedding.static_barycentric, np.float64),
         )
-        self.skin = ~self._in(*HIDDEN)
+        self.skin = ~self._in(*NOT_SKIN)
 
     def _in(self, *regions: str) -> Bool[np.ndarray, " V"]:
         inside = np.zeros(len(self.vertices), bool)

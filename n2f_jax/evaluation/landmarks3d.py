@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,31 @@ def seven_landmarks(points: np.ndarray, name: str = "landmarks") -> np.ndarray:
     return points
 
 
+def landmarks_of_68(points: np.ndarray, name: str = "landmarks") -> np.ndarray:
+    """``(68, 3)`` of 7, 51 or 68 points, rows of NaN where not known.
+
+    Raises:
+        LandmarkError: another number of points, or fewer than three that are known.
+    """
+    points = np.asarray(points, np.float64)
+    if points.ndim != 2 or points.shape[1] != 3 or len(points) not in (7, 51, 68):
+        raise LandmarkError(f"{name}: shape {points.shape}; 7, 51 or 68 points of 3 coordinates are needed")
+    found = np.full((68, 3), np.nan)
+    found[list(SEVEN_OF_68) if len(points) == 7 else slice(68 - len(points), 68)] = points
+    if np.isfinite(found).all(axis=1).sum() < 3:
+        raise LandmarkError(f"{name}: fewer than three landmarks are known")
+    return found
+
+
+def read_landmarks68(path: str | Path) -> np.ndarray:
+    """``(68, 3)``: all that a file of landmarks says (``read_landmarks3d``), NaN where it says nothing.
+
+    Raises:
+        LandmarkError: none of these files, or damaged.
+    """
+    return _read(Path(path), landmarks_of_68)
+
+
 def read_landmarks3d(path: str | Path) -> np.ndarray:
     """``(7, 3)`` from a file, in the unit and frame of its mesh.
 
@@ -48,7 +74,10 @@ def read_landmarks3d(path: str | Path) -> np.ndarray:
     Raises:
         LandmarkError: none of these, or damaged.
     """
-    path = Path(path)
+    return _read(Path(path), seven_landmarks)
+
+
+def _read(path: Path, choose: Callable[[np.ndarray, str], np.ndarray]) -> np.ndarray:
     suffix = path.suffix.lower()
     try:
         if suffix == ".pp":
@@ -62,7 +91,7 @@ def read_landmarks3d(path: str | Path) -> np.ndarray:
         else:
             raise LandmarkError(f"landmark files end in {', '.join(LANDMARK_SUFFIXES)}")
         # NoW's own .npy files have shapes such as (7, 3); some methods write (1, 7, 3).
-        return seven_landmarks(np.squeeze(points), str(path))
+        return choose(np.squeeze(points), str(path))
     except FileNotFoundError:
         raise
     except (ValueError, EOFError, TypeError, OSError) as error:

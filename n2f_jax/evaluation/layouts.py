@@ -51,6 +51,7 @@ class Sample:
         image: the photograph, or None where the layout does not say.
         group: subject or part, for figures by group.
         camera: ``.camera.json`` beside the scan (FaceScape's protocol), or None.
+        regions: file of this scan's own regions beside it (``NAME.regions.npz`` or ``.json``), or None.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Sample:
     image: Path | None = None
     group: str = ""
     camera: Path | None = None
+    regions: Path | None = None
 
 
 def list_samples(
@@ -111,7 +113,8 @@ def _beside(path: Path, names: list[str]) -> Path | None:
 
 
 def _plain(root: Path) -> list[Sample]:
-    """``[GROUP/]NAME.obj`` with ``NAME.pp`` (or another landmark file) and, perhaps, ``NAME.camera.json`` beside it."""
+    """``[GROUP/]NAME.obj`` with ``NAME.pp`` (or another landmark file) and, perhaps, ``NAME.camera.json`` and
+    ``NAME.regions.npz`` beside it."""
     samples, seen = [], {}
     for path in sorted(root.rglob("*")):
         relative = path.relative_to(root)
@@ -134,6 +137,7 @@ def _plain(root: Path) -> list[Sample]:
                 _beside(path, [path.stem + suffix for suffix in sorted(IMAGE_SUFFIXES)]),
                 group,
                 _beside(path, [f"{path.stem}.camera.json"]),
+                _beside(path, [f"{path.stem}.regions.npz", f"{path.stem}.regions.json"]),
             )
         )
     return samples

@@ -76,7 +76,6 @@ class VertexErrors:
         normal_rad: ``(V,)`` angle between the normals.
         reverse_mm: ``(P,)`` distance of every reconstruction vertex from the nearest ground-truth vertex.
         reverse_nearest: ``(P,)`` which ground-truth vertex that is.
-        reverse_counts: ``(P,)`` whether that vertex of the reconstruction is measured: hidden ones are not.
     """
 
     vertex_mm: np.ndarray
@@ -84,29 +83,22 @@ class VertexErrors:
     normal_rad: np.ndarray
     reverse_mm: np.ndarray
     reverse_nearest: np.ndarray
-    reverse_counts: np.ndarray
 
 
 def compare(
     truth: TriangleMesh,
     surface: Surface,
-    visible: np.ndarray | None = None,
     measured: np.ndarray | None = None,
 ) -> VertexErrors:
     """All distances and angles between two aligned meshes in one frame, in metres.
 
     Args:
         truth: the ground truth, its vertices as they are to be measured.
-        surface: the reconstruction.
-        visible: indices of its vertices that a scanner could see (no mouth cavity, no eye sockets); None: all.
+        surface: the reconstruction, without what no scanner could see (mouth cavity, eye sockets).
         measured: indices of the ground truth's vertices to measure at, the others' errors are NaN; None: all.
     """
     measured = np.arange(len(truth.vertices)) if measured is None else measured
     points = truth.vertices[measured]
-    counts = np.ones(len(surface.mesh.vertices), bool)
-    if visible is not None:
-        counts[:] = False
-        counts[visible] = True
     closest = surface.closest_of_any_order(points)
     normals = vertex_normals(truth.vertices, truth.faces)
     reverse, nearest = cKDTree(truth.vertices).query(surface.mesh.vertices)
@@ -122,7 +114,6 @@ def compare(
         normal_rad=everywhere(normal_angles(normals[measured], surface, closest)),
         reverse_mm=MILLIMETRES * reverse,
         reverse_nearest=nearest,
-        reverse_counts=counts,
     )
 
 
@@ -139,7 +130,7 @@ def region_figures(errors: VertexErrors, region: np.ndarray) -> dict[str, float]
     """
     inside = np.zeros(len(errors.vertex_mm), bool)
     inside[region] = True
-    back = errors.reverse_mm[inside[errors.reverse_nearest] & errors.reverse_counts]
+    back = errors.reverse_mm[inside[errors.reverse_nearest]]
     angle = errors.normal_rad[region]
     angle = angle[np.isfinite(angle)]
     forward = _mean(errors.vertex_mm[region])

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from n2f_jax.evaluation.regions import EYEBALLS, HIDDEN
 from n2f_jax.mesh.cleaning import clean
 from n2f_jax.mesh.triangle_mesh import TriangleMesh
+from n2f_jax.metrics.skin import visible_vertices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +51,8 @@ def make_phantom(
     decoded, _ = flame_jax.decode(model, params)
     landmarks = np.asarray(flame_jax.landmarks68(model, decoded), np.float64)
     faces = np.asarray(model.faces, np.int64)
-    hidden = np.zeros(model.num_vertices, bool)
-    for name in HIDDEN:
-        if name in model.masks and name not in EYEBALLS:  # a scanner sees eyes
-            hidden[np.asarray(model.masks[name])] = True
+    hidden = np.ones(model.num_vertices, bool)
+    hidden[visible_vertices(model)] = False
     head = TriangleMesh(np.asarray(decoded, np.float64), faces)
     skin, _, _ = clean(TriangleMesh(head.vertices, faces[~hidden[faces].any(axis=1)]))
     dense = refined(skin, num_vertices)

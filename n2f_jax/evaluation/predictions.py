@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from n2f_jax.evaluation.frames import find_frame, split_frame, take_frame
 from n2f_jax.evaluation.landmarks import read_landmarks
 from n2f_jax.evaluation.landmarks3d import (
     LANDMARK_SUFFIXES,
@@ -32,7 +33,13 @@ FLAME_KEYS = {
     "eyelids": ("eyelids", "eyelid", "eyelid_params"),
 }
 # Where methods put the mesh of image NAME: NAME.obj, NAME/NAME.obj (DECA's demo), NAME/mesh_coarse.obj (EMOCA).
-_MESH_IN_FOLDER = ("{name}", "mesh_coarse", "mesh", "{name}_mesh")
+MESH_IN_FOLDER = ("{name}", "mesh_coarse", "mesh", "{name}_mesh")
+# Axes of the arrays of one mesh; one more in front counts frames (VHAP, GaussianAvatars, NeRSemble).
+_AXES = {key: 1 for keys in FLAME_KEYS.values() for key in keys} | dict.fromkeys(
+    ("vertices", "landmarks_3d", "static_offset", "dynamic_offset"), 2
+)
+# VHAP and GaussianAvatars append so many vertices of teeth to FLAME's, which no head model here has.
+_TEETH = 120
 
 
 class PredictionError(ValueError):
@@ -62,19 +69,20 @@ def find_prediction(folder: Path, sample: str, suffixes: tuple[str, ...]) -> Pat
     """The file of a sample under a folder of predictions, or None.
 
     For the sample ``a/b/c``: ``a/b/c.SUFFIX``, ``a/b/c/c.SUFFIX``, ``a/b/c/mesh_coarse.SUFFIX`` …; and, so that a flat
-    folder of results will do, ``a_b_c.SUFFIX`` and ``a_b_c/…``.
+    folder of results will do, ``a_b_c.SUFFIX`` and ``a_b_c/…``. Else, where ``c`` ends in a number, that frame of a
+    file of many (``evaluation.frames``): ``a/b.npz/c``.
     """
     for base in (folder / sample, folder / sample.replace("/", "_")):
         for suffix in suffixes:
             direct = base.with_name(base.name + suffix)
             if direct.is_file():
                 return direct
-        for pattern in _MESH_IN_FOLDER:
+        for pattern in MESH_IN_FOLDER:
             for suffix in suffixes:
                 inside = base / (pattern.format(name=base.name) + suffix)
                 if inside.is_file():
                     return inside
-    return None
+    return find_frame(folder, sample, _AXES) if ".npz" in suffixes else None
 
 
 def landmark_file(mesh_path: Path) -> Path | None:
@@ -94,17 +102,22 @@ def read_prediction(
 
     Args:
         path: a mesh file (``meshes.read_mesh``); our ``.npz`` (vertices, faces, 68 landmarks, camera); or an
-            ``.npz`` of FLAME coefficients (``FLAME_KEYS``), decoded by ``head_model``.
+            ``.npz`` of FLAME coefficients (``FLAME_KEYS``) and, where it has them, displacements of the template's
+            vertices (``static_offset``, ``dynamic_offset``; metres), decoded by ``head_model``. Of an ``.npz`` of many
+            frames ``FILE.npz/FRAME``.
         head_model: a head-model file; None for the open head. Meshes of its topology get their landmarks from it.
         landmark_vertices: ``(7,)`` vertices that are the landmarks, for meshes of another fixed topology
             (3DDFA_V2's and PRNet's key points, say).
 
     Raises:
-        PredictionError: broken, empty or not finite.
+        PredictionError: broken, empty, not finite, or many frames that are to be one mesh.
     """
     path = Path(path)
+    file, frame = split_frame(path)
     try:
-        values = _read_npz(path) if path.suffix.lower() == ".npz" else {}
+        values = _read_npz(file) if file.suffix.lower() == ".npz" else {}
+        if values:
+            values = take_frame(values, _AXES, frame, file)
         if values and "vertices" not in values:
             values = {**values, **_decode(path, values, head_model)}
         raw = (
@@ -176,8 +189,29 @@ def _decode(path: Path, values: dict[str, np.ndarray], head_model: str | None) -
         jaw=jaw,
         eyelids=find("eyelids", 2, 2),
     )
+    offset = _offsets(path, values, model.num_vertices)
+    if offset is not None:
+        # On the template, as VHAP adds them: they move the joints and are skinned.
+        model = dataclasses.replace(model, v_template=model.v_template + jnp.asarray(offset))
     vertices, _ = flame_jax.decode(model, params)
     return {"vertices": np.asarray(vertices), "faces": np.asarray(model.faces)}
+
+
+def _offsets(path: Path, values: dict[str, np.ndarray], num_vertices: int) -> np.ndarray | None:
+    """``(V, 3)`` sum of a tracker's displacements of the template's vertices, metres; None where there are none."""
+    total = None
+    for key in ("static_offset", "dynamic_offset"):
+        if key not in values:
+            continue
+        offset = np.asarray(values[key], np.float32)
+        if offset.shape not in ((num_vertices, 3), (num_vertices + _TEETH, 3)):
+            raise MeshError(
+                f"{path}: {key} has shape {offset.shape}; the head model has {num_vertices} vertices: name the head "
+                "model that was tracked"
+            )
+        offset = offset[:num_vertices]
+        total = offset if total is None else total + offset
+    return total
 
 
 @functools.lru_cache(maxsize=2)

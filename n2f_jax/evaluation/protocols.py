@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from n2f_jax.evaluation import facescape, now
+from n2f_jax.evaluation import facescape, now, surface
 from n2f_jax.evaluation.landmarks import normalized_mean_error, read_landmarks
 from n2f_jax.evaluation.landmarks3d import outer_eye_distance
 from n2f_jax.evaluation.layouts import Sample
@@ -20,14 +20,14 @@ from n2f_jax.evaluation.predictions import (
     read_landmarks_2d,
     read_prediction,
 )
-from n2f_jax.evaluation.regions import load_template
+from n2f_jax.evaluation.regions import load_template, part_of
 from n2f_jax.evaluation.truths import Truth, head_frame, read_camera, read_truth, truth_regions
 from n2f_jax.evaluation.units import AUTO, METRES_PER, UnitError, resolve_unit
 from n2f_jax.geometry.boxes import bounding_box, box_overlap
 from n2f_jax.mesh.closest_points import Surface
 from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh
 
-PROTOCOLS = ("paper", "now", "now-metric", "facescape", "300w")
+PROTOCOLS = ("surface", "paper", "now", "now-metric", "facescape", "300w")
 # Where the scale is not estimated, a wrong unit would be an error of 90 per cent and more.
 SCALE_FREE = ("now",)
 
@@ -43,6 +43,8 @@ class Settings:
         head_model: a head-model file, for FLAME coefficients, regions and landmarks of its topology; None: open head.
         regions: file of vertex indices by region, for ground truth of a fixed topology.
         landmark_vertices: ``(7,)`` the predictions' landmarks, for a fixed topology.
+        whole_mesh: measure against all of a prediction, mouth cavity and teeth too, as NoW's own code does, which makes
+            distances smaller; else, where it has the head model's topology, against what of it can be seen.
     """
 
     protocol: str = "paper"
@@ -51,6 +53,7 @@ class Settings:
     head_model: str | None = None
     regions: str | None = None
     landmark_vertices: tuple[int, ...] | None = None
+    whole_mesh: bool = False
 
     def __post_init__(self):
         if self.protocol not in PROTOCOLS:
@@ -64,7 +67,7 @@ class Measurement:
     Attributes:
         figures: name → number, as the tables show them.
         errors_mm: ``(n,)`` float32, pooled over samples (NoW's distances, the paper's vertex-to-vertex ones; per
-            cent of the outer-eye distance for 300w; empty for FaceScape).
+            cent of the outer-eye distance for 300w; empty for FaceScape). Under ``surface`` those of the face region.
         notes: everything that was found out or taken out on the way.
         mesh: what the heat map is drawn on, in the ground truth's frame, metres; None for 300w.
         mesh_errors_mm: ``(V,)`` at its vertices.
@@ -110,10 +113,25 @@ def measure_sample(sample: Sample, prediction: Path, settings: Settings) -> Meas
         )
     scaling = settings.protocol in SCALE_FREE
     factor = _prediction_unit(predicted, settings, str(prediction), scaling, notes)
-    mesh, landmarks = predicted.mesh.scaled(factor), predicted.landmarks * factor
+    mesh, landmarks = _measured_part(predicted, settings, notes).scaled(factor), predicted.landmarks * factor
+    if settings.protocol == "surface":
+        return _measure_surface(sample, truth, mesh, landmarks, settings, notes)
     if settings.protocol == "paper":
-        return _measure_paper(truth, mesh, landmarks, settings, notes)
+        return _measure_paper(sample, truth, mesh, landmarks, settings, notes)
     return _measure_now(truth, mesh, landmarks, scaling, notes)
+
+
+def _measured_part(predicted: Prediction, settings: Settings, notes: dict[str, Any]) -> TriangleMesh:
+    """What of a prediction is measured against: what can be seen of it, where the topology says what that is.
+
+    A lip's nearest point is often one of the mouth cavity behind it: distances to a whole head come out too small.
+    """
+    template = load_template(settings.head_model)
+    if settings.whole_mesh or not template.is_topology_of(predicted.mesh):
+        notes["measured_against"] = "the whole mesh"
+        return predicted.mesh
+    notes["measured_against"] = f"what is seen of {template.name}"
+    return template.visible_part(predicted.mesh.vertices)
 
 
 def _prediction_unit(prediction: Prediction, settings, name, scaling, notes) -> float:
@@ -159,7 +177,7 @@ def _measure_now(truth: Truth, mesh, landmarks, scaling, notes) -> Measurement:
     front, up = _viewpoint(truth.landmarks)
     errors = np.full(len(truth.mesh.vertices), np.nan)
     errors[result.crop] = result.distances_mm
-    scan = _part(truth.mesh, result.crop)
+    scan = part_of(truth.mesh, result.crop)
     return Measurement(
         figures=now.pooled(result.distances_mm),
         errors_mm=result.distances_mm.astype(np.float32),
@@ -171,19 +189,32 @@ def _measure_now(truth: Truth, mesh, landmarks, scaling, notes) -> Measurement:
     )
 
 
-def _measure_paper(truth: Truth, mesh, landmarks, settings, notes) -> Measurement:
-    regions, source = truth_regions(truth, settings.regions, settings.head_model)
-    notes["regions"] = source
+def _measure_surface(sample: Sample, truth: Truth, mesh, landmarks, settings, notes) -> Measurement:
+    regions, notes["regions"] = truth_regions(truth, settings.regions or sample.regions, settings.head_model)
+    result = surface.measure(Surface(mesh), landmarks, truth.mesh, truth.landmarks, regions)
+    face = regions["face"]
+    front, up = _viewpoint(truth.landmarks)
+    return Measurement(
+        figures=result.figures,
+        errors_mm=result.distance_mm[face].astype(np.float32),
+        notes=notes,
+        mesh=part_of(truth.mesh, face),
+        mesh_errors_mm=result.distance_mm[face],
+        front=front,
+        up=up,
+    )
+
+
+def _measure_paper(sample: Sample, truth: Truth, mesh, landmarks, settings, notes) -> Measurement:
+    regions, notes["regions"] = truth_regions(truth, settings.regions or sample.regions, settings.head_model)
     crop = now.crop_scan(truth.mesh, truth.landmarks)
     if truth.topology is not None and len(truth.kept) == len(truth.topology.mesh.vertices):
         crop = np.intersect1d(crop, truth.topology.visible)
     refinement = now.align(Surface(mesh), landmarks, truth.mesh.vertices[crop], truth.landmarks, False)
     notes |= _alignment_notes(refinement, len(crop))
     aligned = TriangleMesh(refinement.similarity.apply(mesh.vertices), mesh.faces)
-    template = load_template(settings.head_model)
-    visible = template.visible if template.is_topology_of(mesh) else None
     measured = np.unique(np.concatenate(list(regions.values())))
-    errors = compare(truth.mesh, Surface(aligned), visible, measured)
+    errors = compare(truth.mesh, Surface(aligned), measured)
     figures = {}
     for name, region in regions.items():
         figures |= {f"{name}/{key}": value for key, value in region_figures(errors, region).items()}
@@ -191,8 +222,7 @@ def _measure_paper(truth: Truth, mesh, landmarks, settings, notes) -> Measuremen
     # As in the paper's figure 5: on the reconstruction, where the ground truth has something to compare with.
     face = np.zeros(len(truth.mesh.vertices), bool)
     face[regions["face"]] = True
-    shown = face[errors.reverse_nearest] & errors.reverse_counts
-    on_mesh = np.where(shown, errors.reverse_mm, np.nan)
+    on_mesh = np.where(face[errors.reverse_nearest], errors.reverse_mm, np.nan)
     return Measurement(
         figures=figures,
         errors_mm=errors.vertex_mm[regions["face"]].astype(np.float32),
@@ -252,11 +282,3 @@ def _alignment_notes(refinement, count) -> dict[str, Any]:
         "alignment_steps": refinement.steps,
         "alignment_converged": refinement.converged,
     }
-
-
-def _part(mesh: TriangleMesh, indices: np.ndarray) -> TriangleMesh:
-    """The triangles whose three corners are among the given vertices."""
-    renumber = np.full(len(mesh.vertices), -1)
-    renumber[indices] = np.arange(len(indices))
-    faces = renumber[mesh.faces]
-    return TriangleMesh(mesh.vertices[indices], faces[(faces >= 0).all(axis=1)])

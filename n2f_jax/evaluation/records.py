@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 
 import n2f_jax
+from n2f_jax.evaluation.frames import split_frame
 from n2f_jax.evaluation.layouts import Sample
+from n2f_jax.evaluation.missing import MissingPredictions
 from n2f_jax.evaluation.predictions import (
     LANDMARK_2D_SUFFIXES,
+    MESH_IN_FOLDER,
     PREDICTION_SUFFIXES,
     all_faces,
     find_prediction,
@@ -26,7 +29,7 @@ from n2f_jax.runtime.fingerprints import fingerprint
 from n2f_jax.runtime.json_values import jsonable
 
 # Raised when the same files give other figures than before: records of before are then measured again.
-MEASUREMENT = 1
+MEASUREMENT = 2
 MEASURED, MISSING, FAILED = "measured", "missing", "failed"
 
 
@@ -41,6 +44,7 @@ class Task:
         folder: where the record goes.
         settings: how.
         fingerprint: of the settings and files.
+        missing: why there is no prediction; "" where there is one.
     """
 
     method: str
@@ -49,6 +53,7 @@ class Task:
     folder: Path
     settings: Settings
     fingerprint: str
+    missing: str = ""
 
     @property
     def stem(self) -> str:
@@ -73,16 +78,20 @@ def make_tasks(
     suffixes = LANDMARK_2D_SUFFIXES if settings.protocol == "300w" else PREDICTION_SUFFIXES
     tasks = []
     for method, folder in predictions.items():
-        for sample in samples:
-            found = find_prediction(folder, sample.name, suffixes)
-            files = [sample.truth, sample.landmarks, sample.camera, found]
+        all_found = [find_prediction(folder, sample.name, suffixes) for sample in samples]
+        used = [split_frame(found)[0] for found in all_found if found is not None]
+        missing = MissingPredictions(folder, suffixes, MESH_IN_FOLDER, used)
+        for sample, found in zip(samples, all_found, strict=True):
+            files = [sample.truth, sample.landmarks, sample.camera, sample.regions, found]
             if found is not None:
                 files += all_faces(found)[1:] if settings.protocol == "300w" else [landmark_file(found)]
             extra = [settings.regions, settings.head_model]
             files += [Path(path) for path in extra if path]
             names = [str(path) for path in files]
-            digits = fingerprint([MEASUREMENT, dataclasses.asdict(settings), names], files)
-            tasks.append(Task(method, sample, found, out / method, settings, digits))
+            on_disk = [None if path is None else split_frame(path)[0] for path in files]
+            digits = fingerprint([MEASUREMENT, dataclasses.asdict(settings), names], on_disk)
+            reason = missing.reason(sample.name) if found is None else ""
+            tasks.append(Task(method, sample, found, out / method, settings, digits, reason))
     return tasks
 
 

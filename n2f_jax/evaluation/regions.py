@@ -17,11 +17,9 @@ from n2f_jax.evaluation.scan_alignment import refine
 from n2f_jax.geometry.alignment import procrustes_of_landmarks
 from n2f_jax.mesh.closest_points import Surface, morton_order
 from n2f_jax.mesh.triangle_mesh import TriangleMesh
+from n2f_jax.metrics.skin import skin_vertices, visible_vertices
 
 REGIONS = ("face", "eyes", "nose", "mouth", "ears")
-# Seen through openings only: no scanner reaches them, so no ground truth is measured there.
-EYEBALLS = ("eyeballs", "left_eyeball", "right_eyeball")
-HIDDEN = ("eye_sockets", "mouth_cavity", "teeth", "tongue", *EYEBALLS)
 # Beyond this a scan vertex is hair, neck or clothes, whatever template vertex is nearest.
 MAX_TRANSFER = 0.02
 # The template is another person's head: more points would not fit it better.
@@ -41,8 +39,8 @@ class Template:
         landmarks: ``(7, 3)``, or None where the model has none.
         landmark_corners: ``(7, 3)`` vertices between which each landmark lies, or None.
         landmark_weights: ``(7, 3)`` its barycentric coordinates, or None.
-        regions: name → vertex indices, of ``REGIONS``, without hidden parts.
-        visible: vertices that a scanner can reach.
+        regions: name → vertex indices, of ``REGIONS``, skin alone.
+        visible: vertices that a scanner can reach: skin, and the fronts of the eyeballs.
         name: of the head model.
     """
 
@@ -57,6 +55,10 @@ class Template:
     def landmarks_on(self, vertices: np.ndarray) -> np.ndarray:
         """``(7, 3)`` landmarks of a mesh of this topology."""
         return np.einsum("nc,nci->ni", self.landmark_weights, vertices[self.landmark_corners])
+
+    def visible_part(self, vertices: np.ndarray) -> TriangleMesh:
+        """What of a mesh of this topology can be seen, without mouth cavity, teeth and sockets: a mesh of its own."""
+        return part_of(TriangleMesh(vertices, self.mesh.faces), self.visible)
 
     def is_topology_of(self, mesh: TriangleMesh) -> bool:
         """Whether a mesh has this template's vertices and triangles, one to one."""
@@ -80,16 +82,22 @@ def template_of(model: HeadModel) -> Template:
         corners = np.asarray(model.faces)[np.asarray(model.landmarks.static_faces)[chosen]]
         weights = np.asarray(model.landmarks.static_barycentric, np.float64)[chosen]
         landmarks = np.einsum("nc,nci->ni", weights, vertices[corners])
-    hidden = np.zeros(len(vertices), bool)
-    for name in HIDDEN:
-        if name in model.masks:
-            hidden[np.asarray(model.masks[name])] = True
+    not_skin = np.ones(len(vertices), bool)
+    not_skin[skin_vertices(model)] = False
     named = {name: np.asarray(indices) for name, indices in model.masks.items()}
     if "left_ear" in named and "right_ear" in named:
         named["ears"] = np.union1d(named["left_ear"], named["right_ear"])
-    regions = {name: named[name][~hidden[named[name]]] for name in REGIONS if name in named}
+    regions = {name: named[name][~not_skin[named[name]]] for name in REGIONS if name in named}
     mesh = TriangleMesh(vertices, np.asarray(model.faces, np.int64))
-    return Template(mesh, landmarks, corners, weights, regions, np.flatnonzero(~hidden), model.name)
+    return Template(mesh, landmarks, corners, weights, regions, visible_vertices(model), model.name)
+
+
+def part_of(mesh: TriangleMesh, indices: np.ndarray) -> TriangleMesh:
+    """The triangles whose three corners are among the given vertices, with these in their order."""
+    renumber = np.full(len(mesh.vertices), -1)
+    renumber[indices] = np.arange(len(indices))
+    faces = renumber[mesh.faces]
+    return TriangleMesh(mesh.vertices[indices], faces[(faces >= 0).all(axis=1)])
 
 
 def transfer_regions(

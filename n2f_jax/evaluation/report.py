@@ -21,6 +21,7 @@ from n2f_jax.runtime.json_values import jsonable
 
 # By what samples are ranked, best first; all are better when small.
 RANKED_BY = {
+    "surface": "face/metric_mm",
     "paper": "face/cd_mm",
     "now": "median_mm",
     "now-metric": "median_mm",
@@ -29,7 +30,7 @@ RANKED_BY = {
 }
 POOLED = ("now", "now-metric")
 # The range of NoW's plots, and the paper's colours.
-CURVE_LIMIT = {"now": 7.0, "now-metric": 7.0, "paper": 7.0, "300w": 20.0}
+CURVE_LIMIT = {"surface": 7.0, "now": 7.0, "now-metric": 7.0, "paper": 7.0, "300w": 20.0}
 HEAT_LIMIT_MM = 4.0
 
 
@@ -100,6 +101,9 @@ def format_table(summary: dict[str, Any]) -> str:
     """The table on screen."""
     protocol = summary["protocol"]
     columns = {
+        "surface": [(f"{region}/metric_mm", region, 3) for region in REGIONS]
+        + [(f"{region}/scaled_mm", f"{region}, scaled", 3) for region in REGIONS]
+        + [("face/metric_deg", "normals deg", 2), ("size_ratio", "size", 4)],
         "paper": [(f"{region}/cd_mm", f"CD {region}", 3) for region in REGIONS]
         + [
             ("face/now_mm", "NoW face", 3),
@@ -117,6 +121,7 @@ def format_table(summary: dict[str, Any]) -> str:
         "300w": [("nme_percent", "NME % 68", 2), ("nme_inner_percent", "inner 51", 2)],
     }["now" if protocol in POOLED else protocol]
     title = {
+        "surface": "mm from visible truth to the reconstruction's surface, aligned on the face rigidly, and with scale",
         "paper": "mm; CD: vertex to vertex, ground truth to reconstruction; NoW: vertex to surface",
         "now": "mm; scan vertex to surface, aligned with scale",
         "now-metric": "mm; scan vertex to surface, aligned without scale",

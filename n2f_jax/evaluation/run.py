@@ -77,6 +77,7 @@ def evaluate(
     regions: str | Path | None = None,
     landmark_vertices: str | Path | None = None,
     multiface_frames: int = 1,
+    whole_mesh: bool = False,
     jobs: int = 1,
     worst: int = 6,
     progress: bool = True,
@@ -92,6 +93,7 @@ def evaluate(
         truth_unit, prediction_unit, head_model, regions: as in ``protocols.Settings``.
         landmark_vertices: file of vertex indices, for predictions of a fixed topology.
         multiface_frames: of each segment.
+        whole_mesh: as in ``protocols.Settings``.
         jobs: processes.
         worst: heat maps of each method.
         progress: show a bar.
@@ -112,6 +114,7 @@ def evaluate(
         head_model and str(head_model),
         regions and str(regions),
         indices,
+        whole_mesh,
     )
     layout, samples = list_samples(ground_truth, layout, multiface_frames)
     out.mkdir(parents=True, exist_ok=True)
@@ -215,7 +218,7 @@ def _killed(item: tuple[int, Task]) -> tuple[int, dict[str, Any]]:
 def work(task: Task, measure: Callable[..., Measurement] = measure_sample) -> dict[str, Any]:
     """Measures one sample, writes its errors and then its record, and returns the record."""
     if task.prediction is None:
-        return write_record(task, {"status": MISSING, "message": "no prediction"})
+        return write_record(task, {"status": MISSING, "message": task.missing or "no prediction"})
     start = time.perf_counter()
     try:
         result = measure(task.sample, task.prediction, task.settings)

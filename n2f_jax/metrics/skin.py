@@ -1,4 +1,4 @@
-"""Which vertices of a head model a scanner or a camera can reach."""
+"""Which vertices of a head model are skin, and which a scanner or a camera can reach."""
 
 from __future__ import annotations
 
@@ -7,15 +7,33 @@ from jaxtyping import Int
 
 from flame_jax import HeadModel
 
-# Seen through openings only, and not skin.
+# Not skin; all but the eyeballs' fronts is hidden.
 EYEBALLS = ("eyeballs", "left_eyeball", "right_eyeball")
-HIDDEN = ("eye_sockets", "mouth_cavity", "teeth", "tongue", *EYEBALLS)
+NOT_SKIN = ("eye_sockets", "mouth_cavity", "teeth", "tongue", *EYEBALLS)
 
 
 def skin_vertices(model: HeadModel) -> Int[np.ndarray, " n"]:
-    """Indices of the vertices that are in none of the masks of ``HIDDEN``; all, where the model has none of these."""
+    """Indices of the vertices that are in none of the masks of ``NOT_SKIN``; all, where the model has none of these."""
     hidden = np.zeros(model.num_vertices, bool)
-    for name in HIDDEN:
+    for name in NOT_SKIN:
         if name in model.masks:
             hidden[np.asarray(model.masks[name])] = True
     return np.flatnonzero(~hidden)
+
+
+# Lids and corners of the eyes cover the rest: degrees from the direction in which an eye looks at rest.
+_FRONT_DEG = 45.0
+
+
+def visible_vertices(model: HeadModel) -> Int[np.ndarray, " n"]:
+    """Indices of the skin's vertices and of those at the fronts of the eyeballs, which lie between the lids."""
+    seen = np.zeros(model.num_vertices, bool)
+    seen[skin_vertices(model)] = True
+    vertices = np.asarray(model.v_template, np.float64)
+    for name in EYEBALLS[1:]:
+        if name not in model.masks or not len(model.masks[name]):
+            continue
+        ball = np.asarray(model.masks[name])
+        away = vertices[ball] - vertices[ball].mean(axis=0)
+        seen[ball[away[:, 2] > np.cos(np.radians(_FRONT_DEG)) * np.linalg.norm(away, axis=1)]] = True
+    return np.flatnonzero(seen)

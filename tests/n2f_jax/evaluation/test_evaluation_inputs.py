@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import re
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import flame_jax
+from flame_jax.rotations import axis_angle_to_matrix, matrix_to_rotation_6d
 from n2f_jax.evaluation import layouts
 from n2f_jax.evaluation.landmarks3d import (
     SEVEN_OF_51,
@@ -23,8 +25,11 @@ from n2f_jax.evaluation.predictions import (
     read_landmarks_2d,
     read_prediction,
 )
+from n2f_jax.evaluation.protocols import Settings
+from n2f_jax.evaluation.records import make_tasks
 from n2f_jax.evaluation.regions import RegionError, load_template, read_regions
-from n2f_jax.evaluation.run import evaluate
+from n2f_jax.evaluation.report import format_problems
+from n2f_jax.evaluation.run import evaluate, work
 from n2f_jax.evaluation.truths import read_camera, read_truth, truth_regions
 from n2f_jax.evaluation.units import UnitError, resolve_unit
 from n2f_jax.mesh.triangle_mesh import MeshError
@@ -395,3 +400,148 @@ def test_folders_with_nothing_in_them(tmp_path):
     (tmp_path / "KRT").write_text("400002\n1 2 3\n")
     with pytest.raises(layouts.LayoutError, match="KRT"):
         layouts.read_krt(tmp_path / "KRT")
+
+
+# Trackers' files
+
+
+def vhap(open_head, frames=1, teeth=120, seed=1):
+    """Arrays of a VHAP file of the open head."""
+    rng = np.random.default_rng(seed)
+    vertices = open_head.num_vertices + teeth
+    return {
+        "shape": rng.normal(0, 0.5, 50),
+        "expr": rng.normal(0, 0.5, (frames, 40)),
+        "rotation": rng.normal(0, 0.1, (frames, 3)),
+        "neck_pose": np.zeros((frames, 3)),
+        "jaw_pose": rng.normal(0, 0.1, (frames, 3)) * np.array([1.0, 0, 0]),
+        "eyes_pose": np.zeros((frames, 6)),
+        "translation": rng.normal(0, 0.1, (frames, 3)),
+        "static_offset": rng.normal(0, 1e-3, (1, vertices, 3)),
+        "dynamic_offset": rng.normal(0, 1e-3, (frames, vertices, 3)),
+    }
+
+
+def test_offsets_of_a_tracker_are_part_of_the_mesh(tmp_path, open_head):
+    """Added to the template, whatever their axes; teeth that were appended to FLAME fall away."""
+    arrays = vhap(open_head)
+    count = open_head.num_vertices
+    both = (arrays["static_offset"] + arrays["dynamic_offset"])[0, :count].astype(np.float32)
+    params = dataclasses.replace(
+        flame_jax.FlameParams.neutral(open_head),
+        shape=jnp.asarray(arrays["shape"], jnp.float32),
+        expression=jnp.asarray(arrays["expr"][0], jnp.float32),
+        jaw=matrix_to_rotation_6d(axis_angle_to_matrix(jnp.asarray(arrays["jaw_pose"][0], jnp.float32))),
+    )
+
+    def decoded(offset):
+        model = dataclasses.replace(open_head, v_template=open_head.v_template + offset)
+        return np.asarray(flame_jax.decode(model, params)[0])
+
+    def read(**changes):
+        np.savez(tmp_path / "a.npz", **{k: v for k, v in (arrays | changes).items() if v is not None})
+        return read_prediction(tmp_path / "a.npz").mesh.vertices
+
+    np.testing.assert_allclose(read(), decoded(both), atol=2e-7)
+    assert np.abs(read() - decoded(0.0)).max() > 1e-3
+    static = arrays["static_offset"][0, :count]
+    np.testing.assert_allclose(
+        read(static_offset=static, dynamic_offset=None), decoded(static.astype(np.float32)), atol=2e-7
+    )
+    np.testing.assert_allclose(read(static_offset=None, dynamic_offset=None), decoded(0.0), atol=2e-7)
+    with pytest.raises(PredictionError, match=r"a\.npz: static_offset has shape \(5023, 3\)"):
+        read(static_offset=np.zeros((5023, 3)))
+
+
+def test_a_file_of_many_frames_is_a_mesh_a_frame(tmp_path, open_head):
+    arrays = vhap(open_head, frames=3, teeth=0)
+    np.savez(tmp_path / "clip.npz", **arrays)
+    suffixes = (".npz", ".obj")
+    for row in range(3):
+        np.savez(
+            tmp_path / "one.npz",
+            **{k: v[row : row + 1] if len(v) == 3 and v.ndim > 1 else v for k, v in arrays.items()},
+        )
+        expected = read_prediction(tmp_path / "one.npz")
+        for name in (f"clip/{row:03d}", f"clip/frame_{row}"):
+            found = find_prediction(tmp_path, name, suffixes)
+            answer = read_prediction(found)
+            np.testing.assert_array_equal(answer.mesh.vertices, expected.mesh.vertices)
+            assert answer.camera is None  # three rotations are no rotation matrix
+    # Not one vector of 3 × 40 numbers, nor the first frame for all.
+    with pytest.raises(PredictionError, match=r"clip\.npz holds 3 frames.*NAME/000"):
+        read_prediction(find_prediction(tmp_path, "clip", suffixes))
+    with pytest.raises(PredictionError, match=r"clip\.npz: no frame 003; it holds 3"):
+        read_prediction(find_prediction(tmp_path, "clip/003", suffixes))
+    assert find_prediction(tmp_path, "clip/middle", suffixes) is None
+    assert find_prediction(tmp_path, "one/000", suffixes) is None  # of one frame: that is no clip
+    # Numbers of their own, in the folder of the clip.
+    (tmp_path / "own").mkdir()
+    np.savez(tmp_path / "own/flame_param.npz", **arrays, frames=np.array([7, 3, 12]))
+    answer = read_prediction(find_prediction(tmp_path, "own/00012", suffixes))
+    np.testing.assert_array_equal(answer.mesh.vertices, expected.mesh.vertices)
+    with pytest.raises(PredictionError, match="frame 0 is 0 times"):
+        read_prediction(find_prediction(tmp_path, "own/0", suffixes))
+    np.savez(tmp_path / "clip.npz", **(arrays | {"expr": np.zeros((2, 40))}))
+    with pytest.raises(PredictionError, match=r"different numbers of frames.*expr 2"):
+        read_prediction(find_prediction(tmp_path, "clip/000", suffixes))
+    np.savez(tmp_path / "meshes.npz", vertices=np.zeros((2, 9, 3)), faces=np.zeros((1, 3)))
+    with pytest.raises(PredictionError, match="holds 2 frames"):
+        read_prediction(tmp_path / "meshes.npz")
+
+
+def test_records_of_frames_follow_the_file(tmp_path, open_head):
+    """Each frame is measured again where its file changes, and they are not one record."""
+    np.savez(tmp_path / "clip.npz", **vhap(open_head, frames=2, teeth=0))
+    samples = [layouts.Sample(f"clip/{i:03d}", tmp_path / "truth.obj") for i in range(2)]
+
+    def prints():
+        return [t.fingerprint for t in make_tasks(samples, {"m": tmp_path}, tmp_path, Settings("paper"))]
+
+    first = prints()
+    assert first[0] != first[1] and prints() == first
+    np.savez(tmp_path / "clip.npz", **vhap(open_head, frames=2, teeth=0, seed=2), frames=np.arange(2))
+    assert not set(prints()) & set(first)
+
+
+# What is missing
+
+
+@pytest.mark.parametrize(
+    ("sample", "files", "said"),
+    [
+        ("heads/head000", ["head000.npz"], r"there is head000\.npz: put predictions under heads/"),
+        (
+            "heads/head000",
+            ["head000/mesh_coarse.obj"],
+            r"there is head000/mesh_coarse\.obj: put .* under heads/",
+        ),
+        ("head000", ["heads/head000.npz"], r"there is heads/head000\.npz: give \S+/heads as the folder"),
+        ("a/b/x", ["b/x.obj"], r"there is b/x\.obj: put predictions under a/"),
+        ("a/x", ["b/x.obj"], r"there is b/x\.obj: predictions are called as their samples"),
+        ("heads/head000", ["other.obj"], r"its files are called other\.obj and the like"),
+        ("heads/head000", ["notes.txt"], r"it holds no \.npz, \.obj.* at all"),
+    ],
+)
+def test_what_lies_under_another_name_is_said(tmp_path, sample, files, said):
+    for name in files:
+        touch(tmp_path / "p" / name)
+    (task,) = make_tasks(
+        [layouts.Sample(sample, tmp_path / "t.obj")],
+        {"m": tmp_path / "p"},
+        tmp_path / "out",
+        Settings("paper"),
+    )
+    assert task.prediction is None
+    for folder in ("records", "errors"):
+        (task.folder / folder).mkdir(parents=True)
+    record = work(task)
+    assert record["status"] == "missing" and record["message"].startswith(f"no prediction {sample} in ")
+    assert re.search(said, format_problems([record])), record["message"]
+
+
+def test_another_samples_prediction_is_not_offered(tmp_path):
+    touch(tmp_path / "p/a/x.npz")
+    samples = [layouts.Sample(f"{name}/x", tmp_path / "t.obj") for name in "ab"]
+    found, missing = make_tasks(samples, {"m": tmp_path / "p"}, tmp_path / "out", Settings("paper"))
+    assert found.missing == "" and missing.missing == f"no prediction b/x in {tmp_path / 'p'}"
