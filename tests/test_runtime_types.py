@@ -59,7 +59,7 @@ def _functions(module):
                 yield member
 
 
-@pytest.mark.parametrize("package", [flame_jax, n2f_jax])
+@pytest.mark.parametrize("package", [flame_jax, pytest.param(n2f_jax, marks=pytest.mark.medium)])
 def test_annotated_arrays_are_known_at_run_time(package):
     """An annotation whose names are not there (imported ``if TYPE_CHECKING``, or forgotten) is silently skipped."""
     unknown = []

@@ -28,8 +28,9 @@ def samples(open_head):
     @jax.jit
     def draw(key):
         keys = sampler.sample_keys(key, NUM)
-        params = jax.vmap(lambda k: sampler.sample_params(k, open_head, PAPER))(keys)
-        camera = jax.vmap(lambda k: sampler.sample_camera(jax.random.fold_in(k, 1), PAPER))(keys)
+        of_params, of_camera = jax.vmap(jax.random.split, out_axes=1)(keys)
+        params = jax.vmap(lambda k: sampler.sample_params(k, open_head, PAPER))(of_params)
+        camera = jax.vmap(lambda k: sampler.sample_camera(k, PAPER))(of_camera)
         return params, camera
 
     return jax.tree.map(np.asarray, draw(jax.random.key(0)))

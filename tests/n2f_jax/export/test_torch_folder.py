@@ -1,10 +1,10 @@
 """Folders for PyTorch without PyTorch: what is written, what comes back, what is refused."""
 
+import functools
 import hashlib
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -26,16 +26,21 @@ CONFIGS = {
 }
 
 
+@functools.cache
+def abstract_network(config):
+    return nnx.eval_shape(lambda: N2FNet(config, rngs=nnx.Rngs(0)))
+
+
 def random_pretrained(open_head, **changes) -> Pretrained:
     sizes = {"width": 32, "depth": 2, "num_heads": 2, "mlp_width": 48, "patch_size": 16, "input_size": 32}
     config = n2fnet_config("tiny", **(sizes | {"head_num_heads": 2} | changes))
     rng = np.random.default_rng(0)
-    module = nnx.eval_shape(lambda: N2FNet(config, rngs=nnx.Rngs(0)))
+    module = abstract_network(config)
 
     def draw(path, leaf):  # nowhere zero, so that nothing can hide
         fan_in = leaf.size // leaf.shape[-1]
         value = rng.normal(scale=fan_in**-0.5 if path.endswith("kernel") else 0.3, size=leaf.shape)
-        return jnp.asarray(value + path.endswith(("scale", "gamma", "periods")), jnp.float32)
+        return np.asarray(value + path.endswith(("scale", "gamma", "periods")), np.float32)
 
     tree = map_with_path(draw, to_dict(module))
     return Pretrained(

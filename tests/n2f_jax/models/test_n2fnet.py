@@ -245,7 +245,10 @@ def test_heads_have_their_own_weights(randomised):
 
 
 def test_paper_sizes_of_the_full_network():
+    """Of the heads on a ViT-L, whose blocks (all alike, counted in test_dinov3.py) are but two here."""
     config = n2fnet_config("L")
+    assert (config.backbone.depth, config.backbone.width) == (24, 1024)
+    config = n2fnet_config("L", depth=2)
     network = nnx.eval_shape(lambda: N2FNet(config, rngs=nnx.Rngs(0)))
     apply, params = functional(network)
     shapes = {path: leaf.shape for path, leaf in flatten(params).items()}

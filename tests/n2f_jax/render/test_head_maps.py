@@ -126,6 +126,7 @@ def test_the_rest_of_the_head_hides_the_face(head, draw):
     np.testing.assert_array_equal(maps.mask, (face >= 0) & region[face])
 
 
+@pytest.mark.medium
 def test_batches_and_vmap_agree_with_single_heads(head):
     topology, vertices = head
     cameras = [camera_at([0, a, 0], 40) for a in (-0.4, 0.3)]

@@ -12,6 +12,8 @@ from n2f_jax.metrics.head_errors import rotation_error_degrees
 from n2f_jax.render import HeadTopology, render_head
 from tests.n2f_jax.render.sampled_heads import sampled_heads
 
+pytestmark = pytest.mark.medium
+
 SIZE, STEPS = 64, 100
 METRES_PER_RADIAN = 0.1  # about the size of a head
 

@@ -18,17 +18,13 @@ TIE_BOUND = DEPTH_TIE + 2.0**-20
 BLOCK = 2560
 
 
-def check(vertices, faces, focal, center, size, **options):
-    """Compares every pixel; returns (fragments, share of pixels decided by a depth tie).
-
-    Pads the mesh with triangles of no area to one of few sizes, to compile less often.
-    """
-    vertices, faces = np.asarray(vertices), np.asarray(faces)
+def draw(vertices, faces, focal, center, size, **options):
+    """Fragments of a mesh that is padded with triangles of no area to one of few sizes, to compile less often."""
     padded_vertices = np.zeros((-(-len(vertices) // BLOCK) * BLOCK, 3), np.float32)
     padded_vertices[: len(vertices)] = vertices
     padded_faces = np.zeros((-(-len(faces) // BLOCK) * BLOCK, 3), np.int32)
     padded_faces[: len(faces)] = faces
-    fragments = rasterize(
+    return rasterize(
         jnp.asarray(padded_vertices),
         jnp.asarray(padded_faces),
         jnp.float32(focal),
@@ -36,6 +32,12 @@ def check(vertices, faces, focal, center, size, **options):
         size,
         **options,
     )
+
+
+def check(vertices, faces, focal, center, size, **options):
+    """Compares every pixel; returns (fragments, share of pixels decided by a depth tie)."""
+    vertices, faces = np.asarray(vertices), np.asarray(faces)
+    fragments = draw(vertices, faces, focal, center, size, **options)
     face = np.asarray(fragments.face)
     expected, best, inverse, _ = rasterize_reference(vertices, faces, focal, center, size)
     np.testing.assert_array_equal(face >= 0, expected >= 0, err_msg="coverage")
@@ -75,10 +77,10 @@ def test_sphere_at_several_places():
 def test_result_does_not_depend_on_the_queue_length():
     points, faces = icosphere(3)
     vertices = points + np.float32([0, 0, 2])
-    args = (jnp.asarray(vertices), jnp.asarray(faces), jnp.float32(90.0), jnp.asarray([32.0, 32.0]), (64, 64))
-    expected = rasterize(*args).face
+    args = (vertices, faces, 90.0, (32.0, 32.0), (64, 64))
+    expected = draw(*args).face
     for length in (64, 301):
-        np.testing.assert_array_equal(rasterize(*args, queue_length=length).face, expected)
+        np.testing.assert_array_equal(draw(*args, queue_length=length).face, expected)
 
 
 def grid(n, step, offset=(0.0, 0.0)):
@@ -116,7 +118,7 @@ def test_triangles_larger_than_the_image(scale):
     assert (np.asarray(fragments.face) >= 0).any()
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3, 200), (5, 9), (40, 7), (8, 16), (9, 17)])
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (40, 7), (8, 16), (9, 17)])
 def test_any_size(size):
     points, faces = icosphere(2)
     vertices = points + np.float32([0, 0, 2.2])
@@ -215,13 +217,11 @@ def crossing_scene(seed):
 def test_triangles_that_cross_the_near_plane(seed):
     """Each pixel as by ray and plane in float64, but for centres within rounding of an edge."""
     vertices, faces = crossing_scene(seed)
-    focal, center, size = 40.0, (30.0, 26.0), (52, 61)
+    focal, center, size = 40.0, (30.0, 26.0), (64, 64)
     drawn = [has_projection(vertices[face].astype(float), focal, center, 0.01) for face in faces]
     in_front = (vertices[faces][..., 2] >= 0.01).any(axis=1)
     assert (in_front & ~np.array(drawn)).sum() > 10
-    fragments = rasterize(
-        jnp.asarray(vertices), jnp.asarray(faces), jnp.float32(focal), jnp.asarray(center), size
-    )
+    fragments = draw(vertices, faces, focal, center, size)
     expected, best, inverse, _ = rasterize_reference(vertices, faces, focal, center, size)
     face = np.asarray(fragments.face)
     assert int(fragments.overflow) == 0
@@ -230,7 +230,7 @@ def test_triangles_that_cross_the_near_plane(seed):
     for row, column in np.argwhere(face != expected):
         depth = inverse[face[row, column]][row, column] if face[row, column] >= 0 else 0.0
         ties += depth >= best[row, column] * (1 - TIE_BOUND)
-    assert (face != expected).sum() - ties <= 2  # of 3,172
+    assert (face != expected).sum() - ties <= 2  # of 4,096
 
 
 def test_neighbours_that_cross_the_near_plane_share_no_pixel():
@@ -242,10 +242,10 @@ def test_neighbours_that_cross_the_near_plane_share_no_pixel():
         [[[2 * i, 2 * i + 1, 2 * i + 2], [2 * i + 1, 2 * i + 3, 2 * i + 2]] for i in range(n)]
     )
     faces = faces[:, ::-1]
-    args = (jnp.float32(30.0), jnp.asarray([32.0, 12.0]), (48, 64))
-    strips = np.asarray(rasterize(jnp.asarray(vertices), jnp.asarray(faces), *args).face) >= 0
+    args = (30.0, (32.0, 12.0), (64, 64))
+    strips = np.asarray(draw(vertices, faces, *args).face) >= 0
     sheet = np.float32([[-3, 0.5, -1], [3, 0.5, -1], [-3, 0.5, 6], [3, 0.5, 6]])
-    whole = rasterize(jnp.asarray(sheet), jnp.asarray([[0, 1, 2], [1, 3, 2]]), *args).face
+    whole = draw(sheet, [[0, 1, 2], [1, 3, 2]], *args).face
     assert strips.mean() > 0.3
     np.testing.assert_array_equal(strips, np.asarray(whole) >= 0)
 
@@ -265,7 +265,7 @@ def test_empty_views():
 def test_what_is_far_off_the_grid_is_drawn_all_the_same():
     """A corner 120,000 pixels away."""
     huge = np.float32([[-3000, -3000, 1], [0, 3000, 1], [3000, -3000, 1]])
-    fragments, _ = check(huge, [[0, 1, 2]], 40.0, (20.0, 20.0), (40, 40))
+    fragments, _ = check(huge, [[0, 1, 2]], 40.0, (20.0, 20.0), (64, 64))
     assert int(fragments.overflow) == 0
     assert (np.asarray(fragments.face) == 0).all()
     with pytest.raises(ValueError, match="sizes"):
@@ -281,18 +281,16 @@ def test_what_is_far_off_the_grid_is_drawn_all_the_same():
 def test_more_tiles_than_are_counted_on_are_reported():
     """9,000 triangles that each fill an image of 16,384 × 16,384 pixels would be more than 2³⁰ tiles."""
     full = np.float32([[-80, -80, 1], [0, 80, 1], [80, -80, 1]])
-    snapped = snap_faces(
-        jnp.asarray(full),
-        jnp.zeros((9000, 3), jnp.int32) + jnp.asarray([[0, 1, 2]]),
-        jnp.float32(100.0),
-        jnp.asarray([8000.0, 8000.0]),
-        0.01,
+    count, crosses, left_out = jax.tree.map(
+        np.asarray,
+        jax.jit(lambda *args: tile_counts(snap_faces(*args, 0.01), (16384, 16384), True))(
+            full, np.tile(np.int32([[0, 1, 2]]), (9000, 1)), jnp.float32(100.0), np.float32([8000.0, 8000.0])
+        ),
     )
-    count, crosses, left_out = tile_counts(snapped, (16384, 16384), True)
     assert not crosses.any()
-    assert int(left_out) == 9000 - int((count > 0).sum())
+    assert int(left_out) == 9000 - (count > 0).sum()
     assert 0 < int(left_out) < 9000
-    assert np.asarray(count, np.int64).sum() <= 1 << 30
+    assert count.astype(np.int64).sum() <= 1 << 30
 
 
 def test_equal_depths_take_the_lower_face():
@@ -305,14 +303,14 @@ def test_equal_depths_take_the_lower_face():
 def test_more_faces_than_sixteen_bits():
     """Face numbers beyond 65,535 come through; the reference is the same sphere, last among far ones."""
     points, faces = icosphere(3)
-    vertices = jnp.asarray(points + np.float32([0, 0, 3]))
-    args = (jnp.float32(40.0), jnp.asarray([20.0, 20.0]), (40, 40))
-    expected = np.asarray(rasterize(vertices, jnp.asarray(faces), *args).face)
+    vertices = points + np.float32([0, 0, 3])
+    args = (40.0, (20.0, 20.0), (64, 64))
+    expected = np.asarray(draw(vertices, faces, *args).face)
     behind = np.tile(faces, (60, 1))  # the same sphere, 60 times, hidden behind
     many = np.concatenate([behind + len(points), faces])
     assert len(many) > 65536 + len(faces)
-    both = jnp.concatenate([vertices, vertices * 1.5])
-    face = np.asarray(rasterize(both, jnp.asarray(many), *args).face)
+    both = np.concatenate([vertices, vertices * np.float32(1.5)])
+    face = np.asarray(draw(both, many, *args).face)
     np.testing.assert_array_equal(face, np.where(expected >= 0, expected + len(behind), -1))
 
 

@@ -1,5 +1,7 @@
 """What is drawn at visible triangles, its exactness and its gradients."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +24,8 @@ from tests.n2f_jax.render.reference import icosphere
 pytestmark = pytest.mark.medium
 
 SIZE = (40, 48)
+
+_shade, _vertex_normals = jax.jit(shade), jax.jit(vertex_normals)
 
 
 def bumpy_sphere(subdivisions=3, seed=0):
@@ -55,6 +59,11 @@ def exact_barycentrics(vertices, faces, face, camera):
     return rows, columns, solution[:, :3], solution[:, 3]
 
 
+def _linear(points):
+    """Four linear functions of a point."""
+    return jnp.concatenate([points, 2 + 3 * points[:, :1]], axis=-1)
+
+
 def test_barycentrics_and_depth_are_perspective_correct():
     """Against float64. Float32 positions in pixels limit barycentrics to 1e-5 per pixel of edge length."""
     vertices, faces = bumpy_sphere(2)
@@ -62,7 +71,7 @@ def test_barycentrics_and_depth_are_perspective_correct():
     cam_points = to_camera(jnp.asarray(vertices), camera)
     args = (cam_points, jnp.asarray(faces), camera.focal, camera.principal_point)
     face = rasterize(*args, SIZE).face
-    _, depth, barycentric = jax.jit(shade)(face, *args)
+    _, depth, barycentric = _shade(face, *args, (_linear(cam_points)[faces], cam_points[faces]))
     rows, columns, expected, z = exact_barycentrics(cam_points, faces, np.asarray(face), camera)
     assert len(rows) > 500
     np.testing.assert_allclose(depth[rows, columns], z, rtol=1e-5)
@@ -79,21 +88,20 @@ def test_interpolates_attributes_of_corners():
     cam_points = to_camera(jnp.asarray(vertices), camera)
     args = (cam_points, jnp.asarray(faces), camera.focal, camera.principal_point)
     face = rasterize(*args, SIZE).face
-    attribute = jnp.concatenate([cam_points, 2 + 3 * cam_points[:, :1]], axis=-1)
-    (first, second), depth, _ = shade(face, *args, (attribute[faces], cam_points[faces]))
-    covered = np.asarray(face) >= 0
+    (first, second), depth, _ = _shade(face, *args, (_linear(cam_points)[faces], cam_points[faces]))
+    first, covered = np.asarray(first), np.asarray(face) >= 0
     np.testing.assert_allclose(first[..., 2], depth, atol=2e-5)
-    np.testing.assert_allclose(first[..., 3][covered], 2 + 3 * np.asarray(first[..., 0])[covered], atol=5e-5)
+    np.testing.assert_allclose(first[..., 3][covered], 2 + 3 * first[..., 0][covered], atol=5e-5)
     np.testing.assert_allclose(first[..., :3], second, atol=1e-6)
     # The surface point projects to the pixel's centre.
-    pixels = project_camera_points(second.reshape(-1, 3), camera).reshape(*SIZE, 2)
+    pixels = np.asarray(jax.jit(project_camera_points)(second.reshape(-1, 3), camera)).reshape(*SIZE, 2)
     rows, columns = np.nonzero(covered)
     np.testing.assert_allclose(pixels[rows, columns], np.stack([columns, rows], -1) + 0.5, atol=1e-3)
 
 
 def test_vertex_normals_of_a_sphere_and_against_a_loop():
     points, faces = icosphere(3)
-    np.testing.assert_allclose(vertex_normals(jnp.asarray(points), jnp.asarray(faces)), points, atol=0.02)
+    np.testing.assert_allclose(_vertex_normals(points, faces), points, atol=0.02)
     vertices, faces = bumpy_sphere(2)
     expected = np.zeros(vertices.shape)
     for a, b, c in faces:
@@ -101,17 +109,22 @@ def test_vertex_normals_of_a_sphere_and_against_a_loop():
         for i in (a, b, c):
             expected[i] += n
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    batch = jnp.stack([jnp.asarray(vertices), jnp.asarray(vertices) * 2])
-    np.testing.assert_allclose(vertex_normals(batch, jnp.asarray(faces))[1], expected, atol=1e-5)
+    batch = np.stack([vertices, vertices * 2])
+    np.testing.assert_allclose(np.asarray(_vertex_normals(batch, faces))[1], expected, atol=1e-5)
 
 
 def test_vertex_normals_where_there_is_no_face():
     vertices = jnp.asarray([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [5, 5, 5]])
     faces = jnp.asarray([[0, 1, 2], [3, 3, 3]])
-    value, gradient = jax.value_and_grad(lambda v: (vertex_normals(v, faces) ** 2).sum())(vertices)
+
+    def squares(vertices):
+        normals = vertex_normals(vertices, faces)
+        return (normals**2).sum(), normals
+
+    (value, normals), gradient = jax.jit(jax.value_and_grad(squares, has_aux=True))(vertices)
     assert float(value) == pytest.approx(3.0)
-    assert jnp.isfinite(gradient).all()
-    np.testing.assert_array_equal(vertex_normals(vertices, faces)[3], 0)
+    assert np.isfinite(gradient).all()
+    np.testing.assert_array_equal(np.asarray(normals)[3], 0)
 
 
 # --- gradients
@@ -137,6 +150,27 @@ def float64_maps(vertices_head, rotation, translation, focal, center, faces, uv,
     return np.concatenate([drawn, z[:, None], np.einsum("pk,pkc->pc", bary, uv[corners])], 1)
 
 
+def weighted(inputs, topology, weights, frame="head"):
+    """All maps in one number: normals, depth, UV and the mask's square by ``weights`` (H, W, 7); inputs are vertices
+    and camera."""
+    maps = render_head(topology, *inputs, SIZE, normal_frame=frame, antialias=True)
+    stacked = jnp.concatenate(
+        [maps.normals, maps.depth[..., None], maps.uv, maps.mask[..., None] ** 2], axis=-1
+    )
+    return (stacked * weights).sum()
+
+
+# One program for all tests that call it with as many vertices and faces.
+_gradient = jax.jit(jax.grad(weighted), static_argnames="frame")
+
+
+def random_weights(seed):
+    """Of one sign for the mask, whose border else counts but little."""
+    weights = np.random.default_rng(seed).normal(0, 1, (*SIZE, 7))
+    weights[..., 6] = np.abs(weights[..., 6])
+    return weights.astype(np.float32)
+
+
 @pytest.mark.parametrize("frame", ["head", "camera"])
 def test_gradients_match_finite_differences(frame):
     """Directional derivatives of normals, depth and UV by vertices, R, t, f and c, within 1 %."""
@@ -145,7 +179,7 @@ def test_gradients_match_finite_differences(frame):
     uv = rng.uniform(0, 1, (len(vertices), 2)).astype(np.float32)
     topology = MeshTopology.from_faces(faces, uv=uv)
     camera = pose()
-    weights = rng.normal(0, 1, (*SIZE, 6))
+    weights = rng.normal(0, 1, (*SIZE, 6))  # the mask has tests of its own
     face = np.asarray(
         rasterize(
             to_camera(jnp.asarray(vertices), camera),
@@ -156,20 +190,13 @@ def test_gradients_match_finite_differences(frame):
         ).face
     )
 
-    @jax.jit
-    @jax.grad
-    def gradient(inputs, weights):
-        maps = render_head(topology, *inputs, SIZE, normal_frame=frame)
-        stacked = jnp.concatenate([maps.normals, maps.depth[..., None], maps.uv], axis=-1)
-        return (stacked * weights).sum()
-
     # Normals, depth, UV: one gradient each.
     groups = (slice(0, 3), slice(3, 4), slice(4, 6))
     flat = []
     for group in groups:
-        chosen = np.zeros_like(weights)
+        chosen = np.zeros((*SIZE, 7), np.float32)
         chosen[..., group] = weights[..., group]
-        leaves = jax.tree.leaves(gradient((jnp.asarray(vertices), camera), jnp.asarray(chosen, jnp.float32)))
+        leaves = jax.tree.leaves(_gradient((jnp.asarray(vertices), camera), topology, chosen, frame=frame))
         flat.append([np.asarray(leaf, np.float64) for leaf in leaves])
     start = [np.asarray(x, np.float64) for x in jax.tree.leaves((vertices, camera))]
     covered = face >= 0
@@ -196,44 +223,53 @@ def test_gradients_match_finite_differences(frame):
 
 
 def test_forward_mode_equals_reverse_mode():
+    """Along two directions at once, under ``vmap``: of the vertices, and of vertices and camera."""
     vertices, faces = bumpy_sphere(2)
     topology = MeshTopology.from_faces(faces)
-    camera = pose()
-    tangent = jnp.asarray(np.random.default_rng(0).normal(0, 1, vertices.shape), jnp.float32)
-
-    def loss(vertices):
-        maps = render_head(topology, vertices, camera, SIZE, antialias=True)
-        return (maps.normals[..., 0] * maps.depth).sum() + (maps.mask**2).sum()
-
-    vertices = jnp.asarray(vertices)
-    _, forward = jax.jit(lambda v: jax.jvp(loss, (v,), (tangent,)))(vertices)
-    reverse = (jax.jit(jax.grad(jax.checkpoint(loss)))(vertices) * tangent).sum()
-    np.testing.assert_allclose(forward, reverse, rtol=1e-3)
+    inputs, weights = (jnp.asarray(vertices), pose()), random_weights(1)
+    rng = np.random.default_rng(0)
+    tangents = jax.tree.map(lambda x: rng.normal(0, 1, (2, *x.shape)).astype(np.float32), inputs)
+    for leaf in jax.tree.leaves(tangents[1]):
+        leaf[0] = 0
+    forward = jax.jit(
+        jax.vmap(
+            lambda inputs, tangent, *rest: jax.jvp(lambda x: weighted(x, *rest), (inputs,), (tangent,))[1],
+            in_axes=(None, 0, None, None),
+        )
+    )(inputs, tangents, topology, weights)
+    reverse = jax.tree.map(
+        lambda g, t: (np.asarray(g) * t).reshape(2, -1).sum(axis=1),
+        _gradient(inputs, topology, weights),
+        tangents,
+    )
+    np.testing.assert_allclose(forward, sum(jax.tree.leaves(reverse)), rtol=1e-3)
 
 
 def test_transformations_compose():
-    """Gradients under two ``vmap``, a scan and a checkpoint, forward mode under ``vmap``: single calls' numbers."""
+    """Gradients under ``vmap`` of a scan of ``vmap`` of a checkpoint: single calls' numbers."""
     vertices, faces = bumpy_sphere(2)
     topology = MeshTopology.from_faces(faces)
+    camera, weights = pose(), random_weights(1)
     points = jnp.asarray(vertices)
-    shifts = jnp.asarray([[[0.0, 0.1, 0.0], [0.1, 0.0, 0.2]], [[-0.2, 0.0, 0.0], [0.0, 0.0, -0.3]]])
+    shifts = np.random.default_rng(0).normal(0, 0.15, (2, 2, 2, 3)).astype(np.float32)
+    # Moving all vertices alike is what the sum of their gradients tells.
+    single = np.stack(
+        [
+            np.asarray(_gradient((points + shift[None], camera), topology, weights)[0]).sum(axis=0)
+            for shift in shifts.reshape(8, 3)
+        ]
+    ).reshape(shifts.shape)
+    assert np.abs(single).min(axis=-1).max() > 1e-3
 
-    def loss(shift):
-        maps = render_head(topology, points + shift[None], pose(), SIZE, antialias=True)
-        return (maps.normals[..., 0] * maps.depth).sum() + (maps.mask**2).sum()
+    @jax.jit
+    def composed(shifts, points, *rest):
+        def loss(shift):
+            return weighted((points + shift[None], camera), *rest)
 
-    gradient = jax.jit(jax.grad(loss))
-    single = jnp.stack([jnp.stack([gradient(shift) for shift in row]) for row in shifts])
-    assert float(jnp.abs(single).min(axis=-1).max()) > 1e-3
-    nested = jax.jit(jax.vmap(jax.vmap(jax.grad(jax.checkpoint(loss)))))(shifts)
-    np.testing.assert_allclose(nested, single, rtol=1e-3, atol=1e-3)
-    scanned = jax.jit(lambda x: jax.lax.scan(lambda c, s: (c, jax.grad(loss)(s)), 0, x)[1])(
-        shifts.reshape(4, 3)
-    )
-    np.testing.assert_allclose(scanned.reshape(2, 2, 3), single, rtol=1e-3, atol=1e-3)
-    along = jnp.asarray([0.3, -0.5, 0.8])
-    forward = jax.jit(jax.vmap(lambda x: jax.jvp(loss, (x,), (along,))[1]))(shifts.reshape(4, 3))
-    np.testing.assert_allclose(forward, (single.reshape(4, 3) * along[None]).sum(-1), rtol=2e-3, atol=2e-3)
+        row = jax.vmap(jax.grad(jax.checkpoint(loss)))
+        return jax.vmap(lambda rows: jax.lax.scan(lambda carry, x: (carry, row(x)), 0, rows)[1])(shifts)
+
+    np.testing.assert_allclose(composed(shifts, points, topology, weights), single, rtol=1e-3, atol=1e-3)
 
 
 def test_unit_directions_are_normalized_attributes():
@@ -243,22 +279,19 @@ def test_unit_directions_are_normalized_attributes():
     args = (cam_points, jnp.asarray(faces), camera.focal, camera.principal_point)
     face = rasterize(*args, SIZE).face
     directions = vertex_normals(jnp.asarray(vertices), jnp.asarray(faces))[faces]
-    expected = normalize(shade(face, *args, directions)[0])
-    np.testing.assert_allclose(shade_directions(face, *args, directions), expected, atol=1e-5)
+    ours, expected = jax.jit(
+        lambda *args: (shade_directions(*args), normalize(shade(*args)[0])),
+    )(face, *args, directions)
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
 def test_no_nan_gradients_where_pixels_are_empty_or_vertices_are_not_finite():
     vertices, faces = bumpy_sphere(2)
     topology = MeshTopology.from_faces(faces)
-
-    def loss(vertices, camera):
-        maps = render_head(topology, vertices, camera, SIZE, antialias=True)
-        return maps.normals.sum() + maps.depth.sum() + (maps.mask**2).sum() + maps.uv.sum()
-
-    gradient = jax.jit(jax.grad(loss, argnums=(0, 1)))
+    weights = np.ones((*SIZE, 7), np.float32)
     nowhere = pose(translation=(0.0, 0.0, -5.0))
     for camera in (pose(), pose(translation=(50.0, 0.0, 4.0)), nowhere):
-        leaves = jax.tree.leaves(gradient(jnp.asarray(vertices), camera))
+        leaves = jax.tree.leaves(_gradient((jnp.asarray(vertices), camera), topology, weights))
         assert all(np.isfinite(x).all() for x in leaves)
     assert all((np.asarray(x) == 0).all() for x in leaves)
 
@@ -269,17 +302,20 @@ def test_a_nan_vertex_spoils_no_other_pixel():
     cam_points = to_camera(jnp.asarray(vertices), camera)
     normals = jnp.asarray(vertices)
     topology = MeshTopology.from_faces(faces)
-    draw = jax.jit(
-        lambda v: render_mesh_maps(v, normals, topology, camera.focal, camera.principal_point, SIZE)
-    )
+
+    @jax.jit
+    @functools.partial(jax.grad, has_aux=True)
+    def draw(vertices):
+        maps = render_mesh_maps(vertices, normals, topology, camera.focal, camera.principal_point, SIZE)
+        return (maps.depth**2).sum(), maps
+
     victim = int(np.argmin(np.asarray(cam_points)[:, 2]))
-    maps = draw(cam_points.at[victim, 0].set(jnp.nan))
-    clean = draw(cam_points)
+    gradient, maps = draw(cam_points.at[victim, 0].set(jnp.nan))
+    _, clean = draw(cam_points)
     assert np.isfinite(maps.normals).all() and np.isfinite(maps.depth).all()
     # Exactly the pixels of its own triangles are gone (nothing lies behind them).
     face = rasterize(cam_points, topology.faces, camera.focal, camera.principal_point, SIZE).face
     touched = (np.asarray(faces) == victim).any(axis=1)[np.asarray(face)] & (np.asarray(face) >= 0)
     assert touched.any()
     np.testing.assert_array_equal(np.asarray(clean.mask - maps.mask) > 0, touched)
-    gradient = jax.jit(jax.grad(lambda v: (draw(v).depth ** 2).sum()))(cam_points.at[victim, 0].set(jnp.nan))
     assert np.isfinite(gradient).all()

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 import flame_jax
+from n2f_jax.models.parameters import flatten
 from n2f_jax.training import setup
+from n2f_jax.training.optimizers import assign_groups
 from tests.n2f_jax.training.config_file import read_config
 
 NUM_SHAPE, NUM_EXPRESSION = 6, 4
@@ -126,13 +128,16 @@ def small_run(request, toy_head_path):
     return make
 
 
-@pytest.fixture
-def initialised(small_run, toy_head):
-    """Config, parameters and groups of stage 1's small run."""
-    from n2f_jax.models.parameters import flatten
-    from n2f_jax.training.optimizers import assign_groups
-
+@pytest.fixture(scope="session")
+def initial(small_run, toy_head):
+    """Config, parameters and groups of stage 1's small run, to read and not to change."""
     config = small_run(1)
     params = setup.initial_params(config, toy_head)
     groups = assign_groups([tuple(row) for row in config.optimizer.groups], list(flatten(params)))
     return config, params, groups
+
+
+@pytest.fixture
+def initialised(initial, small_run):
+    """The same, with a config of its own."""
+    return small_run(1), *initial[1:]
