@@ -8,20 +8,10 @@ import tempfile
 import typing
 from unittest import mock
 
-# Set before JAX is imported. Two devices, so that whatever shards is tested sharded. The tests' time is spent on
-# compiling, so LLVM is told to leave the code as it comes, and gets it from the older emitters in one piece: the same
-# arithmetic up to the last bits, in half the time. (XLA ends a process that names a flag it does not know.)
-os.environ.setdefault(
-    "XLA_FLAGS",
-    " ".join(
-        (
-            "--xla_force_host_platform_device_count=2",
-            "--xla_backend_optimization_level=0",
-            "--xla_cpu_use_fusion_emitters=false",
-            "--xla_cpu_parallel_codegen_split_count=1",
-        )
-    ),
-)
+from tests.xla_flags import FLAGS
+
+# Set before JAX is imported.
+os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # The scripts keep compiled programs in the user's cache; tests leave nothing there. They compile the same programs
 # again and again (each run of the training loop its own), so they have a cache that ends with them.
