@@ -1,8 +1,8 @@
 """How XLA compiles for the tests, whose time is spent on compiling.
 
 Two devices, so that whatever shards is tested sharded. LLVM leaves the code as it comes, and gets it from the older
-emitters in one piece: the same arithmetic up to the last bits, in half the time. XLA ends a process that names a flag it
-does not know, so those two are given to the release alone with which they were tried.
+emitters in one piece: the same arithmetic up to the last bits, in half the time. XLA ends a process that names a flag
+it does not know, so those two are given to the release alone with which they were tried.
 """
 
 import importlib.metadata
