@@ -59,10 +59,11 @@ def _methods() -> dict:
     import trimesh
 
     import flame_jax
-    from n2f_jax.evaluation.regions import template_of
+    from n2f_jax.evaluation.regions import part_of, template_of
     from n2f_jax.fitting.registration import Registrar, RegistrationConfig
     from n2f_jax.geometry.alignment import procrustes
     from n2f_jax.mesh.triangle_mesh import TriangleMesh
+    from n2f_jax.metrics.skin import skin_vertices
 
     model = flame_jax.load_open_head()
     template = template_of(model)
@@ -87,7 +88,10 @@ def _methods() -> dict:
 
     def amberg(scan: TriangleMesh, landmarks: np.ndarray) -> TriangleMesh:
         placed = procrustes(own, landmarks[17:], scaling=True)
-        skin = template.visible_part(placed.apply(template.mesh.vertices))
+        # Without the eyeballs' fronts: a part that meets nothing makes its system singular.
+        skin = part_of(
+            TriangleMesh(placed.apply(template.mesh.vertices), template.mesh.faces), skin_vertices(model)
+        )
         source, target = (trimesh.Trimesh(m.vertices, m.faces, process=False) for m in (skin, scan))
         # Landmarks on the skin's own triangles, whose vertices are numbered anew.
         points = placed.apply(own)
