@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from flame_jax.files import restricted_pickle
 from flame_jax.files.restricted_pickle import RefusedPickle, loads
 
+pytestmark = pytest.mark.medium
+
 RNG = np.random.default_rng(0)
 GOOD = {
     "float": RNG.normal(size=(3, 4)),

@@ -20,6 +20,8 @@ from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
 from n2f_jax.geometry.camera import Camera, project
 from n2f_jax.preprocessing.open_sets import RENDERED, _vary, write_rendered_set
 
+pytestmark = pytest.mark.medium
+
 ROOT = Path(__file__).parents[3]
 
 

@@ -15,6 +15,8 @@ from ..frontends.pixel3dmm.written_folder import write_folder
 from ..frontends.rendered_head import RenderedHead
 from .conftest import SIZE, FakeFrontend, place_head
 
+pytestmark = pytest.mark.medium
+
 
 def script(*arguments) -> int:
     """``n2f reconstruct`` as a function of its arguments."""

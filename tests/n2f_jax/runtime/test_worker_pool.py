@@ -12,6 +12,8 @@ from n2f_jax.runtime.output_folder import OutputError
 from n2f_jax.runtime.worker_pool import WorkerError, process_all
 from tests.n2f_jax.runtime.mortal import Buggy, FullDisk, MortalWorker, Stillborn
 
+pytestmark = pytest.mark.medium
+
 
 def _groups(keys, size):
     return iter(

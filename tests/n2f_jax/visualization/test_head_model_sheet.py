@@ -5,6 +5,8 @@ import pytest
 
 from n2f_jax.visualization.head_model_sheet import AXES, CELL, head_model_sheet
 
+pytestmark = pytest.mark.medium
+
 STRIP = 26
 
 
