@@ -15,10 +15,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from n2f_jax.evaluation.regions import part_of
 from n2f_jax.mesh.reading import read_mesh
 from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh
 
 _CENTIMETRE = 0.01
+# Vertices of face, head, neck, mouth and eye sockets, and of the eyeballs (the repository's table of its topology).
+# Left out are teeth, tongue, lashes, and the transparent shells before the eyes, which would be drawn as skin.
+_shown = np.r_[0:14062, 21451:24591]
 NUM_IDENTITY = 100
 # Of a face that is not at rest: how many of the shapes, and how much of each.
 _MOST_SHAPES = 4
@@ -31,7 +35,7 @@ class IctFaceKit:
     """The model's arrays. Metres; x to the subject's left, y up, z out of the face.
 
     Attributes:
-        mesh: neutral mean: face, head, neck, sockets, eyeballs, teeth and tongue where the file has them.
+        mesh: neutral mean: face, head, neck, sockets, eyeballs.
         landmarks_68: ``(68,)`` vertices of Multi-PIE's points; brows and nose are placed otherwise than our 68.
         identity: ``(100, V, 3)`` displacement per unit of each coefficient, which is N(0, 1) over people.
         expression: ``(E, V, 3)`` displacement of each expression at weight 1.
@@ -81,13 +85,15 @@ def _read_npz(path: Path) -> IctFaceKit:
 
 def _read_folder(folder: Path) -> IctFaceKit:
     described = json.loads((folder / "vertex_indices.json").read_text(encoding="utf-8"))
-    neutral = read_mesh(folder / "generic_neutral_mesh.obj")
+    whole = read_mesh(folder / "generic_neutral_mesh.obj")
+    shown = _shown[_shown < len(whole.vertices)]
+    neutral = part_of(whole, shown)
 
     def displacement(name: str) -> np.ndarray:
         shape = read_mesh(folder / f"{name}.obj")
-        if shape.vertices.shape != neutral.vertices.shape:
-            raise ValueError(f"{name}.obj has {len(shape.vertices)} vertices, not {len(neutral.vertices)}")
-        return (_CENTIMETRE * (shape.vertices - neutral.vertices)).astype(np.float32)
+        if shape.vertices.shape != whole.vertices.shape:
+            raise ValueError(f"{name}.obj has {len(shape.vertices)} vertices, not {len(whole.vertices)}")
+        return (_CENTIMETRE * (shape.vertices - whole.vertices)[shown]).astype(np.float32)
 
     identities = sorted(file.stem for file in folder.glob("identity[0-9]*.obj"))
     expressions = sorted(

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from n2f_jax.benchmark import ict_facekit
 from n2f_jax.benchmark.ict_facekit import NUM_IDENTITY, draw_head, load_ict_facekit
 from n2f_jax.mesh.triangle_mesh import MeshError
 
@@ -28,7 +29,8 @@ def obj(vertices):
     return "\n".join([*lines, *("f {} {} {}".format(*row) for row in FACES + 1)]) + "\n"
 
 
-def test_its_own_folder_and_an_archive_are_the_same_model(arrays, tmp_path):
+def test_its_own_folder_and_an_archive_are_the_same_model(arrays, tmp_path, monkeypatch):
+    whole = ict_facekit._shown
     folder = tmp_path / "FaceXModel"
     folder.mkdir()
     neutral = arrays["neutral"]
@@ -48,6 +50,14 @@ def test_its_own_folder_and_an_archive_are_the_same_model(arrays, tmp_path):
         (models[0].landmarks_68, models[1].landmarks_68),
     ):
         np.testing.assert_allclose(one, other, atol=1e-7)
+    # Of the whole model the transparent shells and the teeth are left out, in every shape.
+    monkeypatch.setattr(ict_facekit, "_shown", np.r_[0:70, 75:200])
+    part = load_ict_facekit(folder)
+    np.testing.assert_array_equal(
+        part.mesh.vertices, np.delete(models[0].mesh.vertices, range(70, 75), axis=0)
+    )
+    np.testing.assert_array_equal(part.identity, np.delete(models[0].identity, range(70, 75), axis=1))
+    assert len(whole) == 17202
 
 
 def test_heads_are_drawn_by_number(arrays, tmp_path):
