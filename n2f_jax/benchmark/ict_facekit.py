@@ -22,7 +22,7 @@ from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh
 _CENTIMETRE = 0.01
 # Vertices of face, head, neck, mouth and eye sockets, and of the eyeballs (the repository's table of its topology).
 # Left out are teeth, tongue, lashes, and the transparent shells before the eyes, which would be drawn as skin.
-_shown = np.r_[0:14062, 21451:24591]
+_SHOWN = np.r_[0:14062, 21451:24591]
 NUM_IDENTITY = 100
 # Of a face that is not at rest: how many of the shapes, and how much of each.
 _MOST_SHAPES = 4
@@ -86,7 +86,7 @@ def _read_npz(path: Path) -> IctFaceKit:
 def _read_folder(folder: Path) -> IctFaceKit:
     described = json.loads((folder / "vertex_indices.json").read_text(encoding="utf-8"))
     whole = read_mesh(folder / "generic_neutral_mesh.obj")
-    shown = _shown[_shown < len(whole.vertices)]
+    shown = _SHOWN[: np.searchsorted(_SHOWN, len(whole.vertices))]
     neutral = part_of(whole, shown)
 
     def displacement(name: str) -> np.ndarray:

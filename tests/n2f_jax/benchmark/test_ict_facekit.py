@@ -30,7 +30,7 @@ def obj(vertices):
 
 
 def test_its_own_folder_and_an_archive_are_the_same_model(arrays, tmp_path, monkeypatch):
-    whole = ict_facekit._shown
+    whole = ict_facekit._SHOWN
     folder = tmp_path / "FaceXModel"
     folder.mkdir()
     neutral = arrays["neutral"]
@@ -51,7 +51,7 @@ def test_its_own_folder_and_an_archive_are_the_same_model(arrays, tmp_path, monk
     ):
         np.testing.assert_allclose(one, other, atol=1e-7)
     # Of the whole model the transparent shells and the teeth are left out, in every shape.
-    monkeypatch.setattr(ict_facekit, "_shown", np.r_[0:70, 75:200])
+    monkeypatch.setattr(ict_facekit, "_SHOWN", np.r_[0:70, 75:200])
     part = load_ict_facekit(folder)
     np.testing.assert_array_equal(
         part.mesh.vertices, np.delete(models[0].mesh.vertices, range(70, 75), axis=0)
