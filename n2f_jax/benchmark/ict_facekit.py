@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from n2f_jax.evaluation.regions import part_of
 from n2f_jax.mesh.reading import read_mesh
-from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh
+from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh, part_of
 
 _CENTIMETRE = 0.01
 # Vertices of face, head, neck, mouth and eye sockets, and of the eyeballs (the repository's table of its topology).

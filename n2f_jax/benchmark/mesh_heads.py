@@ -32,21 +32,21 @@ from n2f_jax.benchmark.open_heads import PredictionFolder, StoredHeads, check_ne
 from n2f_jax.benchmark.run import HeadSet
 from n2f_jax.data.images import read_image
 from n2f_jax.data.sampler import SyntheticConfig
-from n2f_jax.evaluation.landmarks3d import LANDMARK_SUFFIXES, read_landmarks68
+from n2f_jax.evaluation.landmarks3d import read_landmarks68
+from n2f_jax.evaluation.layouts import LayoutError, list_samples
 from n2f_jax.evaluation.mesh_annotation import MeshAnnotation, annotate, annotator, upright
 from n2f_jax.evaluation.mesh_landmarks import find_landmarks
+from n2f_jax.evaluation.units import METRES_PER
 from n2f_jax.fitting.registration import Registrar
 from n2f_jax.geometry.camera import project
 from n2f_jax.geometry.crop import crop_camera, to_crop
 from n2f_jax.geometry.focal import Focal
 from n2f_jax.mesh.cleaning import clean
-from n2f_jax.mesh.reading import MESH_SUFFIXES, read_mesh
+from n2f_jax.mesh.reading import read_mesh
 from n2f_jax.mesh.triangle_mesh import TriangleMesh
 from n2f_jax.mesh.writing import write_ply
 from n2f_jax.models.pretrained import Pretrained
-from n2f_jax.reconstruction.face_batch import FaceBatch
 from n2f_jax.reconstruction.reconstructor import Reconstructor
-from n2f_jax.render import MeshTopology
 from n2f_jax.runtime.atomic_files import atomic_path, write_text
 from n2f_jax.visualization.portrait import FacePaint, portrait, random_look
 
@@ -57,8 +57,6 @@ PHOTOS = {f"{look} picture": look for look in LOOKS}
 STEPS = (2, 12)
 PHOTO_SIZE = 768
 _ZOOM = 2
-# Units a folder's meshes may be in, and what they are in metres.
-UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 _STREAM = 0x4D455348
 _SHEET_HEADS = 12
 
@@ -82,13 +80,13 @@ class MeshReader:
     """Meshes to ground truth; of several of one topology the first is annotated, and the others take it over.
 
     Args:
-        unit: of ``UNITS``.
+        unit: of ``evaluation.units.METRES_PER``.
     """
 
     def __init__(self, unit: str = "m"):
-        if unit not in UNITS:
-            raise ValueError(f"unit {unit!r}; there are {', '.join(UNITS)}")
-        self._metres = UNITS[unit]
+        if unit not in METRES_PER:
+            raise ValueError(f"unit {unit!r}; there are {', '.join(METRES_PER)}")
+        self._metres = METRES_PER[unit]
         self._annotations: list[MeshAnnotation] = []
         self._registrar = functools.cache(annotator)
 
@@ -123,20 +121,11 @@ def list_meshes(folder: str | Path) -> list[tuple[str, Path, Path | None]]:
     Raises:
         BenchmarkError: none.
     """
-    folder = Path(folder)
-    found = []
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in MESH_SUFFIXES and path.suffix.lower() != ".npz" and path.is_file():
-            beside = (
-                path.with_name(stem + suffix)
-                for stem in (path.stem, f"{path.stem}_landmarks")
-                for suffix in LANDMARK_SUFFIXES
-            )
-            landmarks = next((file for file in beside if file.is_file()), None)
-            found.append((path.relative_to(folder).with_suffix("").as_posix(), path, landmarks))
-    if not found:
-        raise BenchmarkError(f"{folder}: no meshes ({', '.join(MESH_SUFFIXES)})")
-    return found
+    try:
+        _, samples = list_samples(folder, "plain")
+    except LayoutError as error:
+        raise BenchmarkError(f"{folder}: no meshes: {error}") from error
+    return [(sample.name, sample.truth, sample.landmarks) for sample in samples]
 
 
 def write_mesh_benchmark(
@@ -176,7 +165,7 @@ def write_mesh_benchmark(
         there = read_settings(folder)
         if not there["of_meshes"] or any(there[key] != value for key, value in settings.items()):
             raise BenchmarkError(f"{folder} holds a benchmark of other settings: name another folder")
-    reader, controlled, topologies = MeshReader(unit), [], _Topologies()
+    reader, controlled = MeshReader(unit), []
     for index, (name, path, landmarks) in enumerate(
         tqdm(listed, desc="meshes", unit="mesh", disable=not progress)
     ):
@@ -187,7 +176,7 @@ def write_mesh_benchmark(
             say(f"{name}: left out: {error}")
             continue
         setting = setting_of(jnp.asarray([index]))
-        controlled.append(_write_head(folder, name, index, head, setting, topologies, settings))
+        controlled.append(_write_head(folder, name, index, head, setting, settings))
     if not controlled:
         raise BenchmarkError(f"{meshes}: not one mesh can be used")
     content = {
@@ -205,27 +194,12 @@ def write_mesh_benchmark(
     return len(controlled)
 
 
-class _Topologies:
-    """What drawing needs of each topology."""
-
-    def __init__(self) -> None:
-        self._made: list[tuple[MeshAnnotation, MeshTopology]] = []
-
-    def __call__(self, annotation: MeshAnnotation) -> MeshTopology:
-        for one, topology in self._made:
-            if one is annotation:
-                return topology
-        self._made.append((annotation, MeshTopology.from_faces(annotation.faces, annotation.mask_faces)))
-        return self._made[-1][1]
-
-
 def _write_head(
     folder: Path,
     name: str,
     index: int,
     head: GroundTruth,
     setting: Setting,
-    topologies: _Topologies,
     settings: dict,
 ) -> dict:
     """Files of one head; its row of ``benchmark.json``."""
@@ -243,7 +217,6 @@ def _write_head(
         return row
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
-    topology = topologies(head.annotation)
     write_ply(paths[0], head.mesh.vertices, head.mesh.faces)
     with atomic_path(paths[1]) as temporary:
         np.save(temporary, head.landmarks.astype(np.float32))
@@ -258,7 +231,7 @@ def _write_head(
                 vertices,
                 landmarks,
                 number,
-                topology,
+                head.annotation.topology,
                 condition=condition,
                 size=size,
                 crop_scale=crop_scale,
@@ -338,23 +311,12 @@ class MeshPhotos:
         faces = self._reconstructor.detect(image)
         if not faces:
             return None
-        batch = FaceBatch.of_faces(
-            faces[:1],
-            [image.shape[:2]],
-            [Focal(self._focal[name], "given")],
-            size=self._reconstructor.inputs.size,
-            channels="normals",
-            padded_to=1,
-        )
-        return Crops(
-            batch.normals, batch.mask, batch.landmarks, batch.focal, batch.principal_point, batch.points
-        )
+        focal = Focal(self._focal[name], "given")
+        return Crops.of_face(faces[0], image.shape[:2], focal, self._reconstructor.inputs.size)
 
     def figures(self, index: int, prediction: Prediction) -> dict[str, float]:
         """The error of the head's distance."""
-        if prediction.camera is None:
-            return {}
-        return self._truth.figures(index, prediction) | {"nme_percent": float("nan")}
+        return {"distance_ratio": self._truth.distance_ratio(index, prediction)}
 
 
 def write_mesh_predictions(

@@ -26,11 +26,14 @@ from n2f_jax.fitting.gauss_newton import GaussNewtonConfig, fit_images, gauss_ne
 from n2f_jax.fitting.head_tables import HeadTables
 from n2f_jax.fitting.observations import Anchors, Observation
 from n2f_jax.fitting.starts import mean_start
+from n2f_jax.frontends.base import FrontendFace
 from n2f_jax.geometry.camera import Camera
+from n2f_jax.geometry.focal import Focal
 from n2f_jax.models.input_channels import join_maps, maps_of
 from n2f_jax.models.n2fnet import N2FNetConfig, camera_from_output
 from n2f_jax.models.parameters import functional
 from n2f_jax.models.pretrained import Pretrained
+from n2f_jax.reconstruction.face_batch import FaceBatch
 from n2f_jax.reconstruction.reconstructor import Reconstructor
 
 MEAN, NEAREST = "mean head", "nearest head of the model"
@@ -62,6 +65,21 @@ class Crops:
     points: Float[Array, "B 468 2"] | None = None
     uv: Float[Array, "B S S 2"] | None = None
     beyond_the_face: bool = dataclasses.field(default=False, metadata={"static": True})
+
+    @classmethod
+    def of_face(cls, face: FrontendFace, image_size: tuple[int, int], focal: Focal, size: int) -> Crops:
+        """What a front end found in a photograph, B = 1, as ``Reconstructor`` shows it to the network.
+
+        Args:
+            face: the front end's.
+            image_size: (height, width) of the photograph.
+            focal: of the photograph.
+            size: of the network's input.
+        """
+        batch = FaceBatch.of_faces([face], [image_size], [focal], size=size, channels="normals", padded_to=1)
+        return cls(
+            batch.normals, batch.mask, batch.landmarks, batch.focal, batch.principal_point, batch.points
+        )
 
     @property
     def face_normals(self) -> Float[Array, "B S S 3"]:

@@ -27,7 +27,7 @@ from n2f_jax.benchmark.methods import MEAN, NEAREST, Crops, Method, NearestHead,
 from n2f_jax.benchmark.run import HeadSet, run_methods
 from n2f_jax.evaluation.landmarks import normalized_mean_error
 from n2f_jax.evaluation.landmarks3d import SEVEN_OF_68, seven_landmarks
-from n2f_jax.geometry.camera import Camera, project, to_camera
+from n2f_jax.geometry.camera import project, to_camera
 from n2f_jax.models.pretrained import Pretrained
 from n2f_jax.runtime.atomic_files import atomic_path
 
@@ -56,21 +56,27 @@ class StoredHeads:
 
     def figures(self, index: int, prediction: Prediction) -> dict[str, float]:
         """Errors of landmarks and of the head's distance; that of the mesh is the evaluator's (``tables.measure``)."""
-        if prediction.camera is None:
-            return {"nme_percent": float("nan"), "distance_ratio": float("nan")}
-        vertices, _ = self._decode(self._model, prediction.params)
-        landmarks, stored = flame_jax.landmarks68(self._model, vertices), self._stored(index)
-        pixels = np.asarray(project(landmarks, prediction.camera))[0]
-        return {
-            "nme_percent": normalized_mean_error(pixels, stored.true_landmarks_2d)["all"],
-            "distance_ratio": self.distance_ratio(index, landmarks, prediction.camera, stored),
-        }
+        nme = float("nan")
+        if prediction.camera is not None:
+            pixels = np.asarray(project(self._landmarks(prediction), prediction.camera))[0]
+            nme = normalized_mean_error(pixels, self._stored(index).true_landmarks_2d)["all"]
+        return {"nme_percent": nme, "distance_ratio": self.distance_ratio(index, prediction)}
 
-    def distance_ratio(self, index: int, landmarks: jax.Array, camera: Camera, stored: StoredHead) -> float:
-        """How far the predicted face is from its camera, over how far the true one is: means of seven landmarks."""
-        seven = np.asarray(to_camera(landmarks, camera))[0, list(SEVEN_OF_68), 2]
+    def distance_ratio(self, index: int, prediction: Prediction) -> float:
+        """How far the predicted face is from its camera, over how far the true one is: means of seven landmarks.
+
+        NaN where a method predicts no camera.
+        """
+        if prediction.camera is None:
+            return float("nan")
+        seven = np.asarray(to_camera(self._landmarks(prediction), prediction.camera))[0, list(SEVEN_OF_68), 2]
         true = seven_landmarks(np.load(self.folder / f"heads/{self.names[index]}.npy", allow_pickle=False))
+        stored = self._stored(index)
         return float(seven.mean() / (true @ stored.rotation.T + stored.translation)[:, 2].mean())
+
+    def _landmarks(self, prediction: Prediction) -> jax.Array:
+        vertices, _ = self._decode(self._model, prediction.params)
+        return flame_jax.landmarks68(self._model, vertices)
 
     def _stored(self, index: int) -> StoredHead:
         return read_head(self.folder, self.condition, self.names[index])

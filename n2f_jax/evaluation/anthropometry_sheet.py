@@ -9,9 +9,8 @@ from scipy.spatial.transform import Rotation
 
 from flame_jax import HeadModel
 from n2f_jax.evaluation.anthropometry import CaliperPoints, caliper_points
-from n2f_jax.geometry import FRONTAL, Camera, intrinsics_matrix, project, to_camera
-from n2f_jax.mesh.colors import region_colors
-from n2f_jax.visualization.overlay import View, draw_mesh
+from n2f_jax.geometry import FRONTAL, Camera, project
+from n2f_jax.visualization.head_model_sheet import draw_head
 
 CELL = 440  # pixels
 _DISTANCE = 3.0  # metres
@@ -53,16 +52,7 @@ def _cell(
     pitch: float,
 ) -> UInt8[np.ndarray, "S S 3"]:
     camera = _camera(yaw, pitch)
-    drawn = draw_mesh(
-        np.asarray(to_camera(vertices, camera)),
-        np.asarray(model.faces),
-        np.asarray(intrinsics_matrix(camera)),
-        View((0.0, 0.0), 1.0, (CELL, CELL)),
-        region_colors(model),
-    )
-    picture = np.full((CELL, CELL, 3), 255, np.uint8)
-    if drawn is not None:
-        picture = drawn.clay().over(picture)
+    picture = draw_head(model, vertices, camera, CELL)
 
     def pixels(places: Float[np.ndarray, "n 3"]) -> np.ndarray:
         return np.asarray(project(places.astype(np.float32), camera)).round().astype(np.int32)

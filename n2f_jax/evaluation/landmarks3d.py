@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,21 @@ def seven_landmarks(points: np.ndarray, name: str = "landmarks") -> np.ndarray:
     if not np.isfinite(points).all():
         raise LandmarkError(f"{name}: coordinates that are not finite")
     return points
+
+
+def landmarks_beside(mesh: Path, also: Sequence[str] = ()) -> Path | None:
+    """The landmarks that lie beside a mesh: ``NAME``, ``NAME_landmarks`` or ``NAME_lmk`` with ``LANDMARK_SUFFIXES``.
+
+    Args:
+        mesh: its file.
+        also: further names, without suffix.
+
+    Returns:
+        None where there are none.
+    """
+    stems = (mesh.stem, f"{mesh.stem}_landmarks", f"{mesh.stem}_lmk", *also)
+    files = (mesh.with_name(stem + suffix) for stem in stems for suffix in LANDMARK_SUFFIXES)
+    return next((file for file in files if file.is_file()), None)
 
 
 def landmarks_of_68(points: np.ndarray, name: str = "landmarks") -> np.ndarray:

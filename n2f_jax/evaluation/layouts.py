@@ -9,11 +9,11 @@ import numpy as np
 
 from n2f_jax.data.images import IMAGE_SUFFIXES
 from n2f_jax.evaluation.landmarks3d import (
-    LANDMARK_SUFFIXES,
     LEFT_MOUTH,
     LEFT_OUTER_EYE,
     RIGHT_MOUTH,
     RIGHT_OUTER_EYE,
+    landmarks_beside,
     read_landmark_vertices,
 )
 from n2f_jax.mesh.reading import MESH_SUFFIXES, read_mesh
@@ -126,14 +126,12 @@ def _plain(root: Path) -> list[Sample]:
         if name in seen:
             raise LayoutError(f"{path} and {seen[name]} are one sample in two formats: keep one")
         seen[name] = path
-        stems = (path.stem, f"{path.stem}_landmarks", f"{path.stem}_lmk")
-        landmarks = _beside(path, [stem + suffix for stem in stems for suffix in LANDMARK_SUFFIXES])
         group = relative.parts[0] if len(relative.parts) > 1 else ""
         samples.append(
             Sample(
                 name,
                 path,
-                landmarks,
+                landmarks_beside(path),
                 _beside(path, [path.stem + suffix for suffix in sorted(IMAGE_SUFFIXES)]),
                 group,
                 _beside(path, [f"{path.stem}.camera.json"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -17,7 +18,7 @@ from n2f_jax.mesh.closest_points import Surface, barycentric
 from n2f_jax.mesh.normals import unit_face_normals, vertex_normals
 from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh
 from n2f_jax.metrics.skin import skin_vertices
-from n2f_jax.render.topology import FACE_REGIONS
+from n2f_jax.render.topology import FACE_REGIONS, MeshTopology
 
 # Brows, eyes and nose: jaw and mouth do not move them, so they say how a head stands.
 UPPER_FACE = np.arange(17, 48)
@@ -27,7 +28,7 @@ _LEAST_COSINE = 0.3
 _LIFT = 1e-4
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # by identity: arrays have no one truth
 class MeshAnnotation:
     """Places on a mesh, by its own vertices: they hold for every mesh of the same topology.
 
@@ -41,6 +42,7 @@ class MeshAnnotation:
         model_corners: ``(N, 3)`` vertices between which the surface is nearest to each vertex of the open head.
         model_weights: ``(N, 3)`` its barycentric coordinates.
         model_height: ``(N,)`` how far above that it lies, in units of the outer-eye distance.
+        num_vertices: V.
     """
 
     faces: Int[np.ndarray, "F 3"]
@@ -71,12 +73,12 @@ class MeshAnnotation:
         """Whether a mesh has this topology."""
         return len(mesh.vertices) == self.num_vertices and np.array_equal(mesh.faces, self.faces)
 
-    @property
-    def mask_faces(self) -> np.ndarray:
-        """``(F,)`` triangles that make the face mask where they are seen (``render.FACE_REGIONS``)."""
+    @functools.cached_property
+    def topology(self) -> MeshTopology:
+        """For drawing; its region are the triangles that make the face mask where they are seen (``FACE_REGIONS``)."""
         inside = np.zeros(self.num_vertices, bool)
         inside[self.mask] = True
-        return inside[self.faces].all(axis=1)
+        return MeshTopology.from_faces(self.faces, inside[self.faces].all(axis=1))
 
 
 def annotate(

@@ -13,7 +13,7 @@ import flame_jax
 import n2f_jax
 from flame_jax import HeadModel
 from flame_jax.rotations import matrix_to_axis_angle, rotation_6d_to_matrix
-from n2f_jax.evaluation.landmarks3d import LANDMARK_SUFFIXES, read_landmarks68
+from n2f_jax.evaluation.landmarks3d import landmarks_beside, read_landmarks68
 from n2f_jax.evaluation.mesh_landmarks import find_landmarks
 from n2f_jax.evaluation.units import AUTO, METRES_PER, UnitError, resolve_unit
 from n2f_jax.fitting.registration import Registrar, Registration, RegistrationConfig
@@ -108,12 +108,8 @@ def fit_meshes(
 
 
 def _landmarks(path: Path, mesh) -> np.ndarray:
-    for stem in (path.stem, f"{path.stem}_landmarks"):
-        for suffix in LANDMARK_SUFFIXES:
-            beside = path.with_name(stem + suffix)
-            if beside.is_file():
-                return read_landmarks68(beside)
-    return find_landmarks(mesh, str(path))
+    beside = landmarks_beside(path)
+    return find_landmarks(mesh, str(path)) if beside is None else read_landmarks68(beside)
 
 
 def _metres(unit: str, landmarks: np.ndarray, name: str) -> float:

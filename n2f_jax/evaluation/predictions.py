@@ -13,9 +13,9 @@ import numpy as np
 from n2f_jax.evaluation.frames import find_frame, split_frame, take_frame
 from n2f_jax.evaluation.landmarks import read_landmarks
 from n2f_jax.evaluation.landmarks3d import (
-    LANDMARK_SUFFIXES,
     SEVEN_OF_68,
     LandmarkError,
+    landmarks_beside,
     read_landmarks3d,
 )
 from n2f_jax.evaluation.regions import load_template
@@ -86,13 +86,8 @@ def find_prediction(folder: Path, sample: str, suffixes: tuple[str, ...]) -> Pat
 
 
 def landmark_file(mesh_path: Path) -> Path | None:
-    """The landmarks that lie beside a mesh: ``NAME.npy``, ``NAME_landmarks.txt`` and the like, or None."""
-    for stem in (mesh_path.stem, f"{mesh_path.stem}_landmarks", f"{mesh_path.stem}_lmk", "landmarks"):
-        for suffix in LANDMARK_SUFFIXES:
-            candidate = mesh_path.with_name(stem + suffix)
-            if candidate.is_file():
-                return candidate
-    return None
+    """The landmarks that lie beside a mesh (``landmarks_beside``), or ``landmarks.npy`` and the like, or None."""
+    return landmarks_beside(mesh_path, ("landmarks",))
 
 
 def read_prediction(

@@ -20,12 +20,12 @@ from n2f_jax.evaluation.predictions import (
     read_landmarks_2d,
     read_prediction,
 )
-from n2f_jax.evaluation.regions import load_template, part_of
+from n2f_jax.evaluation.regions import load_template
 from n2f_jax.evaluation.truths import Truth, head_frame, read_camera, read_truth, truth_regions
 from n2f_jax.evaluation.units import AUTO, METRES_PER, UnitError, resolve_unit
 from n2f_jax.geometry.boxes import bounding_box, box_overlap
 from n2f_jax.mesh.closest_points import Surface
-from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh
+from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh, part_of
 
 PROTOCOLS = ("surface", "paper", "now", "now-metric", "facescape", "300w")
 # Where the scale is not estimated, a wrong unit would be an error of 90 per cent and more.

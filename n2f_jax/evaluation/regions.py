@@ -16,7 +16,7 @@ from n2f_jax.evaluation.landmarks3d import SEVEN_OF_68
 from n2f_jax.evaluation.scan_alignment import refine
 from n2f_jax.geometry.alignment import procrustes_of_landmarks
 from n2f_jax.mesh.closest_points import Surface, morton_order
-from n2f_jax.mesh.triangle_mesh import TriangleMesh
+from n2f_jax.mesh.triangle_mesh import TriangleMesh, part_of
 from n2f_jax.metrics.skin import skin_vertices, visible_vertices
 
 REGIONS = ("face", "eyes", "nose", "mouth", "ears")
@@ -90,14 +90,6 @@ def template_of(model: HeadModel) -> Template:
     regions = {name: named[name][~not_skin[named[name]]] for name in REGIONS if name in named}
     mesh = TriangleMesh(vertices, np.asarray(model.faces, np.int64))
     return Template(mesh, landmarks, corners, weights, regions, visible_vertices(model), model.name)
-
-
-def part_of(mesh: TriangleMesh, indices: np.ndarray) -> TriangleMesh:
-    """The triangles whose three corners are among the given vertices, with these in their order."""
-    renumber = np.full(len(mesh.vertices), -1)
-    renumber[indices] = np.arange(len(indices))
-    faces = renumber[mesh.faces]
-    return TriangleMesh(mesh.vertices[indices], faces[(faces >= 0).all(axis=1)])
 
 
 def transfer_regions(

@@ -166,18 +166,20 @@ class Registrar:
         own = self._landmarks_on(vertices)
         similarity = first = procrustes_of_landmarks(own[known], landmarks[known], scaling=config.scaling)
         surface = ScanSurface(scan, config.samples)
+        marked = self._landmark_pairs(landmarks, known)
         steps, forth = 0, None
         for stage in config.stages:
             for _ in range(stage.steps):
                 placed = similarity.apply(vertices)
                 forth, back = self._skin.pairs(placed, surface, stage.max_distance * float(similarity.scale))
                 grown = float(np.log(similarity.scale / first.scale))
-                state, similarity, moved = self._step(
-                    state, similarity, placed, Pairs.joined(forth, back), landmarks, known, stage, grown
+                state, similarity = self._step(
+                    state, similarity, placed, Pairs.joined(forth, back), marked, stage, grown
                 )
                 vertices = self._decode(state)
                 steps += 1
-                if moved < config.tolerance:
+                moved = np.linalg.norm(similarity.apply(vertices) - placed, axis=1).max()
+                if moved < config.tolerance * float(similarity.scale):
                     break
         if forth is None or forth.counts.sum() < 50:
             raise AlignmentError(
@@ -185,7 +187,6 @@ class Registrar:
             )
         offsets = np.zeros_like(vertices)
         if config.offsets:
-            marked = self._landmark_pairs(landmarks, known)
             offsets = fit_offsets(self._skin, self._faces, vertices, similarity, surface, marked)
         placed = similarity.apply(vertices + offsets)
         forth, back = self._skin.pairs(
@@ -218,19 +219,17 @@ class Registrar:
             np.tile(known, 3),
         )
 
-    def _step(self, state, similarity, placed, pairs: Pairs, landmarks, known, stage, grown):
-        """One Gauss–Newton step; the new state and pose, and how far it moved anything, metres on the head."""
+    def _step(self, state, similarity, placed, pairs: Pairs, marked: Pairs, stage, grown):
+        """One Gauss–Newton step: the new state and pose."""
         config, scale = self.config, float(similarity.scale)
         residual = _plane_distances(placed, pairs) / scale
         weight = _robust_weights(residual, pairs.counts, config.noise_std)
-        rows = [(pairs.corners, pairs.weights, pairs.target, pairs.normal, weight)]
-        marked = self._landmark_pairs(landmarks, known)
-        each = marked.counts / stage.landmark_std**2
-        rows.append((marked.corners, marked.weights, marked.target, marked.normal, each))
-        corners, weights, target, normal, each = (np.concatenate(x) for x in zip(*rows, strict=True))
+        each = np.concatenate([weight, marked.counts / stage.landmark_std**2])
+        pairs = Pairs.joined(pairs, marked)
+        corners, weights = pairs.corners, pairs.weights
         # In the head's frame and metres, so that float32 has small numbers to work with.
-        target = similarity.inverse(target)
-        normal = normal @ similarity.rotation
+        target = similarity.inverse(pairs.target)
+        normal = pairs.normal @ similarity.rotation
         free = np.array([1.0] * 6 + [config.scale_std if config.scaling else 0.0])
         if stage.coefficients:
             step = _solve(
@@ -259,9 +258,7 @@ class Registrar:
         rotation = similarity.rotation @ turn
         u, _, vt = np.linalg.svd(rotation)
         new = Similarity(scale * factor, u @ vt, scale * similarity.rotation @ shift + similarity.translation)
-        state = state.moved(step[NUM_POSE:], self._tables.num_shape)
-        moved = np.linalg.norm(new.apply(self._decode(state)) - placed, axis=1).max() / scale
-        return state, new, float(moved)
+        return state.moved(step[NUM_POSE:]), new
 
 
 @jax.tree_util.register_dataclass
@@ -275,7 +272,7 @@ class _State:
     def start(cls, tables: HeadTables) -> _State:
         return cls(jnp.zeros(tables.basis.shape[-1]), jnp.zeros(3), jnp.zeros(2))
 
-    def moved(self, step: np.ndarray, num_shape: int) -> _State:
+    def moved(self, step: np.ndarray) -> _State:
         count = self.coefficients.shape[0]
         step = jnp.asarray(step, jnp.float32)
         return _State(

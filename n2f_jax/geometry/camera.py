@@ -70,6 +70,21 @@ def project(points: Float[Array, "... N 3"], camera: Camera) -> Float[Array, "..
     return project_camera_points(to_camera(points, camera), camera)
 
 
+def yaw_seen(camera: Camera) -> Float[Array, "..."]:
+    """Heads' yaw in radians about the rays that they are seen along, which need not be the optical axis.
+
+    ``flame_jax.yaw_from_rotation`` of the head's rotation after the ray to its origin was turned onto the z axis; of
+    that only the head's x axis along the ray matters. Positive turns the face to the subject's left. A constant to
+    every derivative.
+
+    Args:
+        camera: of the heads, any leading batch axes.
+    """
+    camera = jax.lax.stop_gradient(camera)
+    ray = camera.translation / jnp.linalg.norm(camera.translation, axis=-1, keepdims=True)
+    return jnp.arcsin(jnp.clip(jnp.sum(ray * camera.rotation[..., :, 0], axis=-1), -1.0, 1.0))
+
+
 def intrinsics_matrix(camera: Camera) -> Float[Array, "... 3 3"]:
     """``K = [[f, 0, c_u], [0, f, c_v], [0, 0, 1]]`` in our pixels (u = 0 at the left edge).
 

@@ -39,3 +39,9 @@ def srgb_to_linear(srgb: Float[np.ndarray, "..."] | UInt8[np.ndarray, "..."]) ->
     """sRGB 0 … 255 → linear 0 … 1, float64."""
     value = np.asarray(srgb, np.float64) / 255.0
     return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def linear_to_srgb(linear: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """Linear light, clipped to 0 … 1 → sRGB 0 … 255, in the same precision."""
+    x = np.clip(linear, 0.0, 1.0)
+    return 255.0 * np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055)

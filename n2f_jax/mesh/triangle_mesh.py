@@ -27,3 +27,11 @@ class TriangleMesh:
     def scaled(self, factor: float) -> TriangleMesh:
         """All lengths times ``factor``."""
         return dataclasses.replace(self, vertices=self.vertices * factor)
+
+
+def part_of(mesh: TriangleMesh, indices: Int[np.ndarray, " n"]) -> TriangleMesh:
+    """The triangles whose three corners are among the given vertices, with these in their order."""
+    renumber = np.full(len(mesh.vertices), -1)
+    renumber[indices] = np.arange(len(indices))
+    faces = renumber[mesh.faces]
+    return TriangleMesh(mesh.vertices[indices], faces[(faces >= 0).all(axis=1)])

@@ -12,9 +12,9 @@ from jaxtyping import Array, Float
 
 import flame_jax
 from flame_jax import FlameParams, HeadModel
-from n2f_jax.fitting.camera import align_camera, rotation_to_z
+from n2f_jax.fitting.camera import align_camera
 from n2f_jax.fitting.gauss_newton import fit_images
-from n2f_jax.geometry.camera import Camera
+from n2f_jax.geometry.camera import Camera, yaw_seen
 from n2f_jax.models.n2fnet import camera_from_output
 
 NUM_INNER = 51  # landmarks 17 … 67: they are places on the skin, the contour is not
@@ -102,6 +102,4 @@ def with_visible_landmarks(
     if vertices is None:
         vertices, _ = flame_jax.decode(model, params)
     # The outline is that of the view along the ray to the head, which need not be the optical axis.
-    towards = jax.vmap(rotation_to_z)(camera.translation) @ camera.rotation
-    yaw = flame_jax.yaw_from_rotation(jnp.asarray([1.0, -1.0, -1.0])[None, :, None] * towards)
-    return PredictedHeads(params, camera, vertices, flame_jax.landmarks68(model, vertices, yaw))
+    return PredictedHeads(params, camera, vertices, flame_jax.landmarks68(model, vertices, yaw_seen(camera)))

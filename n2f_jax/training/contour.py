@@ -9,30 +9,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 import flame_jax
 from flame_jax import HeadModel
-from n2f_jax.geometry.camera import Camera, project
+from n2f_jax.geometry.camera import Camera, project, yaw_seen
 
 Contour = Literal["static", "dynamic"]
-
-
-def yaw_seen(camera: Camera) -> Float[Array, "..."]:
-    """Heads' yaw in radians about the rays that they are seen along, which need not be the optical axis.
-
-    ``flame_jax.yaw_from_rotation`` of the head's rotation after the ray to its origin was turned onto the z axis; of
-    that only the head's x axis along the ray matters. Positive turns the face to the subject's left. A constant to
-    every derivative.
-
-    Args:
-        camera: of the heads, any leading batch axes.
-    """
-    camera = jax.lax.stop_gradient(camera)
-    ray = camera.translation / jnp.linalg.norm(camera.translation, axis=-1, keepdims=True)
-    return jnp.arcsin(jnp.clip(jnp.sum(ray * camera.rotation[..., :, 0], axis=-1), -1.0, 1.0))
 
 
 def projected_landmarks(

@@ -54,8 +54,8 @@ def head_model_sheet(model: HeadModel) -> UInt8[np.ndarray, "H W 3"]:
     neutral = FlameParams.neutral(model)
     vertices = _decode(model, neutral)
     cells = [
-        (_axes(_draw(model, vertices, FRONT), FRONT), "front: x to the subject's left, y up"),
-        (_axes(_draw(model, vertices, SIDE), SIDE), "its left side: z out of the face"),
+        (_axes(draw_head(model, vertices, FRONT, CELL), FRONT), "front: x to the subject's left, y up"),
+        (_axes(draw_head(model, vertices, SIDE, CELL), SIDE), "its left side: z out of the face"),
         (_landmarks(model, vertices), "68 landmarks, iBUG order"),
     ]
 
@@ -76,7 +76,7 @@ def head_model_sheet(model: HeadModel) -> UInt8[np.ndarray, "H W 3"]:
     ]
     for change, view, label in poses:
         changed = _decode(model, dataclasses.replace(neutral, **change))
-        cells.append((_draw(model, changed, view), label))
+        cells.append((draw_head(model, changed, view, CELL), label))
     drawn = [_labelled(picture, label) for picture, label in cells]
     return np.concatenate([np.concatenate(drawn[i : i + 4], axis=1) for i in range(0, len(drawn), 4)])
 
@@ -85,15 +85,25 @@ def _decode(model: HeadModel, params: FlameParams) -> Float[np.ndarray, "V 3"]:
     return np.asarray(_decoder(model, params)[0])
 
 
-def _draw(model: HeadModel, vertices: Float[np.ndarray, "V 3"], camera: Camera) -> UInt8[np.ndarray, "S S 3"]:
+def draw_head(
+    model: HeadModel, vertices: Float[np.ndarray, "V 3"], camera: Camera, size: int
+) -> UInt8[np.ndarray, "S S 3"]:
+    """A head as clay in its regions' colours, on white.
+
+    Args:
+        model: whose mesh it is.
+        vertices: head frame, metres.
+        camera: that sees it; of the picture's pixels.
+        size: side of the picture, pixels.
+    """
     drawn = draw_mesh(
         np.asarray(to_camera(vertices, camera)),
         np.asarray(model.faces),
         np.asarray(intrinsics_matrix(camera)),
-        View((0.0, 0.0), 1.0, (CELL, CELL)),
+        View((0.0, 0.0), 1.0, (size, size)),
         region_colors(model),
     )
-    white = np.full((CELL, CELL, 3), 255, np.uint8)
+    white = np.full((size, size, 3), 255, np.uint8)
     return white if drawn is None else drawn.clay().over(white)
 
 
@@ -112,7 +122,7 @@ def _axes(picture: UInt8[np.ndarray, "S S 3"], camera: Camera) -> UInt8[np.ndarr
 
 
 def _landmarks(model: HeadModel, vertices: Float[np.ndarray, "V 3"]) -> UInt8[np.ndarray, "S S 3"]:
-    picture = _draw(model, vertices, CLOSE)
+    picture = draw_head(model, vertices, CLOSE, CELL)
     if model.landmarks is not None:
         pixels = project(flame_jax.landmarks68(model, jnp.asarray(vertices)), CLOSE)
         for index, (u, v) in enumerate(np.asarray(pixels).round().astype(int)):

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from PIL import Image
 
-from n2f_jax.mesh.colors import srgb_to_linear
+from n2f_jax.mesh.colors import linear_to_srgb, srgb_to_linear
 from n2f_jax.render import rasterize, shade, vertex_normals
 
 # Sides of the square windows that the mesh is drawn in: few, since each is compiled once. The rasteriser goes
@@ -227,15 +227,10 @@ def lit(normals: np.ndarray, albedo: np.ndarray) -> np.ndarray:
         half = unit + np.array([0.0, 0.0, 1.0])  # between the light and the viewer
         half /= np.linalg.norm(half)
         gloss += strength * np.maximum(n @ half, 0.0) ** _GLOSS_POWER
-    return _to_srgb(albedo * light[..., None] + _GLOSS * gloss[..., None])
+    return linear_to_srgb(albedo * light[..., None] + _GLOSS * gloss[..., None])
 
 
 def normals_to_rgb(normals: np.ndarray) -> np.ndarray:
     """Normals of any length as colours 0 … 255, ``(n/‖n‖ + 1)/2``; float."""
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
     return (normals / np.maximum(length, 1e-9) + 1.0) * 127.5
-
-
-def _to_srgb(linear: np.ndarray) -> np.ndarray:
-    x = np.clip(linear, 0.0, 1.0)
-    return 255.0 * np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055)

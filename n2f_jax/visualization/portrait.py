@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from n2f_jax.geometry.camera import Camera
-from n2f_jax.mesh.colors import srgb_to_linear
+from n2f_jax.mesh.colors import linear_to_srgb, srgb_to_linear
 from n2f_jax.mesh.normals import vertex_normals
 from n2f_jax.mesh.triangle_mesh import TriangleMesh
 from n2f_jax.render import rasterize, shade
@@ -182,7 +182,7 @@ def portrait(
         values = values[seen].astype(np.float64)
         picture[seen] = _color(mesh, face[seen], values, rotation, shift, look, paint)
     picture = picture.reshape(height, _SAMPLES, width, _SAMPLES, 3).mean(axis=(1, 3))
-    return _to_srgb(picture)
+    return np.rint(linear_to_srgb(picture)).astype(np.uint8)
 
 
 @functools.partial(jax.jit, static_argnames="size")
@@ -271,9 +271,3 @@ def _linear(srgb):
 def _triple(values):
     red, green, blue = (float(x) for x in values)
     return red, green, blue
-
-
-def _to_srgb(linear):
-    x = np.clip(linear, 0.0, 1.0)
-    srgb = np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055)
-    return np.rint(255.0 * srgb).astype(np.uint8)

@@ -59,10 +59,10 @@ def _methods() -> dict:
     import trimesh
 
     import flame_jax
-    from n2f_jax.evaluation.regions import part_of, template_of
+    from n2f_jax.evaluation.regions import template_of
     from n2f_jax.fitting.registration import Registrar, RegistrationConfig
     from n2f_jax.geometry.alignment import procrustes
-    from n2f_jax.mesh.triangle_mesh import TriangleMesh
+    from n2f_jax.mesh.triangle_mesh import TriangleMesh, part_of
     from n2f_jax.metrics.skin import skin_vertices
 
     model = flame_jax.load_open_head()

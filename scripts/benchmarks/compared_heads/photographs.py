@@ -21,7 +21,6 @@ from n2f_jax.geometry.camera import project
 from n2f_jax.geometry.crop import from_crop
 from n2f_jax.geometry.focal import resolve_focal
 from n2f_jax.metrics.map_errors import mean_normal_angle
-from n2f_jax.reconstruction.face_batch import FaceBatch
 from n2f_jax.reconstruction.prediction import with_visible_landmarks
 from n2f_jax.reconstruction.reconstructor import Reconstructor
 from n2f_jax.render import HeadTopology, render_head
@@ -54,12 +53,7 @@ class Photographs:
 
     def crops(self, index: int) -> Crops:
         face, _, image_size, focal = self._faces[index]
-        batch = FaceBatch.of_faces(
-            [face], [image_size], [focal], size=self._size, channels="normals", padded_to=1
-        )
-        return Crops(
-            batch.normals, batch.mask, batch.landmarks, batch.focal, batch.principal_point, batch.points
-        )
+        return Crops.of_face(face, image_size, focal, self._size)
 
     def figures(self, index: int, prediction: Prediction) -> dict[str, float]:
         """``COLUMNS``."""

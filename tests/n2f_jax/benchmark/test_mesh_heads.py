@@ -18,9 +18,9 @@ from n2f_jax.benchmark.surface_tables import format_surface_tables
 from n2f_jax.benchmark.tables import measure
 from n2f_jax.data.sampler import SyntheticConfig, sample_params
 from n2f_jax.evaluation.mesh_annotation import is_exposed
-from n2f_jax.evaluation.regions import part_of, template_of
+from n2f_jax.evaluation.regions import template_of
 from n2f_jax.fitting.registration import Registrar, RegistrationConfig
-from n2f_jax.mesh.triangle_mesh import TriangleMesh
+from n2f_jax.mesh.triangle_mesh import TriangleMesh, part_of
 from n2f_jax.mesh.writing import write_ply
 
 pytestmark = pytest.mark.medium

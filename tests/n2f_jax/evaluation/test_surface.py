@@ -9,9 +9,9 @@ import flame_jax
 from n2f_jax.evaluation import surface
 from n2f_jax.evaluation.layouts import list_samples
 from n2f_jax.evaluation.protocols import Settings, measure_sample
-from n2f_jax.evaluation.regions import load_template, part_of
+from n2f_jax.evaluation.regions import load_template
 from n2f_jax.mesh.closest_points import Surface
-from n2f_jax.mesh.triangle_mesh import TriangleMesh
+from n2f_jax.mesh.triangle_mesh import TriangleMesh, part_of
 from n2f_jax.mesh.writing import write_ply
 
 MODEL = flame_jax.load_open_head()
