@@ -90,12 +90,20 @@ def morton_order(points: np.ndarray) -> np.ndarray:
 
 
 def barycentric(mesh: TriangleMesh, face: np.ndarray, point: np.ndarray) -> np.ndarray:
-    """``(N, 3)`` barycentric coordinates of points that lie on triangles ``face`` of ``mesh``."""
+    """``(N, 3)`` barycentric coordinates of points that lie on triangles ``face`` of ``mesh``.
+
+    In a triangle without area, whose corners do not determine them, those of the place along its longer edge at the
+    first corner.
+    """
     a, b, c = np.moveaxis(mesh.vertices[mesh.faces[face]], 1, 0)
     ab, ac, ap = b - a, c - a, point - a
     d00, d01, d11 = (np.einsum("ij,ij->i", x, y) for x, y in ((ab, ab), (ab, ac), (ac, ac)))
     d20, d21 = (np.einsum("ij,ij->i", ap, y) for y in (ab, ac))
     determinant = d00 * d11 - d01 * d01
-    v = (d11 * d20 - d01 * d21) / determinant
-    w = (d00 * d21 - d01 * d20) / determinant
+    # One edge tells of a line what two tell of a plane; of a point nothing is to be told.
+    flat = determinant <= 1e-14 * d00 * d11
+    first = flat & (d00 >= d11)
+    determinant = np.where(flat, np.maximum(np.where(first, d00, d11), 1e-300), determinant)
+    v = np.where(flat, np.where(first, d20, 0.0), d11 * d20 - d01 * d21) / determinant
+    w = np.where(flat, np.where(first, 0.0, d21), d00 * d21 - d01 * d20) / determinant
     return np.stack([1.0 - v - w, v, w], axis=-1)

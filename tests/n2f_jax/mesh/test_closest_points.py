@@ -63,6 +63,16 @@ def test_points_on_the_surface_and_their_barycentric_coordinates():
     assert found.distance.max() < 1e-7 * MM
 
 
+def test_triangles_without_area_have_coordinates_too():
+    """A line, either edge the longer, and a point: numbers that give the place back."""
+    corners = np.array([[0.0, 0, 0], [1, 2, 2], [0.5, 1, 1], [0, 0, 0]])
+    mesh = TriangleMesh(corners, np.array([[0, 1, 2], [0, 2, 1], [1, 0, 2], [0, 3, 0]]))
+    points = np.array([[0.25, 0.5, 0.5], [0.75, 1.5, 1.5], [0.1, 0.2, 0.2], [0, 0, 0]])
+    weights = barycentric(mesh, np.arange(4), points)
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0)
+    np.testing.assert_allclose(np.einsum("nc,nci->ni", weights, corners[mesh.faces]), points, atol=1e-12)
+
+
 def test_a_point_cloud_is_no_surface():
     with pytest.raises(MeshError, match="triangles"):
         Surface(TriangleMesh(np.zeros((3, 3)), np.zeros((0, 3), np.int64)))
