@@ -43,6 +43,7 @@ from flame_jax import HeadModel
 from n2f_jax.evaluation.surveys import SIZE_DIMENSIONS
 from n2f_jax.mesh.normals import vertex_normals
 from n2f_jax.metrics.skin import NOT_SKIN
+from n2f_jax.render.topology import vertices_in
 
 REGIONS = ("left_ear", "right_ear", "left_eyeball", "right_eyeball")
 _ON_THE_PLANE = 1e-6  # metres
@@ -207,10 +208,7 @@ class _Finder:
         self.skin = ~self._in(*NOT_SKIN)
 
     def _in(self, *regions: str) -> Bool[np.ndarray, " V"]:
-        inside = np.zeros(len(self.vertices), bool)
-        for region in regions:
-            inside[self.masks.get(region, np.zeros(0, int))] = True
-        return inside
+        return vertices_in(self.model, regions)
 
     def midline(self) -> dict[str, SurfacePoints]:
         section, places = self._section(self.skin, np.array([1.0, 0.0, 0.0]), 0.0)

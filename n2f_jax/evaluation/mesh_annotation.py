@@ -18,7 +18,7 @@ from n2f_jax.mesh.closest_points import Surface, barycentric
 from n2f_jax.mesh.normals import unit_face_normals, vertex_normals
 from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh
 from n2f_jax.metrics.skin import skin_vertices
-from n2f_jax.render.topology import FACE_REGIONS, MeshTopology
+from n2f_jax.render.topology import FACE_REGIONS, MeshTopology, vertices_in
 
 # Brows, eyes and nose: jaw and mouth do not move them, so they say how a head stands.
 UPPER_FACE = np.arange(17, 48)
@@ -185,10 +185,7 @@ def _regions(
         member = np.zeros(len(placed), bool)
         member[indices] = True
         regions[name] = np.flatnonzero(seen & member[nearest])
-    masked = np.zeros(len(placed), bool)
-    for name in (*FACE_REGIONS, "eye_sockets"):
-        if name in model.masks:
-            masked[np.asarray(model.masks[name])] = True
+    masked = vertices_in(model, (*FACE_REGIONS, "eye_sockets"))
     return regions, np.flatnonzero(seen), np.flatnonzero(near & masked[nearest])
 
 

@@ -230,24 +230,17 @@ class Registrar:
         # In the head's frame and metres, so that float32 has small numbers to work with.
         target = similarity.inverse(pairs.target)
         normal = pairs.normal @ similarity.rotation
-        free = np.array([1.0] * 6 + [config.scale_std if config.scaling else 0.0])
+        std = np.array([1.0] * 6 + [config.scale_std if config.scaling else 0.0])
         if stage.coefficients:
-            step = _solve(
-                self._tables,
-                state,
-                jnp.asarray(corners.astype(np.int32)),
-                *(
-                    jnp.asarray(x, jnp.float32)
-                    for x in (weights, target, normal, each, np.concatenate([free, self._prior_std]), grown)
-                ),
-            )
-            step = np.asarray(step, np.float64)
-        else:
-            points = np.einsum("nc,nci->ni", weights, similarity.inverse(placed)[corners])
-            step = np.zeros(NUM_POSE + len(self._prior_std))
-            step[:NUM_POSE] = _pose_step(
-                points - np.asarray(self._tables.pivot), points - target, normal, each, free, grown
-            )
+            std = np.concatenate([std, self._prior_std])
+        solved = _solve(
+            self._tables,
+            state,
+            jnp.asarray(corners.astype(np.int32)),
+            *(jnp.asarray(x, jnp.float32) for x in (weights, target, normal, each, std, grown)),
+        )
+        step = np.zeros(NUM_POSE + len(self._prior_std))
+        step[: len(std)] = solved
         if not np.isfinite(step).all():
             raise AlignmentError("the registration did not stay finite")
         centre = np.asarray(self._tables.pivot, np.float64)
@@ -297,25 +290,28 @@ def _vertices(tables: HeadTables, state: _State) -> Float[Array, "V 3"]:
 
 @jax.jit
 def _solve(tables, state, corners, weights, target, normal, each, std, grown):
-    """The step: pose, coefficients, jaw, eyelids.
+    """The step: pose, coefficients, jaw, eyelids; or the pose alone, where ``std`` has no more.
 
     Args:
         tables, state: of the head.
         corners, weights: ``(N, 3)`` the model's points.
         target, normal: ``(N, 3)`` the scan's, in the head's frame.
         each: ``(N,)`` weights of the squared distances, 1/m².
-        std: ``(7 + K + 5,)`` σ of the prior; 0 holds an unknown. Turn and shift have none: there it is a unit.
+        std: ``(7 + K + 5,)`` or ``(7,)`` σ of the prior; 0 holds an unknown. Turn and shift have none: there a unit.
         grown: log of the scale over that about which its prior is.
     """
     posed = pose(tables, state.coefficients, state.jaw, state.eyelids)
     points = jnp.einsum("nc,nci->ni", weights, posed.vertices[corners])
     residual = jnp.sum(normal * (points - target), axis=-1)
     arm = points - jnp.broadcast_to(tables.pivot, points.shape)
-    by_pose = jnp.concatenate(
+    jacobian = jnp.concatenate(
         [jnp.cross(arm, normal), normal, jnp.sum(arm * normal, axis=-1, keepdims=True)], axis=-1
     )
-    jacobian = jnp.concatenate([by_pose, _slopes(tables, posed, corners, weights, normal)], axis=-1)
-    now = jnp.concatenate([jnp.zeros(6), grown[None], state.coefficients, state.jaw, state.eyelids])
+    now = jnp.concatenate([jnp.zeros(6), grown[None]])
+    if std.shape[0] > NUM_POSE:
+        slopes = _slopes(tables, posed, corners, weights, normal)
+        jacobian = jnp.concatenate([jacobian, slopes], axis=-1)
+        now = jnp.concatenate([now, state.coefficients, state.jaw, state.eyelids])
     # Unknowns in units of their σ: what has none is held.
     scaled = jacobian * std[None]
     pull = jnp.where(std > 0.0, now / jnp.where(std > 0.0, std, 1.0), 0.0)
@@ -346,19 +342,6 @@ def _slopes(tables: HeadTables, posed: Posed, corners, weights, normal):
         by_eyelids = jnp.einsum("nc,nce->ne", direction, tables.eyelids[vertex])
         total = total + jnp.concatenate([by_coefficients, by_jaw, by_eyelids], axis=-1)
     return total
-
-
-def _pose_step(arm, offset, normal, each, std, grown) -> np.ndarray:
-    """``_solve`` for the pose alone, ``(7,)``; ``arm``: the points about the centre, ``offset``: from their targets."""
-    held = std == 0.0
-    jacobian = (
-        np.concatenate([np.cross(arm, normal), normal, (arm * normal).sum(axis=1)[:, None]], axis=1) * std
-    )
-    weighted = jacobian * each[:, None]
-    precision = np.array([1e-3] * 6 + [1.0])
-    pull = np.where(held, 0.0, np.array([0.0] * 6 + [grown]) / np.where(held, 1.0, std))
-    gradient = weighted.T @ (offset * normal).sum(axis=1) + precision * pull
-    return -std * np.linalg.solve(weighted.T @ jacobian + np.diag(precision), gradient)
 
 
 def _plane_distances(placed: np.ndarray, pairs: Pairs) -> np.ndarray:

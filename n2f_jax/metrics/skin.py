@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from flame_jax import HeadModel
+from n2f_jax.render.topology import vertices_in
 
 # Not skin; all but the eyeballs' fronts is hidden.
 EYEBALLS = ("eyeballs", "left_eyeball", "right_eyeball")
@@ -14,11 +15,7 @@ NOT_SKIN = ("eye_sockets", "mouth_cavity", "teeth", "tongue", *EYEBALLS)
 
 def skin_vertices(model: HeadModel) -> Int[np.ndarray, " n"]:
     """Indices of the vertices that are in none of the masks of ``NOT_SKIN``; all, where the model has none of these."""
-    hidden = np.zeros(model.num_vertices, bool)
-    for name in NOT_SKIN:
-        if name in model.masks:
-            hidden[np.asarray(model.masks[name])] = True
-    return np.flatnonzero(~hidden)
+    return np.flatnonzero(~vertices_in(model, NOT_SKIN))
 
 
 # Lids and corners of the eyes cover the rest: degrees from the direction in which an eye looks at rest.
@@ -27,8 +24,7 @@ _FRONT_DEG = 45.0
 
 def visible_vertices(model: HeadModel) -> Int[np.ndarray, " n"]:
     """Indices of the skin's vertices and of those at the fronts of the eyeballs, which lie between the lids."""
-    seen = np.zeros(model.num_vertices, bool)
-    seen[skin_vertices(model)] = True
+    seen = ~vertices_in(model, NOT_SKIN)
     vertices = np.asarray(model.v_template, np.float64)
     for name in EYEBALLS[1:]:
         if name not in model.masks or not len(model.masks[name]):

@@ -86,11 +86,17 @@ class MeshTopology:
                     f"head model {model.name!r} has no 'face' region: its masks are {sorted(model.masks)}, "
                     f"wanted {regions}; load it with its masks, or pass regions=None for the whole head"
                 )
-            inside = np.zeros(model.num_vertices, bool)
-            for name in known:
-                inside[np.asarray(model.masks[name])] = True
-            region = inside[faces].all(axis=1)
+            region = vertices_in(model, known)[faces].all(axis=1)
         return cls.from_faces(faces, region, np.asarray(model.uv), np.asarray(model.uv_faces))
+
+
+def vertices_in(model: HeadModel, regions: Iterable[str]) -> Bool[np.ndarray, " V"]:
+    """Which vertices of a head model lie in any of the regions; names that the model lacks are skipped."""
+    inside = np.zeros(model.num_vertices, bool)
+    for name in regions:
+        if name in model.masks:
+            inside[np.asarray(model.masks[name])] = True
+    return inside
 
 
 # The name the head's topology goes by elsewhere.

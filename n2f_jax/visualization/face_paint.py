@@ -14,6 +14,7 @@ from n2f_jax.geometry.alignment import procrustes
 from n2f_jax.mesh.closest_points import Surface, barycentric
 from n2f_jax.mesh.normals import face_normals, unit_face_normals
 from n2f_jax.mesh.triangle_mesh import TriangleMesh
+from n2f_jax.render.topology import vertices_in
 from n2f_jax.visualization.face_features import (
     CAVITY,
     TEETH,
@@ -201,10 +202,7 @@ def _parts_of_faces(model: HeadModel) -> Int[np.ndarray, " T"]:
     faces = np.asarray(model.faces)
     parts = np.full(len(faces), _SKIN)
     for name, number in {"eye_sockets": -1, **_PARTS}.items():
-        inside = np.zeros(model.num_vertices, bool)
-        if name in model.masks:
-            inside[np.asarray(model.masks[name])] = True
-        parts[inside[faces].all(axis=1)] = number
+        parts[vertices_in(model, [name])[faces].all(axis=1)] = number
     return parts
 
 
