@@ -5,7 +5,8 @@
 
 Each face becomes one file, NAME.face.zip: head-frame normals, mask, landmarks, camera (docs/preprocessing.md). A
 line for every image goes to DIR/manifest/. The same command again resumes; the shards of one DIR may run at once, on
-any hosts. An input is called after its last folder; NAME=PATH gives it another name.
+any hosts. An input is called after its last folder; NAME=PATH gives it another name. In folders, images are known by
+their suffix or their first bytes, and what is neither image nor video is listed at the end.
 
 Pixel3DMM's own output: --frontend precomputed --precomputed PREPROCESSED_DATA takes its maps instead of making them,
 and --tracking TRACKING_OUTPUT --head-model FLAME its heads as pseudo ground truth.
@@ -73,7 +74,7 @@ def run(flags: argparse.Namespace) -> int:
     import flame_jax
     from n2f_jax.data.manifest import count_statuses
     from n2f_jax.preprocessing import run as preprocessing
-    from n2f_jax.preprocessing.inputs import parse_inputs
+    from n2f_jax.preprocessing.inputs import parse_inputs, skipped_files
     from n2f_jax.preprocessing.settings import Settings
     from n2f_jax.preprocessing.tracked import write_tracked_truths
     from n2f_jax.runtime import compilation_cache
@@ -82,16 +83,19 @@ def run(flags: argparse.Namespace) -> int:
     frontend_options = options.frontend_options(
         flags, size=flags.size, crop_scale=flags.crop_scale, max_faces=flags.max_faces or None
     )
+    inputs = parse_inputs(flags.inputs)
     settings = Settings(flags.frontend, frontend_options, flags.margin, flags.focal, flags.frame_step)
     with preprocessing.stop_on_sigterm():
         summary = preprocessing.run(
-            parse_inputs(flags.inputs),
+            inputs,
             flags.out,
             settings,
             shard=shard,
             workers=flags.workers,
             batch_size=flags.batch_size,
         )
+    if skipped := skipped_files(inputs).text():
+        print(skipped)
     print(summary.text())
     if flags.tracking and not (summary.stopped or summary.interrupted):
         model = flame_jax.load_head_model(flags.head_model)

@@ -2,6 +2,9 @@
 
     n2f reconstruct PHOTO_OR_FOLDER … --out DIR
 
+Folders are searched at any depth, also through links: images are what has an image's suffix, or none or an unknown
+one and an image's first bytes; what is passed over is listed. HEIC needs the extra `heif`.
+
 For each photograph: NAME.npz (parameters, camera, mesh, landmarks; the keys are listed in
 n2f_jax/reconstruction/head_file.py), NAME.obj, NAME.glb, NAME_picture.png (photo, input normals, mesh over the
 photo, rendered normals) and NAME_overlay.jpg (the whole photo); further faces are NAME_face2 and so on. For
@@ -30,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_head_model(parser, "the head model that the checkpoint was trained for")
     options.add_frontend(parser)
     parser.add_argument(
-        "--focal", type=float, metavar="PX", help="default: EXIF, else 1.2 times the longer side"
+        "--focal", type=float, metavar="PX", help="default: EXIF, else 1.2 times the longer side, or what puts the largest face 1 m away, if that is longer"
     )
     parser.add_argument("--faces", choices=("largest", "all"), default="largest", help="of each photograph")
     parser.add_argument("--max-faces", type=int, metavar="N", help="at most the N largest of each photograph")
@@ -59,6 +62,7 @@ def run(flags: argparse.Namespace) -> int:
     options.choose_device(flags.device)
     if flags.frontend == "pixel3dmm":
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch shares the GPU
+    from n2f_jax.data.image_files import SkippedFiles
     from n2f_jax.reconstruction import batch_run
     from n2f_jax.reconstruction.photos import find_photos
     from n2f_jax.reconstruction.reconstructor import DEFAULT_ALIGNMENT, Reconstructor
@@ -74,7 +78,10 @@ def run(flags: argparse.Namespace) -> int:
         focal=flags.focal,
         overwrite=flags.overwrite,
     )
-    photos = find_photos(flags.photos, flags.out)
+    skipped = SkippedFiles()
+    photos = find_photos(flags.photos, flags.out, skipped)
+    if skipped.count:
+        print(skipped.text())
     if not photos:
         raise ValueError(f"no photos in {', '.join(flags.photos)}")
     prepare_output(flags.out)
@@ -87,7 +94,7 @@ def run(flags: argparse.Namespace) -> int:
         refine=flags.refine,
         batch_size=flags.batch_size,
     )
-    summary = batch_run.run(photos, flags.out, reconstructor, run_options)
+    summary = batch_run.run(photos, flags.out, reconstructor, run_options, skipped=skipped)
     print(summary.table())
     print(f"output: {flags.out}")
     return summary.exit_code

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
+import re
 import struct
 import warnings
 import zlib
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Shaped, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 # EXIF tags (Exif 2.32).
@@ -21,9 +24,34 @@ _FOCAL_LENGTH_IN_35MM_FILM = 0xA405
 
 # Diagonal of the 36 × 24 mm frame, by which CIPA defines the 35 mm equivalent.
 _FILM_DIAGONAL = math.hypot(36, 24)
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".gif"}
+# mm at 35 mm equivalent: 360° cameras begin near 6, bridge cameras with the longest zooms end at 3000.
+_SHORTEST_EQUIVALENT, _LONGEST_EQUIVALENT = 5, 4000
+
+_BLANK = 16  # of 255; video's black, and what lossy compression leaves of black, lie below
+_MAX_FRAMES = 100  # looked at where the first ones are blank
+
+# What people call the formats that ``image_format`` knows; and TGA, which has no first bytes of its own.
+_SUFFIXES = """
+    .jpg .jpeg .jpe .jfif .jif .mpo .png .apng .gif .webp .tif .tiff .bmp .dib .pbm .pgm .ppm .pnm
+    .jp2 .j2k .j2c .jpc .jpf .jpx .tga .heic .heics .heif .heifs .hif .avif .avifs
+"""
+IMAGE_SUFFIXES = frozenset(_SUFFIXES.split())
+
+HEAD_SIZE = 64  # bytes from a file's start by which its format is known
+_FIRST_BYTES = (
+    (rb"\xff\xd8\xff", "JPEG"),
+    (rb"\x89PNG\r\n\x1a\n", "PNG"),
+    (rb"GIF8[79]a", "GIF"),
+    (rb"RIFF....WEBP", "WEBP"),
+    (rb"II[*+]\0|MM\0[*+]", "TIFF"),
+    # With the size of its second header, since text may begin with BM.
+    (rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", "BMP"),
+    (rb"P[56]\s+(#|\d+\s)", "PPM"),
+    (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "JPEG2000"),
 )
+_HEIF_BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs".split())
+_AVIF_BRANDS = frozenset(b"avif avis".split())
+_SHARED_BRANDS = frozenset(b"mif1 msf1".split())
 
 
 class ImageError(ValueError):
@@ -36,80 +64,178 @@ class ImageInfo:
 
     Attributes:
         focal: focal length in pixels of the returned image, from EXIF's 35 mm equivalent; None where EXIF has
-            none, or where the image's shape is not the one the camera wrote (it was cropped).
+            none that can be used.
         orientation: EXIF orientation 1 … 8, already applied to the pixels.
         mode: Pillow's name of the pixel format in the file.
+        focal_note: why EXIF's 35 mm equivalent was ignored: no camera has it (below 5 or above 4000 mm), or the image's
+            shape is not the one that the camera wrote (it was cropped). "" where there is none, it is 0 (unknown), or it
+            is used.
     """
 
     focal: float | None
     orientation: int
     mode: str
+    focal_note: str = ""
 
 
-def read_image(path: Path | str) -> tuple[np.ndarray, ImageInfo]:
+def image_format(head: bytes) -> str | None:
+    """The format of a file by its first ``HEAD_SIZE`` bytes (all of them, if it has fewer), whatever it is called.
+
+    Returns:
+        ``JPEG``, ``PNG``, ``GIF``, ``WEBP``, ``TIFF``, ``BMP``, ``PPM`` (binary PGM too), ``JPEG2000``, ``HEIF`` or
+        ``AVIF``; None for anything else, videos included. Cameras' raw files are TIFF by their first bytes.
+    """
+    for pattern, name in _FIRST_BYTES:
+        if re.match(pattern, head, re.DOTALL):
+            return name
+    if head[4:8] != b"ftyp":
+        return None
+    brand, size = head[8:12], int.from_bytes(head[:4], "big")
+    compatible = {head[i : i + 4] for i in range(16, min(size, len(head)), 4)}
+    if brand in _AVIF_BRANDS or (brand in _SHARED_BRANDS and compatible & _AVIF_BRANDS):
+        return "AVIF"
+    return "HEIF" if brand in _HEIF_BRANDS | _SHARED_BRANDS else None
+
+
+def read_image(path: Path | str) -> tuple[UInt8[np.ndarray, "H W 3"], ImageInfo]:
     """Reads an image as upright 8-bit RGB.
 
-    16-bit values are scaled, transparency is laid over white, grayscale, palette and CMYK become RGB, EXIF's
-    orientation is applied, and of an animation the first frame is taken.
+    16-bit values are scaled, transparency is laid over white, grayscale, palette and CMYK become RGB, and EXIF's
+    orientation is applied.
+
+    Of several frames or pages (GIF, APNG, WebP, AVIF, TIFF) the first is taken or, where it is blank, the first that
+    is not, if that is one of the first 100. Blank is what has no value of 16 or more when it is laid over black: it
+    is black, or transparent. Frames that are damaged or cut off do not matter to those before them, except in AVIF
+    and HEIF. Of HEIF's images the primary one comes first.
 
     Args:
-        path: any format that Pillow reads.
+        path: any format that Pillow reads, by its content; HEIC and other HEIF with the extra ``heif``.
 
     Returns:
         ``(H, W, 3)`` uint8 and what the file says about it.
 
     Raises:
-        ImageError: missing, empty, truncated, damaged, not an image, or beyond Pillow's limit of about
-            179 megapixels.
+        ImageError: missing, empty, truncated, damaged, not an image, beyond Pillow's limit of about 179 megapixels,
+            or of a format whose package is not installed, which the message then names.
     """
     path = Path(path)
     if path.is_dir():
         raise ImageError(f"{path}: is a folder, not an image")
     if not path.exists():
         raise ImageError(f"{path}: no such file")
+    kind = None
     try:
         if path.stat().st_size == 0:
             raise ImageError(f"{path}: the file is empty")
+        with path.open("rb") as file:
+            kind = image_format(file.read(HEAD_SIZE))
+        if kind == "HEIF":
+            _let_pillow_read_heif(path)
         with warnings.catch_warnings():
             # Large but allowed; odd EXIF. Neither is an error, and the caller cannot act on it.
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                image.seek(0)
-                image.load()
-                return _to_rgb(image)
+            with Image.open(_whole_webp(path) if kind == "WEBP" else path) as image:
+                return _first_seen_frame(image)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        hint = ""
-        if path.suffix.lower() in {".heic", ".heif"}:
-            hint = "; for HEIC install pillow-heif and register it, or convert to JPEG"
-        raise ImageError(f"{path}: not an image in a format that Pillow reads{hint}") from error
+        if kind == "AVIF" and "AVIF" not in Image.SAVE:
+            message = "AVIF needs Pillow 11.3 or newer, built with it: pip install --upgrade pillow"
+        elif kind is not None:
+            message = f"truncated or damaged: Pillow makes nothing of this {kind} file"
+        else:
+            message = "not an image in a format that Pillow reads"
+        raise ImageError(f"{path}: {message}") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{path}: too large: {error}") from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, MemoryError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        struct.error,
+        zlib.error,
+        MemoryError,
+        RuntimeError,
+    ) as error:
         raise ImageError(f"{path}: truncated or damaged: {error}") from error
 
 
-def _to_rgb(image: Image.Image) -> tuple[np.ndarray, ImageInfo]:
+def _let_pillow_read_heif(path: Path) -> None:
+    """Registers pillow-heif with Pillow; a second time changes nothing.
+
+    Raises:
+        ImageError: it is not installed, or does not run here.
+    """
+    try:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    except ImportError as error:
+        raise ImageError(f"{path}: HEIC and HEIF need pillow-heif: pip install 'n2f-jax[heif]'") from error
+
+
+def _whole_webp(path: Path) -> Path | io.BytesIO:
+    """The file; or, where its end is missing, what is whole of its chunks (each frame is one), which libwebp reads."""
+    with path.open("rb") as file:
+        promised = 8 + int.from_bytes(file.read(8)[4:], "little")
+        if path.stat().st_size >= promised:
+            return path
+        file.seek(0)
+        content = file.read()
+    end = 12
+    while end + 8 <= len(content):
+        size = int.from_bytes(content[end + 4 : end + 8], "little")
+        if end + 8 + size > len(content):
+            break
+        end += 8 + size + size % 2
+    return io.BytesIO(b"RIFF" + (end - 8).to_bytes(4, "little") + content[8:end])
+
+
+def _first_seen_frame(image: Image.Image) -> tuple[UInt8[np.ndarray, "H W 3"], ImageInfo]:
+    """The frame that the image was opened at or, if that is blank, the first other one that is not."""
+    opened = image.tell()
+    image.load()
+    first, info, blank = _to_rgb(image)
+    if blank:
+        try:
+            for number in range(_MAX_FRAMES):
+                if number != opened:
+                    image.seek(number)
+                    later, later_info, blank = _to_rgb(image)
+                    if not blank:
+                        return later, later_info
+        except Exception:
+            pass  # no more (EOFError), or a damaged one, which can fail in any way; the first was read
+    return first, info
+
+
+def _to_rgb(image: Image.Image) -> tuple[UInt8[np.ndarray, "H W 3"], ImageInfo, bool]:
+    """One frame's pixels, what the file says of it, and whether it is blank."""
     exif = image.getexif()
     orientation = exif.get(_ORIENTATION, 1)
+    focal, note = _focal_in_pixels(exif, image.size)
     info = ImageInfo(
-        focal=_focal_in_pixels(exif, image.size),
+        focal=focal,
         orientation=orientation if orientation in range(1, 9) else 1,
         mode=image.mode,
+        focal_note=note,
     )
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         gray = _scale_gray(np.asarray(image))
-        return np.repeat(gray[..., None], 3, axis=-1), info
+        return np.repeat(gray[..., None], 3, axis=-1), info, bool(gray.max() < _BLANK)
     if image.has_transparency_data:
         image = image.convert("RGBA")
+        over_black = image.convert("RGBa").getextrema()[:3]  # the values times the opacity
+        blank = all(highest < _BLANK for _, highest in over_black)
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
-    return np.array(image.convert("RGB")), info
+        return np.array(Image.alpha_composite(white, image).convert("RGB")), info, blank
+    rgb = np.array(image.convert("RGB"))
+    return rgb, info, bool(rgb.max() < _BLANK)
 
 
-def _scale_gray(values: np.ndarray) -> np.ndarray:
+def _scale_gray(values: Shaped[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
     """8 bits from deeper grayscale. Whole numbers are 16-bit (Pillow widens some to 32); floats are in
     [0, 1], or in [0, 255] where any exceeds 1."""
     if np.issubdtype(values.dtype, np.integer):
@@ -120,17 +246,25 @@ def _scale_gray(values: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
-def _focal_in_pixels(exif: Image.Exif, size: tuple[int, int]) -> float | None:
+def _focal_in_pixels(exif: Image.Exif, size: tuple[int, int]) -> tuple[float | None, str]:
+    """EXIF's focal length in pixels, or None; and why it was ignored, or ""."""
     tags = exif.get_ifd(_EXIF_FOLDER)
+    if _FOCAL_LENGTH_IN_35MM_FILM not in tags:
+        return None, ""
+    value = tags[_FOCAL_LENGTH_IN_35MM_FILM]
     try:
-        equivalent = float(tags.get(_FOCAL_LENGTH_IN_35MM_FILM, 0))
+        equivalent = float(value)
         written = sorted(float(tags.get(tag, 0)) for tag in (_PIXEL_WIDTH, _PIXEL_HEIGHT))
     except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    if not (math.isfinite(equivalent) and equivalent > 0):
-        return None
+        return None, "EXIF's 35 mm equivalent is ignored: it, or the size beside it, is no number"
+    if equivalent == 0:  # unknown, by the standard
+        return None, ""
+    if not _SHORTEST_EQUIVALENT <= equivalent <= _LONGEST_EQUIVALENT:  # nor where it is no number
+        return None, f"EXIF's 35 mm equivalent of {equivalent:g} mm cannot be and is ignored"
     short, long = sorted(size)
     # A uniformly resized photograph keeps its field of view, a cropped one does not.
     if written[0] > 0 and abs(written[0] / written[1] * long / short - 1) > 0.02:
-        return None
-    return equivalent / _FILM_DIAGONAL * math.hypot(*size)
+        before, now = f"{written[1]:g} × {written[0]:g}", f"{long} × {short}"
+        note = f"EXIF's 35 mm equivalent is ignored: the image was cropped, from {before} to {now} pixels"
+        return None, note
+    return equivalent / _FILM_DIAGONAL * math.hypot(*size), ""

@@ -39,7 +39,7 @@ class Record:
         key: which image: its path relative to what was preprocessed, with the name of that in front.
         status: ``'ok'``, ``'no face'`` or ``'error'``.
         frame: number of the frame in a video, from 0; None for an image and for the video as a whole.
-        reason: what went wrong, for people.
+        reason: what went wrong or was ignored, for people.
         faces: ids of its stored faces, the largest first.
         source: path of the file as it was read.
         file: its size in bytes and its time of change in ns; another pair is another image.

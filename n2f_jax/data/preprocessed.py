@@ -68,7 +68,7 @@ class StoredFace:
         crop: ``(3,)`` float64 x0, y0, side: the square of the original image that the maps show, its pixels.
         landmarks_68: ``(68, 2)`` float32 iBUG landmarks in pixels of the stored crop; NaN where there are none.
         intrinsics: ``(3, 3)`` float64 K of the stored crop, pixels.
-        focal_source: ``'given'``, ``'exif'``, ``'default'``, or whatever else made K.
+        focal_source: ``'given'``, ``'exif'``, ``'face'``, ``'default'``, or whatever else made K.
         image_size: (height, width) of the original image.
         source: path of the original image or video.
         frame: number of the video's frame, None for an image.

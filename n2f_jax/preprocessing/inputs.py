@@ -1,6 +1,6 @@
 """What is to be preprocessed: files, folders, patterns and videos, named the same on every host.
 
-Nothing here is held in memory but one folder's open listing: a million files are walked, not collected.
+A million files are walked, not collected: held in memory are the open listings and which folders were searched.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from n2f_jax.data.images import IMAGE_SUFFIXES
+from n2f_jax.data.image_files import SkippedFiles, is_image_file, walk_files
 from n2f_jax.data.manifest import key_hash
 from n2f_jax.frontends.pixel3dmm.folder import is_frame_folder
 
@@ -50,57 +50,56 @@ class Input:
         name: what its keys begin with.
         root: the folder that its paths are relative to.
         pattern: what a path within the root must match, ``/`` between folders, ``**`` for any number of them; None: a
-            folder, of which every image and video is taken.
+            folder, of which every image (``is_image_file``) and video is taken.
         file: the only file, if the argument was one.
+        skipped: what the last whole walk passed over, of its shard: files of a folder that are neither hidden, nor
+            in the output, nor an image or video. Of a pattern, only what matches it and cannot be opened.
     """
 
     name: str
     root: Path
     pattern: tuple[str, ...] | None = None
     file: Path | None = None
+    skipped: SkippedFiles = dataclasses.field(default_factory=SkippedFiles, compare=False)
 
-    def walk(self, exclude: Path | None = None) -> Iterator[Source]:
-        """Its files, in the order that the file system lists them.
+    def walk(self, exclude: Path | None = None, shard: tuple[int, int] = (0, 1)) -> Iterator[Source]:
+        """Its files, in the order that the file system lists them, each folder once (``walk_files``).
+
+        A file's key does not depend on that order, so that every process gives it to the same shard.
 
         Args:
             exclude: a folder to leave out: the output.
+            shard: (index, count): only the files of this part; others are not opened to see what they are.
         """
         if self.file is not None:
-            yield Source(f"{self.name}/{self.file.name}", self.file)
+            key = f"{self.name}/{self.file.name}"
+            if in_shard(key, *shard):
+                yield Source(key, self.file)
             return
-        excluded = exclude.resolve() if exclude is not None else None
-        yield from self._walk(self.root, (), excluded, ())
+        skipped = SkippedFiles()
+        for found in walk_files(self.root, exclude=exclude, inside=_photographs, stage=self._stage):
+            key = "/".join((self.name, *found.within))
+            asked = self.pattern is None or len(self.pattern) in _places(found.within, self.pattern)
+            if not (asked or found.is_folder) or not in_shard(key, *shard):
+                continue
+            if found.is_folder:
+                yield Source(key, found.path, found.problem)
+            elif found.problem:
+                skipped.add(key, found.problem)
+            elif self._takes(found.path):
+                yield Source(key, found.path)
+            else:
+                skipped.add(key)
+        self.skipped.__dict__.update(skipped.__dict__)
 
-    def _walk(
-        self, folder: Path, within: tuple[str, ...], exclude: Path | None, above: tuple[tuple[int, int], ...]
-    ) -> Iterator[Source]:
-        try:
-            stat = folder.stat()
-            identity = (stat.st_dev, stat.st_ino)
-            if identity in above or (exclude is not None and folder.resolve() == exclude):
-                return  # a link that leads back up, or our own output
-            if is_frame_folder(folder):  # of Pixel3DMM's: the rest was made of what is there
-                yield from self._walk(folder / "rgb", (*within, "rgb"), exclude, (*above, identity))
-                return
-            listing = os.scandir(folder)
-        except OSError as error:
-            key = "/".join((self.name, *within))
-            yield Source(key, folder, f"this folder cannot be listed: {error.strerror or error}")
-            return
-        with listing:
-            for entry in listing:
-                if entry.name.startswith("."):
-                    continue
-                path = (*within, entry.name)
-                if entry.is_dir():
-                    yield from self._walk(folder / entry.name, path, exclude, (*above, identity))
-                elif self._takes(path):
-                    yield Source("/".join((self.name, *path)), folder / entry.name)
+    def _takes(self, file: Path) -> bool:
+        return self.pattern is not None or file.suffix.lower() in VIDEO_SUFFIXES or is_image_file(file)
 
-    def _takes(self, path: tuple[str, ...]) -> bool:
-        if self.pattern is not None:
-            return _matches(path, self.pattern)
-        return os.path.splitext(path[-1])[1].lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES  # noqa: PTH122
+    def _stage(self, within: tuple[str, ...]) -> frozenset[int] | None:
+        """What of the pattern is left for a folder's files; None if they cannot match."""
+        if self.pattern is None:
+            return frozenset()
+        return _places(within, self.pattern) - {len(self.pattern)} or None
 
 
 def parse_inputs(arguments: Sequence[str]) -> list[Input]:
@@ -142,8 +141,17 @@ def parse_inputs(arguments: Sequence[str]) -> list[Input]:
 
 def walk(inputs: Sequence[Input], exclude: Path, shard: tuple[int, int]) -> Iterator[Source]:
     """The files of one shard of all inputs."""
-    index, count = shard
-    return (source for item in inputs for source in item.walk(exclude) if in_shard(source.key, index, count))
+    return (source for item in inputs for source in item.walk(exclude, shard))
+
+
+def skipped_files(inputs: Sequence[Input]) -> SkippedFiles:
+    """What the last whole walks of the inputs passed over, together."""
+    together = SkippedFiles()
+    for item in inputs:
+        together.count += item.skipped.count
+        together.names += item.skipped.names
+        together.problems += item.skipped.problems
+    return together
 
 
 def in_shard(key: str, index: int, count: int) -> bool:
@@ -167,9 +175,27 @@ def _parse(text: str, name: str | None) -> Input:
     return Input(name or root.name or "root", root, pattern=parts[magic:])
 
 
-def _matches(path: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    if not pattern:
-        return not path
-    if pattern[0] == "**":
-        return _matches(path, pattern[1:]) or bool(path and _matches(path[1:], pattern))
-    return bool(path) and fnmatch.fnmatchcase(path[0], pattern[0]) and _matches(path[1:], pattern[1:])
+def _photographs(folder: Path) -> str | None:
+    """Of a folder that Pixel3DMM wrote, where the photographs are: the rest was made of them."""
+    return "rgb" if is_frame_folder(folder) else None
+
+
+def _places(path: tuple[str, ...], pattern: tuple[str, ...]) -> frozenset[int]:
+    """How many parts of the pattern a path can have used up: all of them if it matches, and none of these if nothing
+    under it can."""
+    places = _past_stars({0}, pattern)
+    for name in path:
+        taken = {
+            place for place in places if place < len(pattern) and fnmatch.fnmatchcase(name, pattern[place])
+        }
+        places = _past_stars({place + (pattern[place] != "**") for place in taken}, pattern)
+    return frozenset(places)
+
+
+def _past_stars(places: set[int], pattern: tuple[str, ...]) -> set[int]:
+    """With the places behind each ``**``, which may also stand for no folder at all."""
+    for place in sorted(places):
+        while place < len(pattern) and pattern[place] == "**":
+            place += 1
+            places.add(place)
+    return places

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from n2f_jax.data.images import ImageError, read_image
+from n2f_jax.data.images import ImageError, ImageInfo, read_image
 from n2f_jax.data.manifest import Record
 from n2f_jax.data.preprocessed import StoredFace, face_id, face_path, write_face
 from n2f_jax.frontends.base import FrontendFace
@@ -19,6 +19,8 @@ from n2f_jax.geometry.crop import Crop, crop_intrinsics
 from n2f_jax.geometry.focal import Focal, resolve_focal
 from n2f_jax.preprocessing.settings import Settings
 from n2f_jax.runtime.output_folder import FATAL_ERRNOS, OutputError, describe_error
+
+_NO_INFO = ImageInfo(focal=None, orientation=1, mode="RGB")  # of a video's frame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,18 +66,18 @@ class Worker:
         """
         started = time.perf_counter()
         records: dict[int, Record] = {}
-        images: dict[int, tuple[np.ndarray, float | None]] = {}
+        images: dict[int, tuple[np.ndarray, ImageInfo]] = {}
         for number, task in enumerate(tasks):
             try:
-                images[number] = (task.image, None) if task.image is not None else _read(task.path)
+                images[number] = (task.image, _NO_INFO) if task.image is not None else read_image(task.path)
             except ImageError as error:
                 reason = str(error).removeprefix(f"{task.path}: ")
                 records[number] = task.record(status="error", reason=reason)
             except Exception as error:  # a damaged file can fail in any way inside a decoder
                 records[number] = task.record(status="error", reason=f"unreadable: {describe_error(error)}")
         found = self._detect([tasks[n].path for n in images], [image for image, _ in images.values()])
-        for (number, (image, exif)), faces in zip(images.items(), found, strict=True):
-            records[number] = self._store(tasks[number], image, exif, faces)
+        for (number, (image, info)), faces in zip(images.items(), found, strict=True):
+            records[number] = self._store(tasks[number], image, info, faces)
         share = (time.perf_counter() - started) / max(1, len(tasks))
         return [dataclasses.replace(records[n], seconds=round(share, 4)) for n in range(len(tasks))]
 
@@ -91,7 +93,7 @@ class Worker:
             return [self._detect([path], [image])[0] for path, image in zip(paths, images, strict=True)]
 
     def _store(
-        self, task: Task, image: np.ndarray, exif: float | None, faces: list[FrontendFace] | Exception
+        self, task: Task, image: np.ndarray, info: ImageInfo, faces: list[FrontendFace] | Exception
     ) -> Record:
         size = (int(image.shape[0]), int(image.shape[1]))
         if isinstance(faces, Exception):
@@ -99,7 +101,9 @@ class Worker:
         faces = faces[: self.settings.options.max_faces]
         if not faces:
             return task.record(status="no face", image_size=size)
-        focal = resolve_focal(size, self.settings.focal, exif)
+        largest = max(float(face.crop.side) for face in faces) / self.settings.frontend_options.crop_scale
+        focal = resolve_focal(size, self.settings.focal, info.focal, largest)
+        note = info.focal_note or focal.note if self.settings.focal is None else ""
         names = []
         try:
             for face in faces:
@@ -115,7 +119,7 @@ class Worker:
             return task.record(
                 status="error", reason=f"the front end's maps: {describe_error(error)}", image_size=size
             )
-        return task.record(status="ok", faces=tuple(names), image_size=size)
+        return task.record(status="ok", reason=note, faces=tuple(names), image_size=size)
 
 
 def stored_face(
@@ -163,8 +167,3 @@ def stored_face(
         uv=None if face.uv is None else np.asarray(face.uv, np.float32),
         classes=None if face.classes is None else np.asarray(face.classes, np.uint8),
     )
-
-
-def _read(path: Path) -> tuple[np.ndarray, float | None]:
-    image, info = read_image(path)
-    return image, info.focal

@@ -15,8 +15,9 @@ import numpy as np
 from tqdm import tqdm
 
 import n2f_jax
+from n2f_jax.data.image_files import SkippedFiles
 from n2f_jax.data.images import ImageError, read_image
-from n2f_jax.geometry.focal import Focal, resolve_focal
+from n2f_jax.geometry.focal import FocalHints, resolve_focal
 from n2f_jax.reconstruction.head import Head
 from n2f_jax.reconstruction.output_files import FORMATS, OutputFiles, write_contact_sheet
 from n2f_jax.reconstruction.photos import output_names
@@ -38,7 +39,8 @@ class RunOptions:
         formats: of ``FORMATS``.
         picture: also write the side-by-side picture of each head, the overlay of each photo and the sheet.
         max_faces: the largest faces of each photo; None for all.
-        focal: in pixels of the original, for all photos; None for EXIF, else 1.2·max(H, W).
+        focal: in pixels of the original, for all photos; None for EXIF, else one by image and face
+            (``geometry.focal``).
         overwrite: do finished photos again.
     """
 
@@ -64,6 +66,7 @@ def run(
     options: RunOptions | None = None,
     say: Callable[[str], None] = tqdm.write,
     progress: bool = True,
+    skipped: SkippedFiles | None = None,
 ) -> Summary:
     """Reconstructs every photo into ``output``.
 
@@ -72,8 +75,9 @@ def run(
         output: the folder.
         reconstructor: its ``batch_size`` is also the number of photos in memory at once.
         options: what to make.
-        say: called with a line for everything that goes wrong.
+        say: called with a line for everything that goes wrong, and for each photo whose EXIF focal length is ignored.
         progress: show a progress bar.
+        skipped: what ``find_photos`` passed over, for the summary.
 
     Returns:
         The summary, which is also in ``output/summary.json``.
@@ -90,7 +94,8 @@ def run(
     names = output_names(photos, {path: old.name for path, old in before.items()})
     entries = [Entry(str(photo), name) for photo, name in zip(photos, names, strict=True)]
     here = {photo.resolve() for photo in photos}
-    summary = Summary(entries, job.settings, [old for path, old in before.items() if path not in here])
+    earlier = [old for path, old in before.items() if path not in here]
+    summary = Summary(entries, job.settings, earlier, skipped=skipped or SkippedFiles())
 
     todo = []
     for entry in entries:
@@ -111,6 +116,8 @@ def run(
                     bar.update()
                     if old := before.get(Path(entry.source).resolve()):
                         _remove_stale(output, old, entry)
+                    if entry.focal_note:
+                        say(f"{entry.source}: {entry.focal_note}")
                     if entry.status != "done":
                         say(f"{entry.source}: {entry.status}: {entry.message}")
                 if time.monotonic() - last_flush > 5:
@@ -167,7 +174,7 @@ class _Job:
         """
         started = time.perf_counter()
         images: list[np.ndarray] = []
-        focals: list[Focal] = []
+        focals: list[FocalHints] = []
         read: list[Entry] = []
         for entry in entries:
             try:
@@ -180,8 +187,9 @@ class _Job:
                 yield entry
             else:
                 entry.image_size = list(image.shape[:2])
+                entry.focal_note = info.focal_note if self.options.focal is None else ""
                 images.append(image)
-                focals.append(resolve_focal(image.shape[:2], self.options.focal, info.focal))
+                focals.append(FocalHints(self.options.focal, info.focal))
                 read.append(entry)
         results = self.reconstructor.reconstruct(
             images,

@@ -26,7 +26,7 @@ class Head:
         landmarks_3d: ``(68, 3)`` the same points in the head frame.
         shape, expression, jaw_pose, eyelids: coefficients; ``jaw_pose`` as axis times angle.
         head_model, head_model_sha256: which head model the coefficients belong to.
-        focal_source: ``'given'``, ``'exif'`` or ``'default'``.
+        focal_source: ``'given'``, ``'exif'``, ``'face'`` or ``'default'`` (``geometry.focal``).
         alignment: ``'network'`` or ``'landmarks'``.
         image_size: (height, width) of the original image.
         crop: ``(3,)`` x0, y0, side of the network's input.

@@ -26,7 +26,7 @@ KEYS: dict[str, tuple[tuple, str]] = {
     "eyelids": ((2,), "closure, left then right; 0 as modelled, 1 closed"),
     "head_model": ((), "name of the head model the coefficients belong to"),
     "head_model_sha256": ((), "sha256 of the head model's file"),
-    "focal_source": ((), "where the focal length came from: 'given', 'exif' or 'default' (1.2 max(H, W))"),
+    "focal_source": ((), "where the focal length came from: 'given', 'exif', 'face' (1 m away) or 'default' (1.2 max(H, W))"),
     "alignment": ((), "where the pose came from: 'network' or 'landmarks'"),
     "image_size": ((2,), "height and width of the upright original image, pixels"),
     "crop": ((3,), "x0, y0, side of the square the network saw, original pixels"),

@@ -2,31 +2,57 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from n2f_jax.data.images import IMAGE_SUFFIXES
+from n2f_jax.data.image_files import SkippedFiles, is_image_file, walk_files
 
 
-def find_photos(paths: Iterable[str | Path], output: Path | None = None) -> list[Path]:
+def find_photos(
+    paths: Iterable[str | Path], output: Path | None = None, skipped: SkippedFiles | None = None
+) -> list[Path]:
     """Photos named by files and folders, in order, each once.
 
     A file is taken whatever it is called, and even if it does not exist (the run reports it); a folder gives
-    every file in it, at any depth, with the suffix of an image, except hidden ones and those under
+    every image in it (``is_image_file``), at any depth, through links as well, except hidden ones and those under
     ``output``.
+
+    Args:
+        paths: files and folders.
+        output: where the run writes.
+        skipped: gets what is passed over in the folders and is neither hidden nor under ``output``, folders that
+            cannot be listed, and links in a circle.
     """
+    skipped = SkippedFiles() if skipped is None else skipped
     found: dict[Path, Path] = {}
+    searched: set[Hashable] = set()
+    real_folder = functools.cache(Path.resolve)  # once a folder, not once a file
     for path in map(Path, paths):
-        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-        for file in inside:
-            if path.is_dir():
-                hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-                is_output = output is not None and output.resolve() in file.resolve().parents
-                if hidden or is_output or not file.is_file() or file.suffix.lower() not in IMAGE_SUFFIXES:
-                    continue
-            found.setdefault(file.resolve(), file)
+        if not path.is_dir():
+            if _is_circle(path):
+                skipped.add(str(path), "this link leads in a circle")
+            else:
+                found.setdefault(path.resolve(), path)
+            continue
+        for item in sorted(walk_files(path, exclude=output, seen=searched), key=lambda item: item.within):
+            if item.problem or not is_image_file(item.path):
+                skipped.add(str(item.path), item.problem)
+            else:
+                file = item.path
+                real = file.resolve() if file.is_symlink() else real_folder(file.parent) / file.name
+                found.setdefault(real, file)
     return list(found.values())
+
+
+def _is_circle(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 def output_names(photos: Sequence[Path], earlier: Mapping[Path, str] | None = None) -> list[str]:

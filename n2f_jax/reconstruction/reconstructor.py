@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -32,7 +33,7 @@ from n2f_jax.frontends.base import Frontend, FrontendFace
 from n2f_jax.frontends.registry import FrontendOptions, make_frontend
 from n2f_jax.geometry.camera import project_points
 from n2f_jax.geometry.crop import Crop
-from n2f_jax.geometry.focal import Focal, resolve_focal
+from n2f_jax.geometry.focal import Focal, FocalHints, resolve_focal
 from n2f_jax.models.pretrained import (
     DEFAULT_CHECKPOINT,
     HeadModelIdentity,
@@ -160,7 +161,7 @@ class Reconstructor:
     def reconstruct(
         self,
         images: Sequence[np.ndarray | str | Path],
-        focals: Sequence[float | Focal | None] | None = None,
+        focals: Sequence[float | Focal | FocalHints | None] | None = None,
         *,
         max_faces: int | None = None,
         sources: Sequence[Path | None] | None = None,
@@ -170,7 +171,8 @@ class Reconstructor:
 
         Args:
             images: ``(H, W, 3)`` uint8 RGB, upright; or files, which are read so (``data.images.read_image``).
-            focals: focal length of each in pixels; None for what a file's EXIF data says, else 1.2·max(H, W).
+            focals: focal length of each in pixels; None for what a file's EXIF data says, else one by the size of the
+                image and of its largest face (``geometry.focal``).
             max_faces: of each image; None for all.
             sources: the file of each, for a front end that looks up what was computed before.
             return_errors: an image that fails has its exception in the list, in place of heads, and the others
@@ -200,14 +202,25 @@ class Reconstructor:
     def _heads_of_faces(self, found: Sequence[tuple[_Photo, list[FrontendFace]]]) -> list[list[Head]]:
         """Faces of all photographs in common batches."""
         owners = [photo for photo, faces in found for _ in faces]
+        focals = [focal for photo, faces in found for focal in [self._focal(photo, faces)] * len(faces)]
         heads = iter(
             self.from_faces(
                 [face for _, faces in found for face in faces],
                 [photo.image.shape[:2] for photo in owners],
-                [photo.focal for photo in owners],
+                focals,
             )
         )
         return [[next(heads) for _ in faces] for _, faces in found]
+
+    def _focal(self, photo: _Photo, faces: Sequence[FrontendFace]) -> Focal:
+        """One for all faces of a photograph."""
+        if isinstance(photo.focal, Focal):
+            return photo.focal
+        return resolve_focal(photo.image.shape[:2], *photo.focal, self.face_size(faces))
+
+    def face_size(self, faces: Sequence[FrontendFace]) -> float:
+        """Longer side of the box around the 68 landmarks of the largest of some faces, pixels; NaN without any."""
+        return max((float(face.crop.side) for face in faces), default=math.nan) / self.inputs.crop_scale
 
     def detect(self, image: np.ndarray, source: Path | None = None) -> list[FrontendFace]:
         """The front end on one ``(H, W, 3)`` uint8 RGB image: its faces, the largest first.
@@ -262,7 +275,7 @@ class Reconstructor:
             masks: 1 on the face.
             crops: the square of the original image that each map shows.
             image_sizes: (height, width) of each original image.
-            focals: in original pixels; None for 1.2·max(H, W).
+            focals: in original pixels; None for one by the sizes of image and face (``geometry.focal``).
             landmarks: ``(68, 2)`` each, original pixels. Without them the camera is the network's.
         """
         count = len(normals)
@@ -278,7 +291,10 @@ class Reconstructor:
             )
             for i in range(count)
         ]
-        lengths = [resolve_focal(size, focal) for size, focal in zip(image_sizes, focals, strict=True)]
+        lengths = [
+            resolve_focal(size, focal, face_size=self.face_size([face]))
+            for size, focal, face in zip(image_sizes, focals, faces, strict=True)
+        ]
         return self.from_faces(faces, image_sizes, lengths)
 
     def predict(
@@ -382,11 +398,11 @@ class Reconstructor:
 class _Photo(NamedTuple):
     image: np.ndarray
     source: Path | None
-    focal: Focal
+    focal: Focal | FocalHints
 
 
 def _open_photos(
-    given: Sequence[tuple[np.ndarray | str | Path, float | Focal | None, Path | None]],
+    given: Sequence[tuple[np.ndarray | str | Path, float | Focal | FocalHints | None, Path | None]],
 ) -> list[_Photo]:
     photos = []
     for image, focal, source in given:
@@ -395,10 +411,9 @@ def _open_photos(
             source = Path(image)
             image, info = read_image(source)
             exif = info.focal
-        image = np.asarray(image)
-        if not isinstance(focal, Focal):
-            focal = resolve_focal(image.shape[:2], focal, exif)
-        photos.append(_Photo(image, source, focal))
+        if not isinstance(focal, (Focal, FocalHints)):
+            focal = FocalHints(focal, exif)
+        photos.append(_Photo(np.asarray(image), source, focal))
     return photos
 
 

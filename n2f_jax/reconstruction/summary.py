@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import n2f_jax
+from n2f_jax.data.image_files import SkippedFiles
 from n2f_jax.reconstruction.head import Head
 from n2f_jax.runtime.json_values import jsonable
 from n2f_jax.runtime.output_folder import EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_OK, EXIT_PARTLY
@@ -34,6 +35,7 @@ class Entry:
         overlay: file name of the whole photo with its meshes, or None.
         faces: for each head its files and figures (``describe_head``).
         fingerprint: of the photo and all that decides its outputs; a later run compares it.
+        focal_note: why EXIF's focal length was ignored, or "".
     """
 
     source: str
@@ -46,6 +48,7 @@ class Entry:
     overlay: str | None = None
     faces: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     fingerprint: str = ""
+    focal_note: str = ""
 
     def files(self) -> list[str]:
         """All output files, relative to the output folder."""
@@ -63,6 +66,7 @@ class Summary:
         earlier: photos of earlier runs into the same folder, for later ones to know.
         stopped: why the run ended before its time, or "".
         interrupted: by the user.
+        skipped: what the search of the folders passed over.
     """
 
     entries: list[Entry]
@@ -70,6 +74,7 @@ class Summary:
     earlier: list[Entry] = dataclasses.field(default_factory=list)
     stopped: str = ""
     interrupted: bool = False
+    skipped: SkippedFiles = dataclasses.field(default_factory=SkippedFiles)
 
     def count(self, status: Status) -> int:
         return sum(entry.status == status for entry in self.entries)
@@ -90,6 +95,7 @@ class Summary:
             "counts": {status: self.count(status) for status in STATUSES},
             "stopped": self.stopped,
             "exit_code": self.exit_code,
+            "skipped": dataclasses.asdict(self.skipped),
             "photos": [dataclasses.asdict(entry) for entry in self.entries],
             "earlier": [dataclasses.asdict(entry) for entry in self.earlier],
         }

@@ -114,7 +114,8 @@ def measure_pipeline(photos: Sequence[Path] | None = None, repeat: int = 10) -> 
                 if not faces:
                     raise ValueError(f"{path}: no face was found")
                 size = image.shape[:2]
-                heads = reconstructor.from_faces(faces, [size], [resolve_focal(size, None, info.focal)])
+                focal = resolve_focal(size, None, info.focal, reconstructor.face_size(faces))
+                heads = reconstructor.from_faces(faces, [size], [focal])
                 assert np.isfinite(heads[0].vertices).all()
                 done = time.perf_counter()
                 if turn:

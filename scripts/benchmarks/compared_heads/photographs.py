@@ -45,7 +45,7 @@ class Photographs:
             annotation = read_landmarks(annotation_path)
             face = marked_face(reconstructor.detect(image), annotation)
             if face is not None:
-                focal = resolve_focal(image.shape[:2], None, info.focal)
+                focal = resolve_focal(image.shape[:2], None, info.focal, reconstructor.face_size([face]))
                 self._faces.append((face, annotation, image.shape[:2], focal))
 
     def __len__(self) -> int:

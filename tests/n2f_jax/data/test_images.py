@@ -1,12 +1,15 @@
 """Every kind of file a stranger may hand in, made here."""
 
+import dataclasses
+import sys
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import AvifImagePlugin, Image, features
 
-from n2f_jax.data.images import ImageError, read_image
+from n2f_jax.data.images import HEAD_SIZE, ImageError, image_format, read_image
 
-FOCAL_35MM, PIXEL_X, PIXEL_Y, EXIF_IFD, ORIENTATION = 0xA405, 0xA002, 0xA003, 0x8769, 0x0112
+FOCAL_35MM, PIXEL_X, PIXEL_Y, EXIF_IFD, ORIENTATION, MAKE = 0xA405, 0xA002, 0xA003, 0x8769, 0x0112, 0x010F
 
 
 def picture(height=12, width=20):
@@ -95,7 +98,7 @@ def test_exif_orientation_is_applied(tmp_path):
 
 def exif_with_focal(millimetres, size=None, orientation=1):
     exif = Image.Exif()
-    exif[ORIENTATION] = orientation
+    exif[ORIENTATION], exif[MAKE] = orientation, "camera"  # with an empty first folder Pillow writes none
     tags = exif.get_ifd(EXIF_IFD)
     tags[FOCAL_35MM] = millimetres
     if size:
@@ -111,20 +114,84 @@ def test_focal_length_from_exif(tmp_path):
     Image.new("RGB", (30, 20)).save(tmp_path / "b.jpg", exif=exif_with_focal(28, (6000, 4000), 6))
     image, info = read_image(tmp_path / "b.jpg")
     assert image.shape == (30, 20, 3) and info.focal == pytest.approx(30 * 28 / 36, rel=1e-6)
-    # Cropped: the field of view is unknown.
-    Image.new("RGB", (20, 20)).save(tmp_path / "c.jpg", exif=exif_with_focal(28, (6000, 4000)))
-    assert read_image(tmp_path / "c.jpg")[1].focal is None
-    # Cameras without the value write 0.
-    Image.new("RGB", (30, 20)).save(tmp_path / "d.jpg", exif=exif_with_focal(0))
-    assert read_image(tmp_path / "d.jpg")[1].focal is None
+    assert info.focal_note == ""
 
 
-def test_first_frame_of_an_animation(tmp_path):
-    frames = [Image.new("RGB", (8, 8), color) for color in ((250, 0, 0), (0, 250, 0))]
-    for name, options in (("a.gif", {}), ("a.png", {}), ("a.tif", {})):
-        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
-        image, _ = read_image(tmp_path / name)
-        assert image[4, 4, 0] > 240 and image[4, 4, 1] < 10, name
+@pytest.mark.parametrize(
+    ("millimetres", "size", "note"),
+    [
+        (28, (6000, 4000), "cropped, from 6000 × 4000 to 20 × 20 pixels"),
+        (0, None, ""),
+        (65535, None, "65535 mm cannot be"),
+        (4, None, "4 mm cannot be"),
+        (4001, None, "4001 mm cannot be"),
+        ("long", None, "no number"),
+    ],
+)
+def test_focal_lengths_that_cannot_be_are_ignored_and_said(tmp_path, millimetres, size, note):
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.jpg", exif=exif_with_focal(millimetres, size))
+    info = read_image(tmp_path / "a.jpg")[1]
+    assert info.focal is None and note in info.focal_note and "\n" not in info.focal_note
+
+
+def test_focal_lengths_of_real_lenses_are_taken(tmp_path):
+    for millimetres in (6, 13, 800, 3000):
+        Image.new("RGB", (20, 20)).save(tmp_path / "a.jpg", exif=exif_with_focal(millimetres))
+        info = read_image(tmp_path / "a.jpg")[1]
+        assert info.focal > 0 and info.focal_note == "", millimetres
+    Image.new("RGB", (20, 20)).save(tmp_path / "b.jpg")
+    assert dataclasses.astuple(read_image(tmp_path / "b.jpg")[1]) == (None, 1, "RGB", "")
+
+
+ANIMATIONS = ["gif", "png", "webp", "tif", pytest.param("avif", marks=pytest.mark.skipif(
+    not features.check("avif"), reason="Pillow without AVIF"))]  # fmt: skip
+RED, GREEN, BLACK, CLEAR = (250, 0, 0, 255), (0, 250, 0, 255), (9, 9, 9, 255), (250, 250, 250, 0)
+
+
+def write_frames(path, *colors):
+    frames = [Image.new("RGBA", (32, 32), color) for color in colors]
+    if all(color[3] == 255 for color in colors):
+        frames = [frame.convert("RGB") for frame in frames]
+    options = {"lossless": True} if path.suffix == ".webp" else {}
+    frames[0].save(path, save_all=True, append_images=frames[1:], **options)
+    return path
+
+
+def color_of(path):
+    image, _ = read_image(path)
+    assert image.shape == (32, 32, 3)
+    return ["red", "green", "blue"][image[16, 16].argmax()] if np.ptp(image[16, 16]) > 200 else "gray"
+
+
+@pytest.mark.parametrize("suffix", ANIMATIONS)
+def test_the_first_frame_that_is_not_blank(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    assert color_of(write_frames(path, RED, GREEN)) == "red"
+    assert color_of(write_frames(path, BLACK, GREEN, RED)) == "green"
+    assert color_of(write_frames(path, CLEAR, BLACK, RED)) == "red"
+    assert color_of(write_frames(path, BLACK, (0, 0, 0, 255))) == "gray"  # nothing else there: the first
+
+
+def test_dark_is_not_blank(tmp_path):
+    assert read_image(write_frames(tmp_path / "a.gif", (20, 16, 16, 255), RED))[0].max() == 20
+
+
+def test_a_deep_gray_page(tmp_path):
+    pages = [Image.fromarray(np.full((8, 8), level, np.uint16)) for level in (100, 40000)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    assert read_image(tmp_path / "a.tif")[0].max() == round(40000 / 257)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tif"])
+@pytest.mark.parametrize("first_level", [0, 255])  # blank, so that the damaged one is tried; and not
+def test_later_frames_may_be_cut_off(tmp_path, suffix, first_level):
+    noise = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), np.uint8)
+    frames = [Image.fromarray(np.full((64, 64, 3), first_level, np.uint8)), *map(Image.fromarray, noise)]
+    frames[0].save(tmp_path / "a", suffix.replace("tif", "tiff"), save_all=True, append_images=frames[1:])
+    content = (tmp_path / "a").read_bytes()
+    (tmp_path / "cut").write_bytes(content[: len(content) * 2 // 5])
+    image, _ = read_image(tmp_path / "cut")
+    assert image.shape == (64, 64, 3) and np.ptp(image) == 0 and image[0, 0, 0] == first_level
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
@@ -142,11 +209,9 @@ def test_truncated(tmp_path, suffix):
 def test_what_is_no_image(tmp_path):
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "text.jpg").write_text("not a picture")
-    (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
     for name, message in (
         ("empty.jpg", "empty"),
         ("text.jpg", "not an image"),
-        ("phone.heic", "pillow-heif"),
         ("missing.jpg", "no such file"),
         (".", "folder"),
     ):
@@ -160,3 +225,80 @@ def test_decompression_bomb_is_refused_before_it_is_decoded(tmp_path):
     bomb.write_bytes(b"P6\n20000 20000\n255\n" + bytes(100))
     with pytest.raises(ImageError, match=r"bomb\.ppm: too large"):
         read_image(bomb)
+
+
+def write_heic(path, array, **save):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    Image.fromarray(array).save(path, "HEIF", quality=100, **save)
+    return path
+
+
+def forget_heif(monkeypatch):
+    """Pillow as it is in a new process, before anything has registered pillow-heif."""
+    for table in (Image.OPEN, Image.SAVE):
+        monkeypatch.delitem(table, "HEIF", raising=False)
+    monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
+
+
+@pytest.mark.parametrize("name", ["a.heic", "renamed.jpg"])
+def test_heic(tmp_path, monkeypatch, name):
+    array = picture(48, 80)
+    path = write_heic(tmp_path / name, array, exif=exif_with_focal(28, (80, 48), 6).tobytes())
+    forget_heif(monkeypatch)
+    image, info = read_image(path)
+    assert np.abs(image.astype(int) - np.rot90(array, -1)).mean() < 6  # upright once, and not twice
+    assert info.focal == pytest.approx(28 / np.hypot(36, 24) * np.hypot(48, 80))
+    assert read_image(path)[0].shape == (80, 48, 3)
+
+
+def test_the_primary_image_of_a_heic(tmp_path):
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    images = [Image.new("RGB", (64, 64), color) for color in ((250, 0, 0), (0, 250, 0), (0, 0, 250))]
+    images[0].save(tmp_path / "a.heic", save_all=True, append_images=images[1:], primary_index=1)
+    assert read_image(tmp_path / "a.heic")[0][32, 32].argmax() == 1
+
+
+def test_a_heic_without_pillow_heif(tmp_path, monkeypatch):
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+    forget_heif(monkeypatch)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ImageError, match=r"a\.heic: .*pip install 'n2f-jax\[heif\]'$"):
+        read_image(tmp_path / "a.heic")
+    Image.new("RGB", (8, 8)).save(tmp_path / "b.png")
+    read_image(tmp_path / "b.png")  # asks for nothing
+
+
+def test_a_damaged_heic(tmp_path):
+    content = write_heic(tmp_path / "a.heic", picture(48, 80)).read_bytes()
+    for share in (0.1, 0.5, 0.9):
+        (tmp_path / "cut.heic").write_bytes(content[: int(len(content) * share)])
+        with pytest.raises(ImageError, match=r"cut\.heic: truncated or damaged"):
+            read_image(tmp_path / "cut.heic")
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
+def test_avif(tmp_path, monkeypatch):
+    array = picture(48, 80)
+    Image.fromarray(array).save(tmp_path / "a.avif", quality=100, exif=exif_with_focal(28, orientation=6))
+    image, info = read_image(tmp_path / "a.avif")
+    assert np.abs(image.astype(int) - np.rot90(array, -1)).mean() < 3
+    assert info.focal == pytest.approx(28 / np.hypot(36, 24) * np.hypot(48, 80))
+    monkeypatch.setattr(AvifImagePlugin, "SUPPORTED", False)
+    monkeypatch.delitem(Image.SAVE, "AVIF")
+    with pytest.raises(ImageError, match=r"a\.avif: AVIF needs Pillow 11\.3"):
+        read_image(tmp_path / "a.avif")
+
+
+def test_formats_by_their_first_bytes(tmp_path):
+    names = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000")
+    for name in (*names, *(["AVIF"] if features.check("avif") else [])):
+        Image.fromarray(picture()).save(tmp_path / name, name)
+        assert image_format((tmp_path / name).read_bytes()[:HEAD_SIZE]) == name
+    assert image_format(write_heic(tmp_path / "h", picture(48, 80)).read_bytes()[:HEAD_SIZE]) == "HEIF"
+    # The brand that HEIF and AVIF share, told apart by the compatible ones.
+    shared = b"\0\0\0\x1cftypmif1\0\0\0\0mif1%smiaf"
+    assert image_format(shared % b"heic") == "HEIF" and image_format(shared % b"avif") == "AVIF"
+    for other in (b"", b"BMW is a maker of cars, and this is text", b"P5 paper", b"RIFF\0\0\0\0WAVEfmt ",
+                  b"\0\0\0\x18ftypisom\0\0\0\0isomavc1", b"%PDF-1.7", b"\x93NUMPY"):  # fmt: skip
+        assert image_format(other) is None, other

@@ -121,13 +121,14 @@ def test_maps_without_landmarks_keep_the_networks_camera(load, open_head):
     face, camera = place_head(open_head, SIZES[0])
     reconstructor = load()
     maps = ([face.normals], [face.mask], [face.crop], SIZES[:1])
-    (without,) = reconstructor.from_maps(*maps)
+    given_focal = [default_focals()[0].pixels]
+    (without,) = reconstructor.from_maps(*maps, focals=given_focal)
     expected = load("network").from_faces([face, face], SIZES[:1] * 2, default_focals()[:1] * 2)[0]
     assert without.alignment == "network"
     np.testing.assert_allclose(without.translation, expected.translation, atol=1e-6)
     np.testing.assert_allclose(without.rotation, expected.rotation, atol=1e-6)
     assert without.is_finite
-    (given,) = reconstructor.from_maps(*maps, landmarks=[face.landmarks_68])
+    (given,) = reconstructor.from_maps(*maps, focals=given_focal, landmarks=[face.landmarks_68])
     assert given.alignment == "landmarks"
     np.testing.assert_allclose(given.translation, camera.translation, atol=3e-3)
 
@@ -172,9 +173,15 @@ def test_saved_heads_say_how_to_project_them(load, open_head, tmp_path):
 
 
 def test_focal_lengths():
-    assert resolve_focal((300, 400)) == (480.0, "default")
-    assert resolve_focal((300, 400), None, 700.0) == (700.0, "exif")
-    assert resolve_focal((300, 400), 650, 700.0) == (650.0, "given")
+    assert resolve_focal((300, 400))[:2] == (480.0, "default")
+    assert resolve_focal((300, 400), None, 700.0)[:2] == (700.0, "exif")
+    assert resolve_focal((300, 400), 650, 700.0)[:2] == (650.0, "given")
+    # A face that fills its picture was cut out of a larger one: it lies 1 m away, not 0.3 m.
+    assert resolve_focal((300, 400), face_size=280.0)[:2] == (pytest.approx(2000.0), "face")
+    assert resolve_focal((300, 400), face_size=40.0)[:2] == (480.0, "default")
+    assert resolve_focal((300, 400), None, 700.0, 280.0)[:2] == (700.0, "exif")
+    far = resolve_focal((300, 400), None, 3e5, 40.0)
+    assert far[:2] == (480.0, "default") and "1050 m away" in far.note
     for wrong in (0.0, -5.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="focal"):
             resolve_focal((300, 400), wrong)
