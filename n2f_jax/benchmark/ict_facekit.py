@@ -23,6 +23,8 @@ _CENTIMETRE = 0.01
 # Left out are teeth, tongue, lashes, and the transparent shells before the eyes, which would be drawn as skin.
 _SHOWN = np.r_[0:14062, 21451:24591]
 NUM_IDENTITY = 100
+# Corners of eyes and mouth and middles of the lips: the other landmarks are marked in other places than ours.
+MARKED_ALIKE = (36, 39, 42, 45, 48, 51, 54, 57, 62, 66)
 # Of a face that is not at rest: how many of the shapes, and how much of each.
 _MOST_SHAPES = 4
 _WEIGHTS = (0.2, 0.8)

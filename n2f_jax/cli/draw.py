@@ -75,7 +75,8 @@ def _draw_front_ends(flags: argparse.Namespace) -> int:
     if not faces:
         raise ValueError(f"no face in {flags.photo}")
     size = image.shape[:2]
-    (head,) = reconstructor.from_faces(faces, [size], [resolve_focal(size, exif=info.focal, face_size=reconstructor.face_size(faces))])
+    focal = resolve_focal(size, exif=info.focal, face_size=reconstructor.face_size(faces))
+    (head,) = reconstructor.from_faces(faces, [size], [focal])
     frontend = None
     if flags.pixel3dmm_normals:
         frontend_options = FrontendOptions(

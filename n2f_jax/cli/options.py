@@ -32,6 +32,16 @@ def add_frontend(parser: argparse.ArgumentParser) -> None:
         default="face_mesh",
         help="what turns photographs into normal maps (docs/front_ends.md); default: %(default)s, which ships",
     )
+    parser.add_argument(
+        "--landmarks",
+        choices=("v1", "v2"),
+        default="v1",
+        help="which of MediaPipe's face networks finds the points: v2 is nearer, the checkpoint that ships was trained "
+        "for v1; default: %(default)s",
+    )
+    parser.add_argument(
+        "--small-faces", action="store_true", help="look hardest for small faces, whatever the time it takes"
+    )
     add_pixel3dmm(parser)
     parser.add_argument(
         "--precomputed",
@@ -55,6 +65,8 @@ def frontend_options(flags: argparse.Namespace, **more: object) -> FrontendOptio
     from n2f_jax.frontends.registry import FrontendOptions
 
     return FrontendOptions(
+        landmarks=flags.landmarks,
+        small_faces=flags.small_faces,
         pixel3dmm_normals=flags.pixel3dmm_normals,
         pixel3dmm_uv=flags.pixel3dmm_uv,
         farl_weights=flags.farl_weights,

@@ -33,7 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_head_model(parser, "the head model that the checkpoint was trained for")
     options.add_frontend(parser)
     parser.add_argument(
-        "--focal", type=float, metavar="PX", help="default: EXIF, else 1.2 times the longer side, or what puts the largest face 1 m away, if that is longer"
+        "--focal",
+        type=float,
+        metavar="PX",
+        help="default: EXIF, else the larger of 1.2 times the longer side and what puts the largest face 1 m away",
     )
     parser.add_argument("--faces", choices=("largest", "all"), default="largest", help="of each photograph")
     parser.add_argument("--max-faces", type=int, metavar="N", help="at most the N largest of each photograph")

@@ -68,8 +68,8 @@ class ImageInfo:
         orientation: EXIF orientation 1 … 8, already applied to the pixels.
         mode: Pillow's name of the pixel format in the file.
         focal_note: why EXIF's 35 mm equivalent was ignored: no camera has it (below 5 or above 4000 mm), or the image's
-            shape is not the one that the camera wrote (it was cropped). "" where there is none, it is 0 (unknown), or it
-            is used.
+            shape is not the one that the camera wrote (it was cropped). "" where there is none, it is 0 (unknown), or
+            it is used.
     """
 
     focal: float | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 import n2f_jax
+from n2f_jax.frontends.eyes import Eyes
 from n2f_jax.geometry.crop import Crop
 
 
@@ -59,6 +61,12 @@ class FrontendFace:
             u towards the subject's left, v up, as ``n2f_jax.render`` draws them; None for a front end without UV.
         classes: ``(S, S)`` uint8, ids of ``n2f_jax.frontends.face_classes``; None for a front end without a parser.
         provenance: where the maps come from; None where it is not known.
+        eyes: how far they are closed and where they look; None for a front end that does not see.
+        blendshapes: ``(52,)`` ARKit's scores by name (``frontends.blendshapes.BLENDSHAPES``); None likewise.
+        confidence: probability that the inner 51 landmarks lie within 12 % of the eyes' distance; NaN where the front
+            end does not say.
+        region_confidence: the same of regions of the face (``frontends.face_confidence.REGIONS``): low where a mask, a
+            hand or hair hides one, and what is reconstructed there is invented.
     """
 
     normals: Float[np.ndarray | jax.Array, "S S 3"]
@@ -70,6 +78,10 @@ class FrontendFace:
     uv: Float[np.ndarray | jax.Array, "S S 2"] | None = None
     classes: UInt8[np.ndarray | jax.Array, "S S"] | None = None
     provenance: Provenance | None = None
+    eyes: Eyes | None = None
+    blendshapes: Float[np.ndarray, "52"] | None = None
+    confidence: float = math.nan
+    region_confidence: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 Image = UInt8[np.ndarray, "H W 3"]

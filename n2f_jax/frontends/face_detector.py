@@ -8,6 +8,7 @@ anchor's centre. Anchors have no size of their own.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import cv2
 import numpy as np
@@ -19,9 +20,22 @@ from n2f_jax.runtime.assets_cache import MEDIAPIPE, asset_path
 # Cells a side and anchors a cell of each feature map, in the order of the network's output.
 _SHORT_RANGE_GRIDS = ((16, 2), (8, 6))
 _FULL_RANGE_GRIDS = ((48, 1),)
+# The full-range network's score from which something is looked at again.
+_CANDIDATE = 0.3
+# Large, in parts of the picture's longer side: what the full-range network sees in 24 pixels.
+_LARGE = 1 / 8
+# Sides of the parts, in parts of the picture's shorter side, and by how much of their side they overlap at least.
+_SHARES, _SHARED = (0.6, 0.3), 1 / 6
+# The mean of both networks' scores from which something is a face: between what faces have and what resembles them
+# (on the choosing half of scripts/benchmarks/public_photos).
+_SURE = 0.65
+# Side of the second look, in sides of the face.
+_CLOSER = 3.0
+# Two boxes are of one face where they share this much of both together, or of the smaller one.
+_OVERLAP, _INSIDE = 0.3, 0.6
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # arrays have no truth value: each is equal to itself alone
 class Detection:
     """A detected face, in pixels of the image (u = 0 is the left edge, pixel centres at +0.5).
 
@@ -35,97 +49,182 @@ class Detection:
     keypoints: np.ndarray
     score: float
 
+    @property
+    def size(self) -> float:
+        """The box's longer side in pixels."""
+        return float((self.box[2:] - self.box[:2]).max())
+
 
 class FaceDetector:
-    """Finds faces with the full-range network and the short-range one, merged.
+    """Finds faces, large and small.
 
-    The full-range network finds smaller faces and some that the other misses; the short-range one is surer
-    of faces that fill the picture. Where neither finds any, the picture is tried again inside a wide border
-    (a face cut out tightly looks like none to either) and then in overlapping parts, for faces smaller than
-    about a tenth of the picture.
+    Two networks see the whole picture: the full-range one finds smaller faces and some that the other misses,
+    the short-range one is surer of faces that fill the picture. Where there is none, the short-range one looks
+    again inside a wide border (a face cut out tightly looks like none). What both are sure of is a face; what one
+    of them sees, the full-range one be it with a low score, is a face if both are sure of it in a second look:
+    at a square around it, three times as large as itself.
+
+    Unless the box of a face takes up an eighth of the picture's longer side or more, the full-range network
+    then looks for smaller ones in overlapping squares of 0.6 of the shorter side, where 40 pixels of
+    1920 × 1080 are enough, and, where nothing is found, of 0.3 of it. They too are faces if both networks
+    are sure of them in a second look.
 
     Args:
         num_threads: threads of the interpreter.
         min_score: detections below are dropped.
-        small_faces: look at the parts in any case, not only where nothing was found: for group pictures; ten
-            times slower.
+        small_faces: look hardest: in squares of both sizes, whatever was found.
+        every_face: look in the larger squares even where a large face was found: for pictures of several
+            people of whom one is near.
 
     Raises:
         AssetError: the networks are not in the cache.
     """
 
-    def __init__(self, num_threads: int = 1, min_score: float = 0.5, small_faces: bool = False):
+    def __init__(
+        self,
+        num_threads: int = 1,
+        min_score: float = 0.5,
+        small_faces: bool = False,
+        every_face: bool = False,
+    ):
         self.min_score = min_score
         self.small_faces = small_faces
-        full = asset_path(MEDIAPIPE, "face_detection_full_range_sparse.tflite")
-        short = asset_path(MEDIAPIPE, "face_detection_short_range.tflite")
-        self._full = (TfliteModel(full, num_threads), _anchors(_FULL_RANGE_GRIDS))
-        self._short = (TfliteModel(short, num_threads), _anchors(_SHORT_RANGE_GRIDS))
+        self.every_face = every_face
+        self._full = _BlazeFace("face_detection_full_range_sparse.tflite", _FULL_RANGE_GRIDS, num_threads)
+        self._short = _BlazeFace("face_detection_short_range.tflite", _SHORT_RANGE_GRIDS, num_threads)
 
     def __call__(self, image: np.ndarray) -> list[Detection]:
         """Faces of one ``(H, W, 3)`` uint8 RGB image, best score first."""
-        found = self._whole(image, border=0.0) or self._whole(image, border=0.5)
-        if self.small_faces or not found:
-            found = found + self._parts(image)
-        return _merge(found)
+        picture = _Picture(image)
+        faces = self._whole(picture) or self._in_border(picture)
+        if any(face.size >= _LARGE * picture.size.max() for face in faces) and not (
+            self.small_faces or self.every_face
+        ):
+            return _without_repetitions(faces)
+        for share in _SHARES:
+            parts = [d for d in self._parts(picture, share) if not any(_same(d, face) for face in faces)]
+            faces = faces + self._confirmed(picture, _merge(parts))
+            if faces and not self.small_faces:
+                break
+        return _without_repetitions(faces)
 
-    def _whole(self, image: np.ndarray, border: float) -> list[Detection]:
-        return [
-            d for net, anchors in (self._full, self._short) for d in self._run(net, anchors, image, border)
-        ]
+    def _whole(self, picture: _Picture) -> list[Detection]:
+        """What both networks are sure of in the whole picture, or see in a second look at what one saw there."""
+        square = _Square.around(picture.size / 2, float(picture.size.max()))
+        short = self._short(picture, square, self.min_score)
+        faces, unsure = [], []
+        for seen in self._full(picture, square, min(_CANDIDATE, self.min_score)):
+            also = [d for d in short if box_overlap(d.box, seen.box) > _OVERLAP]
+            short = [d for d in short if d not in also]
+            sure = also and _mean_score([seen, also[0]]) >= _SURE
+            (faces if sure else unsure).append(_average([seen, *also]))
+        unsure += short
+        return faces + self._confirmed(picture, unsure)
 
-    def _parts(self, image: np.ndarray) -> list[Detection]:
-        """Detections in squares of half the shorter side, overlapping by half, but none cut by a rim."""
-        height, width = image.shape[:2]
-        side = max(min(height, width) // 2, 1)
-        if side < self._full[0].input_size // 2:
+    def _in_border(self, picture: _Picture) -> list[Detection]:
+        square = _Square.around(picture.size / 2, 2.0 * float(picture.size.max()))
+        return self._confirmed(picture, self._short(picture, square, self.min_score))
+
+    def _parts(self, picture: _Picture, share: float) -> list[Detection]:
+        """Candidates in squares whose side is a share of the picture's shorter side."""
+        side = share * float(picture.size.min())
+        if side < self._full.input_size / 2:
             return []  # nothing to gain from so few pixels
-        found = []
-        for v0 in _starts(height, side):
-            for u0 in _starts(width, side):
-                part = image[v0 : v0 + side, u0 : u0 + side]
-                inner = np.array([u0 > 0, v0 > 0, u0 + side < width, v0 + side < height])
-                rim = np.array([-1, -1, 1, 1]) * 0.02 * side
-                limit = np.array([0, 0, side, side]) - rim
-                for d in self._run(*self._full, part, 0.0):
-                    outside = np.sign(rim) * (d.box - limit) > 0
-                    if not (outside & inner).any():
-                        shift = np.array([u0, v0])
-                        found.append(Detection(d.box + np.tile(shift, 2), d.keypoints + shift, d.score))
-        return found
+        across, down = (_starts(length, side) for length in picture.size)
+        least = min(_CANDIDATE, self.min_score)
+        return [d for v in down for u in across for d in self._full(picture, _Square(u, v, side), least)]
 
-    def _run(
-        self, network: TfliteModel, anchors: np.ndarray, image: np.ndarray, border: float
-    ) -> list[Detection]:
-        size = network.input_size
-        height, width = image.shape[:2]
-        scale = size / (max(height, width) * (1 + 2 * border))
-        inner = (max(round(width * scale), 1), max(round(height * scale), 1))
-        offset = ((size - inner[0]) // 2, (size - inner[1]) // 2)
-        # Letterbox; black is −1 for these networks.
-        canvas = np.full((size, size, 3), -1.0, np.float32)
-        shrunk = cv2.resize(image, inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-        canvas[offset[1] : offset[1] + inner[1], offset[0] : offset[0] + inner[0]] = shrunk / 127.5 - 1.0
-        outputs = network(canvas)
+    def _confirmed(self, picture: _Picture, candidates: list[Detection]) -> list[Detection]:
+        """Those that both networks see, as they see them, in a square around each."""
+        return [face for candidate in candidates if (face := self._second_look(picture, candidate))]
+
+    def _second_look(self, picture: _Picture, candidate: Detection) -> Detection | None:
+        centre = (candidate.box[:2] + candidate.box[2:]) / 2
+        square = _Square.around(centre, max(_CLOSER * candidate.size, 1.0))
+        seen = []
+        for network in (self._short, self._full):  # the quicker one first
+            faces = network(picture, square, self.min_score)
+            faces = [face for face in faces if box_overlap(face.box, candidate.box) > _OVERLAP]
+            if not faces:
+                return None
+            seen.append(faces[0])
+        return _average(seen) if _mean_score(seen) >= _SURE else None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Square:
+    """A square of the image, in its pixels: upper left corner and side. It may reach beyond the image."""
+
+    u: float
+    v: float
+    side: float
+
+    @classmethod
+    def around(cls, centre: np.ndarray, side: float) -> _Square:
+        """With its centre (u, v) given."""
+        return cls(float(centre[0]) - side / 2, float(centre[1]) - side / 2, side)
+
+
+class _Picture:
+    """An image with its halves, quarters and so on, from which squares are cut quickly at any scale."""
+
+    def __init__(self, image: np.ndarray):
+        self.size = np.array([image.shape[1], image.shape[0]])
+        self._levels = [np.ascontiguousarray(image)]
+
+    def cut(self, square: _Square, pixels: int) -> np.ndarray:
+        """``(pixels, pixels, 3)`` uint8: the square resampled, black beyond the image."""
+        level = self._level(max(0, round(math.log2(square.side / pixels))))
+        scale = 0.5**level * square.side / pixels
+        # cv2 counts pixel centres from 0: u_cv = u − 0.5 on both sides.
+        u, v = (0.5**level * corner + 0.5 * scale - 0.5 for corner in (square.u, square.v))
+        matrix = np.array([[scale, 0.0, u], [0.0, scale, v]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return cv2.warpAffine(self._levels[level], matrix, (pixels, pixels), flags=flags)
+
+    def _level(self, wanted: int) -> int:
+        """The level wanted, made if need be, or the last that has two pixels to halve."""
+        while len(self._levels) <= wanted:
+            finer = self._levels[-1]
+            height, width = finer.shape[0] // 2, finer.shape[1] // 2
+            if min(height, width) == 0:
+                break
+            even = finer[: 2 * height, : 2 * width]
+            self._levels.append(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA))
+        return min(wanted, len(self._levels) - 1)
+
+
+class _BlazeFace:
+    """One of the networks."""
+
+    def __init__(self, file: str, grids: tuple[tuple[int, int], ...], num_threads: int):
+        self._network = TfliteModel(asset_path(MEDIAPIPE, file), num_threads)
+        self._anchors = _anchors(grids)
+        self.input_size = self._network.input_size
+
+    def __call__(self, picture: _Picture, square: _Square, min_score: float) -> list[Detection]:
+        """What the network sees in a square of an image, each face once, best score first."""
+        size = self.input_size
+        outputs = self._network(picture.cut(square, size) / np.float32(127.5) - 1)  # black is −1
         regression, logits = sorted(outputs, key=lambda array: -array.shape[-1])
         scores = 1 / (1 + np.exp(-np.clip(logits[:, 0], -50, 50)))
-        keep = scores >= self.min_score
+        keep = scores >= min_score
         values = regression[keep].reshape(-1, 8, 2)
-        points = values + size * anchors[keep][:, None]
-        half = values[:, 1] / 2
-        corners = np.stack([points[:, 0] - half, points[:, 0] + half], axis=1)
-        to_image = np.array([width / inner[0], height / inner[1]])
-        corners = (corners - offset) * to_image
-        keypoints = (points[:, 2:] - offset) * to_image
-        return [
-            Detection(corners[i].ravel(), keypoints[i], float(score)) for i, score in enumerate(scores[keep])
-        ]
+        points = values + size * self._anchors[keep][:, None]
+        half = values[:, 1:2] / 2
+        corners = np.concatenate([points[:, :1] - half, points[:, :1] + half], axis=1)
+        scale, corner = square.side / size, np.array([square.u, square.v])
+        corners, points = corners * scale + corner, points * scale + corner
+        found = zip(corners.reshape(-1, 4), points[:, 2:], scores[keep].tolist(), strict=True)
+        return _merge([Detection(*face) for face in found])
 
 
-def _starts(length: int, side: int) -> list[int]:
-    """Where squares of a side begin that cover a length, each overlapping the next by half or more."""
-    count = max(1, -(-(length - side) // max(side // 2, 1)) + 1)
-    return [round(i * (length - side) / max(count - 1, 1)) for i in range(count)]
+def _starts(length: float, side: float) -> list[float]:
+    """Where squares of a side begin that cover a length; one that is longer than that lies about it."""
+    if length <= side:
+        return [(length - side) / 2]
+    steps = math.ceil((length - side) / (side * (1 - _SHARED)) - 1e-6)
+    return [i * (length - side) / steps for i in range(steps + 1)]
 
 
 def _anchors(grids: tuple[tuple[int, int], ...]) -> np.ndarray:
@@ -138,21 +237,50 @@ def _anchors(grids: tuple[tuple[int, int], ...]) -> np.ndarray:
     return np.concatenate(centres)
 
 
-def _merge(detections: list[Detection], overlap: float = 0.3) -> list[Detection]:
-    """Non-maximum suppression that averages what overlaps by score: steadier than the best alone."""
+def _same(first: Detection, second: Detection) -> bool:
+    """Whether two detections are of one face, or one of them of a part of it."""
+    low, high = np.maximum(first.box[:2], second.box[:2]), np.minimum(first.box[2:], second.box[2:])
+    shared = np.prod(np.clip(high - low, 0, None))
+    smaller = min(np.prod(d.box[2:] - d.box[:2]) for d in (first, second))
+    return bool(box_overlap(first.box, second.box) > _OVERLAP or shared > _INSIDE * smaller)
+
+
+def _groups(detections: list[Detection]) -> list[list[Detection]]:
+    """What overlaps the best, then what overlaps the best of the rest, and so on; the best first in each."""
     left = sorted(detections, key=lambda detection: -detection.score)
-    merged = []
+    groups = []
     while left:
-        group = [d for d in left if box_overlap(left[0].box, d.box) > overlap] or left[:1]
+        group = left[:1] + [d for d in left[1:] if box_overlap(left[0].box, d.box) > _OVERLAP]
         chosen = {id(d) for d in group}
         left = [d for d in left if id(d) not in chosen]
-        weights = np.array([d.score for d in group])
-        weights /= weights.sum()
-        merged.append(
-            Detection(
-                box=np.einsum("n,nk->k", weights, np.stack([d.box for d in group])),
-                keypoints=np.einsum("n,nkc->kc", weights, np.stack([d.keypoints for d in group])),
-                score=group[0].score,
-            )
-        )
-    return merged
+        groups.append(group)
+    return groups
+
+
+def _average(group: list[Detection]) -> Detection:
+    """Weighted by score, which is the best's: steadier than the best alone."""
+    weights = np.array([d.score for d in group])
+    weights /= weights.sum()
+    return Detection(
+        box=np.einsum("n,nk->k", weights, np.stack([d.box for d in group])),
+        keypoints=np.einsum("n,nkc->kc", weights, np.stack([d.keypoints for d in group])),
+        score=max(d.score for d in group),
+    )
+
+
+def _mean_score(detections: list[Detection]) -> float:
+    return sum(d.score for d in detections) / len(detections)
+
+
+def _merge(detections: list[Detection]) -> list[Detection]:
+    """Non-maximum suppression that averages what overlaps; best score first."""
+    return [_average(group) for group in _groups(detections)]
+
+
+def _without_repetitions(faces: list[Detection]) -> list[Detection]:
+    """Each face once, as it has the best score; best score first."""
+    distinct: list[Detection] = []
+    for face in sorted(faces, key=lambda face: -face.score):
+        if not any(_same(face, other) for other in distinct):
+            distinct.append(face)
+    return distinct

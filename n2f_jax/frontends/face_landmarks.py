@@ -1,23 +1,34 @@
-"""468 face points with MediaPipe's face mesh network."""
+"""468 face points with MediaPipe's face mesh networks, and what is seen of the eyes."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Literal
 
-import cv2
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS, load_coarse_mesh
+from n2f_jax.frontends.blendshapes import BlendshapeNetwork
+from n2f_jax.frontends.eyes import EyeReader, Eyes
+from n2f_jax.frontends.face_confidence import DOUBTFUL, FaceConfidence
 from n2f_jax.frontends.face_detector import Detection, FaceDetector
-from n2f_jax.frontends.tflite import TfliteModel
+from n2f_jax.frontends.face_networks import CropPoints, FaceNetwork
+from n2f_jax.frontends.profile import turned_fully
 from n2f_jax.geometry.boxes import bounding_box, box_overlap
-from n2f_jax.runtime.assets_cache import MEDIAPIPE, asset_path
+from n2f_jax.geometry.squares import Square, cut_square
 
+Landmarks = Literal["v1", "v2"]
+LANDMARKS: tuple[Landmarks, ...] = ("v1", "v2")
 # Outer corners of the eyes: the subject's right, left.
 _OUTER_EYE_CORNERS = (33, 263)
-# The network was trained on squares half as large again as the face's box.
+# The networks were trained on squares half as large again as the face's box.
 _BOX_SCALE = 1.5
+# Passes of the first network, with which the square settles; the second one then sees the face once.
+_PASSES = {"v1": 3, "v2": 2}
+# Overlap from which a face of a turned image and a doubtful one are the same, and by how much surer it must be.
+_SAME_TURNED, _SURER = 0.15, 0.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,38 +38,55 @@ class MeshedFace:
     Attributes:
         points: ``(468, 3)`` float32: u, v in pixels of the image (pixel centres at +0.5), and a depth in the
             same scale that grows away from the camera, relative to the head's centre.
-        score: the network's probability that its crop holds a face.
+        score: the older network's probability that its crop holds a face (the newer one gives profiles up).
         detection_score: the detector's.
+        points_478: ``(478, 3)`` float32, the same of the newer network with irises (``frontends.face_networks``); None
+            where it did not run.
+        blendshapes: ``(52,)`` scores of ``frontends.blendshapes.BLENDSHAPES``; None without the newer network.
+        square: what the last network saw.
+        mirror_gap: mean distance between the points of its crop and of the mirrored one, in units of the square's side.
+        version_gap: the same between the two networks' points; NaN where only one ran.
+        confidence: probability that the points are right (``frontends.face_confidence.FaceCheck``); NaN without the
+            check.
+        region_confidence: of each of ``frontends.face_confidence.REGIONS``, how much of it is in view and in place,
+            0 … 1; empty without the check.
+        turned: quarter turns counter-clockwise of the image in which the face was found; points and square are those of
+            the image as it came.
     """
 
-    points: np.ndarray
+    points: Float[np.ndarray, "468 3"]
     score: float
     detection_score: float
+    points_478: Float[np.ndarray, "478 3"] | None = None
+    blendshapes: Float[np.ndarray, "52"] | None = None
+    square: Square | None = None
+    mirror_gap: float = 0.0
+    version_gap: float = math.nan
+    confidence: float = math.nan
+    region_confidence: dict[str, float] = dataclasses.field(default_factory=dict)
+    turned: int = 0
+    eyes: Eyes | None = None
 
     @property
-    def box(self) -> np.ndarray:
-        """``(4,)`` u0, v0, u1, v1 around the points."""
+    def doubtful(self) -> bool:
+        """The points are not to be believed; False without the check."""
+        return self.confidence < DOUBTFUL
+
+    @property
+    def landmarks_68(self) -> Float[np.ndarray, "68 2"]:
+        """iBUG's 68 landmarks among the points."""
+        return self.points[load_coarse_mesh().ibug68, :2]
+
+    @property
+    def box(self) -> Float[np.ndarray, "4"]:
+        """u0, v0, u1, v1 around the points."""
         return bounding_box(self.points[:, :2])
 
     @property
     def size(self) -> float:
-        """Diagonal of the box in pixels."""
-        low, high = np.split(self.box, 2)
-        return float(np.linalg.norm(high - low))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Square:
-    """A rotated square of the image: centre, side, and the angle of its u axis in the image."""
-
-    centre: np.ndarray
-    side: float
-    angle: float
-
-    def axes(self) -> np.ndarray:
-        """``(2, 2)`` columns: image directions of the square's u and v axes."""
-        cos, sin = math.cos(self.angle), math.sin(self.angle)
-        return np.array([[cos, -sin], [sin, cos]])
+        """Longer side of the 68 landmarks' box in pixels, by which the paper's crop is cut: larger faces come first."""
+        low, high = np.split(bounding_box(self.landmarks_68), 2)
+        return float((high - low).max())
 
 
 class FaceLandmarker:
@@ -72,13 +100,25 @@ class FaceLandmarker:
         num_threads: threads of the interpreters.
         min_score: faces that the mesh network scores below are dropped.
         min_detection_score: the same for the detector.
-        passes: how often the square is refined, plus one.
         average_mirrored: False halves the time.
-        small_faces: look harder for small ones (``FaceDetector``).
+        small_faces: look hard for small ones (``FaceDetector``).
+        every_face: look for small ones also where a large one was found.
+        landmarks: ``'v1'``: the points are those of MediaPipe's face mesh of 2020; ``'v2'``: of its successor of 2022,
+            for which the square settles with the first.
+        newer: with ``'v1'``, let the newer network look at each face once, for blendshapes, eyes, profiles and the
+            check.
+        eyes: read each face's eyes; takes the newer network.
+        check: give each face its ``confidence`` and drop what is no face.
+        turns: with the check: where nothing was found, or something doubtful, look at the image turned by 90°, 180° and
+            270° too, which then takes four times as long.
+
+        profiles: turn the points of heads that are turned far by what the networks miss of it (``frontends.profile``);
+            takes the newer network.
 
     Raises:
         AssetError: the networks are not in the cache.
         ImportError: ``ai-edge-litert`` is missing.
+        ValueError: another name of landmarks.
     """
 
     def __init__(
@@ -86,78 +126,151 @@ class FaceLandmarker:
         num_threads: int = 1,
         min_score: float = 0.5,
         min_detection_score: float = 0.5,
-        passes: int = 3,
         average_mirrored: bool = True,
         small_faces: bool = False,
+        every_face: bool = False,
+        landmarks: Landmarks = "v1",
+        newer: bool = True,
+        eyes: bool = True,
+        check: bool = True,
+        turns: bool = True,
+        profiles: bool = True,
     ):
-        self.min_score = min_score
-        self._passes = passes
-        self._mirror = load_coarse_mesh().mirror if average_mirrored else None
-        self._detector = FaceDetector(num_threads, min_detection_score, small_faces)
-        self._network = TfliteModel(asset_path(MEDIAPIPE, "face_landmark.tflite"), num_threads)
+        if landmarks not in LANDMARKS:
+            raise ValueError(f"landmarks are one of {', '.join(LANDMARKS)}, not {landmarks!r}")
+        self.min_score, self.landmarks = min_score, landmarks
+        self._mirrored = average_mirrored
+        self._detector = FaceDetector(num_threads, min_detection_score, small_faces, every_face)
+        self._first = FaceNetwork("v1", num_threads)
+        self._second = FaceNetwork("v2", num_threads) if newer or landmarks == "v2" else None
+        self._blendshapes = None if self._second is None else BlendshapeNetwork(num_threads)
+        self._eyes = EyeReader(num_threads) if eyes else None
+        self._profiles = profiles
+        self._check = FaceConfidence() if check else None
+        self._turns = check and turns
 
-    def __call__(self, image: np.ndarray) -> list[MeshedFace]:
-        """Faces of one ``(H, W, 3)`` uint8 RGB image, the largest first."""
-        faces: list[MeshedFace] = []
-        for detection in self._detector(image):
-            square = _square_of_detection(detection)
-            for _ in range(self._passes):
-                points, score = self._run(image, square)
-                square = _square_of_points(points[:, :2])
-            if score >= self.min_score:
-                faces.append(MeshedFace(points.astype(np.float32), score, detection.score))
-        faces.sort(key=lambda face: -face.size)
-        # Two detections may lead to one face.
-        distinct: list[MeshedFace] = []
-        for face in faces:
-            if all(box_overlap(face.box, other.box) < 0.5 for other in distinct):
-                distinct.append(face)
-        return distinct
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> list[MeshedFace]:
+        """Faces of one RGB image, the largest first."""
+        faces = self._upright(image, self._detector(image))
+        if self._turns and (not faces or any(face.doubtful for face in faces)):
+            faces = self._also_turned(image, faces)
+        return sorted((self._finished(image, face) for face in faces), key=lambda face: -face.size)
 
-    def _run(self, image: np.ndarray, square: _Square) -> tuple[np.ndarray, float]:
-        size = self._network.input_size
-        crop = _cut(image, square, size).astype(np.float32) / 255
-        points, score = self._run_crop(crop)
-        if self._mirror is not None:
-            mirrored, mirrored_score = self._run_crop(crop[:, ::-1])
-            mirrored = mirrored[self._mirror]
-            mirrored[:, 0] = size - mirrored[:, 0]
-            points, score = (points + mirrored) / 2, (score + mirrored_score) / 2
-        points *= square.side / size
-        plane = square.centre + (points[:, :2] - square.side / 2) @ square.axes().T
-        return np.concatenate([plane, points[:, 2:]], axis=1), score
+    def _finished(self, image: np.ndarray, face: MeshedFace) -> MeshedFace:
+        """Turned as far as the head is, with its eyes read."""
+        if face.points_478 is None:
+            return face
+        points = face.points
+        if self._profiles:
+            points = turned_fully(points, face.points_478[:NUM_POINTS], self.landmarks).astype(np.float32)
+        eyes = None if self._eyes is None else self._eyes(image, face.points_478, face.blendshapes)
+        return dataclasses.replace(face, points=points, eyes=eyes)
 
-    def _run_crop(self, crop: np.ndarray) -> tuple[np.ndarray, float]:
-        points, logit = sorted(self._network(crop), key=lambda array: -array.size)
-        score = 1 / (1 + math.exp(-float(np.clip(logit.item(), -50, 50))))
-        return points.reshape(NUM_POINTS, 3).astype(np.float64), score
+    def _upright(self, image: np.ndarray, detections: list[Detection]) -> list[MeshedFace]:
+        faces = [self.at(image, detection) for detection in detections]
+        faces = [face for face in faces if face.score >= self.min_score]
+        if self._check is not None:
+            checks = [self._check(image, face) for face in faces]
+            faces = [
+                dataclasses.replace(face, confidence=check.confidence, region_confidence=check.regions)
+                for face, check in zip(faces, checks, strict=True)
+                if not check.ghost
+            ]
+        return _distinct(faces)
+
+    def _also_turned(self, image: np.ndarray, faces: list[MeshedFace]) -> list[MeshedFace]:
+        """The faces, and those that can be believed in the turned image: instead of what they show to be wrong."""
+        size, found = image.shape[:2], []
+        believed = [face.box for face in faces if not face.doubtful]
+        for turns in (1, 2, 3):
+            turned = np.ascontiguousarray(np.rot90(image, turns))
+            # Faces that are believed already are not looked at again.
+            boxes = [
+                (bounding_box(_places_back(detection.box.reshape(2, 2), size, turns)), detection)
+                for detection in self._detector(turned)
+            ]
+            new = [d for box, d in boxes if all(box_overlap(box, other) < _SAME_TURNED for other in believed)]
+            found += [_turned_back(face, size, turns) for face in self._upright(turned, new)]
+        for face in sorted(found, key=lambda face: -face.confidence):
+            same = [other for other in faces if box_overlap(face.box, other.box) >= _SAME_TURNED]
+            surest = max((other.confidence for other in same), default=0.0)
+            if (
+                not face.doubtful
+                and all(other.doubtful for other in same)
+                and face.confidence >= surest + _SURER
+            ):
+                faces = [other for other in faces if all(other is not one for one in same)] + [face]
+        return faces
+
+    def at(self, image: UInt8[np.ndarray, "H W 3"], detection: Detection) -> MeshedFace:
+        """The face that one detection shows, whatever its scores."""
+        square = _square_of_detection(detection)
+        for _ in range(_PASSES[self.landmarks]):
+            seen = square
+            first = self._look(self._first, image, seen, self._mirrored)
+            square = _square_of_points(seen.to_image(first.points)[:, :2])
+        if self._second is None:
+            points = seen.to_image(first.points).astype(np.float32)
+            return MeshedFace(
+                points, first.score, detection.score, square=seen, mirror_gap=first.disagreement
+            )
+        second = self._look(self._second, image, square, self._mirrored)
+        of_first, of_second = seen.to_image(first.points), square.to_image(second.points)
+        gap = np.linalg.norm(of_first[:, :2] - of_second[:NUM_POINTS, :2], axis=1).mean() / square.side
+        chosen, last = (of_first, first) if self.landmarks == "v1" else (of_second[:NUM_POINTS], second)
+        return MeshedFace(
+            chosen.astype(np.float32),
+            first.score,
+            detection.score,
+            points_478=of_second.astype(np.float32),
+            blendshapes=self._blendshapes(second.points),
+            square=square,
+            mirror_gap=last.disagreement,
+            version_gap=float(gap),
+        )
+
+    def _look(self, network: FaceNetwork, image: np.ndarray, square: Square, mirrored: bool) -> CropPoints:
+        return network(cut_square(image, square, network.input_size).astype(np.float32) / 255, mirrored)
 
 
-def _square_of_detection(detection: Detection) -> _Square:
+def _distinct(faces: list[MeshedFace]) -> list[MeshedFace]:
+    """Two detections may lead to one face: the better is kept, or the larger."""
+    kept: list[MeshedFace] = []
+    for face in sorted(faces, key=lambda face: (face.doubtful, -face.size)):
+        if all(box_overlap(face.box, other.box) < 0.5 for other in kept):
+            kept.append(face)
+    return kept
+
+
+def _turned_back(face: MeshedFace, image_size: tuple[int, int], turns: int) -> MeshedFace:
+    """A face of ``np.rot90(image, turns)`` in the image, whose rows and columns are given."""
+    square = face.square
+    points, points_478, centre = (
+        None if x is None else _places_back(x, image_size, turns)
+        for x in (face.points, face.points_478, square.centre)
+    )
+    angle = math.remainder(square.angle + turns * math.pi / 2, 2 * math.pi)
+    return dataclasses.replace(
+        face, points=points, points_478=points_478, square=Square(centre, square.side, angle), turned=turns
+    )
+
+
+def _places_back(places: Float[np.ndarray, "... D"], image_size: tuple[int, int], turns: int) -> np.ndarray:
+    """Places u, v (and what follows, which stays) of ``np.rot90(image, turns)`` in the image."""
+    for left in range(turns - 1, -1, -1):
+        # Width of the picture that was turned last: the image's rows where it lies on its side.
+        width = image_size[1 - left % 2]
+        places = np.concatenate([width - places[..., 1:2], places[..., :1], places[..., 2:]], axis=-1)
+    return places
+
+
+def _square_of_detection(detection: Detection) -> Square:
     right_eye, left_eye = detection.keypoints[:2]
     low, high = detection.box[:2], detection.box[2:]
     angle = math.atan2(left_eye[1] - right_eye[1], left_eye[0] - right_eye[0])
-    return _Square((low + high) / 2, max(1.0, float((high - low).max()) * _BOX_SCALE), angle)
+    return Square((low + high) / 2, max(1.0, float((high - low).max()) * _BOX_SCALE), angle)
 
 
-def _square_of_points(points: np.ndarray) -> _Square:
+def _square_of_points(points: Float[np.ndarray, "N 2"]) -> Square:
     right, left = points[list(_OUTER_EYE_CORNERS)]
-    angle = math.atan2(left[1] - right[1], left[0] - right[0])
-    axes = _Square(np.zeros(2), 1.0, angle).axes()
-    turned = points @ axes
-    low, high = turned.min(axis=0), turned.max(axis=0)
-    return _Square(axes @ ((low + high) / 2), max(1.0, float((high - low).max()) * _BOX_SCALE), angle)
-
-
-def _cut(image: np.ndarray, square: _Square, size: int) -> np.ndarray:
-    """``(size, size, 3)`` resampled square; large ones are oversampled and averaged against aliasing."""
-    factor = min(max(1, round(square.side / size)), 8)
-    fine = size * factor
-    linear = square.axes() * (square.side / fine)
-    origin = square.centre - linear @ np.full(2, fine / 2)
-    # cv2 counts pixel centres from 0: u_cv = u − 0.5 on both sides.
-    shift = origin + linear @ np.full(2, 0.5) - 0.5
-    matrix = np.concatenate([linear, shift[:, None]], axis=1)
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    out = cv2.warpAffine(image, matrix, (fine, fine), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return out if factor == 1 else cv2.resize(out, (size, size), interpolation=cv2.INTER_AREA)
+    return Square.around(points[:NUM_POINTS], math.atan2(left[1] - right[1], left[0] - right[0]), _BOX_SCALE)

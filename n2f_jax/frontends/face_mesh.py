@@ -9,11 +9,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from n2f_jax.face_mesh.coarse_mesh import coarse_maps, load_coarse_mesh
+from n2f_jax.face_mesh.coarse_mesh import coarse_maps
 from n2f_jax.frontends.base import Frontend, FrontendFace, Image, Provenance
-from n2f_jax.frontends.face_landmarks import FaceLandmarker, MeshedFace
+from n2f_jax.frontends.face_landmarks import FaceLandmarker, Landmarks, MeshedFace
 from n2f_jax.geometry.crop import Crop, landmark_crop
-from n2f_jax.runtime.assets_cache import MEDIAPIPE
+from n2f_jax.runtime.assets_cache import FACE_LANDMARKER, MEDIAPIPE
 
 
 class FaceMeshFrontend(Frontend):
@@ -28,6 +28,10 @@ class FaceMeshFrontend(Frontend):
         num_threads: threads of the networks.
         min_score: faces below are dropped.
         small_faces: look harder for small ones, in group pictures.
+        landmarks: ``'v1'``: MediaPipe's face mesh, which the checkpoint that ships was trained for; ``'v2'``: its
+            successor, whose points are nearer (``frontends.face_networks``).
+        eyes: read lids and gaze.
+        landmarker: finds the points, in place of one made by the other arguments; for measuring.
 
     Raises:
         AssetError: the networks are not in the cache; the message says how to fetch them.
@@ -44,21 +48,36 @@ class FaceMeshFrontend(Frontend):
         num_threads: int = 1,
         min_score: float = 0.5,
         small_faces: bool = False,
+        landmarks: Landmarks = "v1",
+        eyes: bool = True,
+        landmarker: FaceLandmarker | None = None,
     ):
         if max_faces is not None and max_faces < 1:
             raise ValueError(f"max_faces is at least 1 or None, not {max_faces}")
         self.size = size
         self.crop_scale = crop_scale
         self.max_faces = max_faces
-        self._landmarker = FaceLandmarker(num_threads, min_score, small_faces=small_faces)
-        self._ibug68 = load_coarse_mesh().ibug68
-        self.files = dict(zip(MEDIAPIPE.names, MEDIAPIPE.members.values(), strict=True))
+        self._landmarker = landmarker or FaceLandmarker(
+            num_threads,
+            min_score,
+            small_faces=small_faces,
+            every_face=max_faces != 1,
+            landmarks=landmarks,
+            eyes=eyes,
+        )
+        archives = (MEDIAPIPE, FACE_LANDMARKER)
+        self.files = {
+            name: digest
+            for archive in archives
+            for name, digest in zip(archive.names, archive.members.values(), strict=True)
+        }
+        self.landmarks, self.small_faces = landmarks, small_faces
         self._provenance = Provenance(
             frontend=self.name,
             files=self.files,
             region="the paper's landmark box",
             mask="the face mesh",
-            landmarks="the face mesh",
+            landmarks=f"the face mesh, {landmarks}",
         )
 
     def detect(self, images: Sequence[Image], sources: Sequence[Path | None]) -> list[list[FrontendFace]]:
@@ -69,7 +88,7 @@ class FaceMeshFrontend(Frontend):
 
     def face_maps(self, face: MeshedFace) -> FrontendFace:
         """Crop, normals and mask of one face whose points are known."""
-        landmarks = face.points[self._ibug68, :2]
+        landmarks = face.landmarks_68
         crop = landmark_crop(landmarks, self.crop_scale)
         normals, mask = _draw(points_in_crop(face.points, crop, self.size), size=self.size)
         return FrontendFace(
@@ -79,6 +98,10 @@ class FaceMeshFrontend(Frontend):
             landmarks_68=landmarks,
             score=face.score,
             points_468=face.points,
+            eyes=face.eyes,
+            blendshapes=face.blendshapes,
+            confidence=face.confidence,
+            region_confidence=face.region_confidence,
             provenance=self._provenance,
         )
 

@@ -18,6 +18,8 @@ class FrontendOptions:
         size: S, side of the maps in pixels; a checkpoint records what it was trained with.
         crop_scale: side of the crop over the longer side of the 68 landmarks' box; likewise.
         max_faces: keep only the largest of each image; None keeps all.
+        landmarks: which of MediaPipe's face networks finds the points (``frontends.face_networks``).
+        small_faces: look hardest for small faces (``frontends.face_detector``).
         pixel3dmm_normals: Pixel3DMM's ``normals.ckpt``.
         pixel3dmm_uv: its ``uv.ckpt``; None for no UV.
         farl_weights: FaRL's TorchScript file (``face_parsing.farl.celebm…_jit.pt``); None: where facer keeps it.
@@ -29,6 +31,8 @@ class FrontendOptions:
     size: int = 256
     crop_scale: float = 1.4
     max_faces: int | None = None
+    landmarks: Literal["v1", "v2"] = "v1"
+    small_faces: bool = False
     pixel3dmm_normals: Path | None = None
     pixel3dmm_uv: Path | None = None
     farl_weights: Path | None = None
@@ -47,8 +51,16 @@ def make_frontend(name: str, options: FrontendOptions) -> Frontend:
     if name == "face_mesh":
         from n2f_jax.frontends.face_mesh import FaceMeshFrontend
 
-        return FaceMeshFrontend(options.size, options.crop_scale, options.max_faces)
+        return FaceMeshFrontend(
+            options.size,
+            options.crop_scale,
+            options.max_faces,
+            small_faces=options.small_faces,
+            landmarks=options.landmarks,
+        )
     if name == "pixel3dmm":
+        from n2f_jax.frontends.face_landmarks import FaceLandmarker
+
         try:
             from n2f_jax.frontends.pixel3dmm.frontend import Pixel3dmmFrontend
         except ModuleNotFoundError as error:
@@ -67,6 +79,11 @@ def make_frontend(name: str, options: FrontendOptions) -> Frontend:
             max_faces=options.max_faces,
             device=options.torch_device,
             precision=options.precision,
+            landmarker=FaceLandmarker(
+                small_faces=options.small_faces,
+                every_face=options.max_faces != 1,
+                landmarks=options.landmarks,
+            ),
         )
     if name == "precomputed":
         from n2f_jax.frontends.precomputed import PrecomputedFrontend

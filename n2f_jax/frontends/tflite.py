@@ -8,7 +8,7 @@ import numpy as np
 
 
 class TfliteModel:
-    """A ``.tflite`` network on the CPU. One input, float32, NHWC.
+    """A ``.tflite`` network on the CPU. One float32 input with a batch axis of one.
 
     An interpreter keeps its tensors, so one object serves one thread at a time.
 
@@ -39,7 +39,16 @@ class TfliteModel:
         return int(self._input["shape"][1])
 
     def __call__(self, image: np.ndarray) -> list[np.ndarray]:
-        """One ``(S, S, 3)`` float32 image to the outputs, in the file's order, without batch axis."""
+        """One ``(S, S, 3)`` float32 image (or what else the network takes) to the outputs, in the file's order, without
+        batch axis."""
+        self._run(image)
+        return [self._interpreter.get_tensor(output["index"])[0] for output in self._outputs]
+
+    def named(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """The same by the outputs' names, with all their axes."""
+        self._run(image)
+        return {output["name"]: self._interpreter.get_tensor(output["index"]) for output in self._outputs}
+
+    def _run(self, image: np.ndarray) -> None:
         self._interpreter.set_tensor(self._input["index"], np.ascontiguousarray(image[None], np.float32))
         self._interpreter.invoke()
-        return [self._interpreter.get_tensor(output["index"])[0] for output in self._outputs]

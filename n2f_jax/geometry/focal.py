@@ -63,14 +63,14 @@ def resolve_focal(
         if not (math.isfinite(given) and given > 0):
             raise ValueError(f"a focal length is a positive number of pixels, not {given}")
         return Focal(float(given), "given")
-    known = face_size is not None and math.isfinite(face_size) and face_size > 0
+    size = face_size if face_size is not None and math.isfinite(face_size) and face_size > 0 else None
     note = ""
     if exif is not None:
-        away = exif * FACE_EXTENT / face_size if known else FACE_DISTANCE
+        away = FACE_DISTANCE if size is None else exif * FACE_EXTENT / size
         if _NEAREST <= away <= _FARTHEST:
             return Focal(float(exif), "exif")
         note = f"EXIF's focal length is ignored: the face would be {away:.{0 if away > 1 else 2}f} m away"
     assumed = DEFAULT_FOCAL * max(image_size)
-    if known and (by_face := FACE_DISTANCE * face_size / FACE_EXTENT) > assumed:
+    if size is not None and (by_face := FACE_DISTANCE * size / FACE_EXTENT) > assumed:
         return Focal(by_face, "face", note)
     return Focal(assumed, "default", note)

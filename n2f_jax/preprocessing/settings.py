@@ -71,7 +71,7 @@ class Settings:
             "max_faces": self.options.max_faces,
             "focal": self.focal,
             "frame_step": self.frame_step,
-        }
+        } | ({} if self.options.landmarks == "v1" else {"landmarks": self.options.landmarks})
 
 
 def settle(folder: Path, settings: Settings) -> None:

@@ -22,7 +22,7 @@ from n2f_jax.reconstruction.head import Head
 from n2f_jax.reconstruction.output_files import FORMATS, OutputFiles, write_contact_sheet
 from n2f_jax.reconstruction.photos import output_names
 from n2f_jax.reconstruction.reconstructor import Reconstructor
-from n2f_jax.reconstruction.summary import Entry, Summary, describe_head, read_entries
+from n2f_jax.reconstruction.summary import WITH_HEADS, Entry, Summary, describe_head, read_entries
 from n2f_jax.runtime.atomic_files import write_text
 from n2f_jax.runtime.fingerprints import fingerprint
 from n2f_jax.runtime.output_folder import FATAL_ERRNOS, OutputError, describe_error, prepare_output
@@ -118,7 +118,7 @@ def run(
                         _remove_stale(output, old, entry)
                     if entry.focal_note:
                         say(f"{entry.source}: {entry.focal_note}")
-                    if entry.status != "done":
+                    if entry.status != "done":  # a doubtful head is said, too
                         say(f"{entry.source}: {entry.status}: {entry.message}")
                 if time.monotonic() - last_flush > 5:
                     write_text(output / SUMMARY, summary.to_json())
@@ -131,7 +131,7 @@ def run(
     try:
         write_text(output / SUMMARY, summary.to_json())
         if options.picture and not summary.interrupted:
-            pictured = [entry for entry in entries if entry.status == "done" and entry.overlay]
+            pictured = [entry for entry in entries if entry.status in WITH_HEADS and entry.overlay]
             overlays, captions = [output / entry.overlay for entry in pictured], [e.name for e in pictured]
             write_contact_sheet(output / SHEET, overlays, captions)
     except (OSError, OutputError) as error:
@@ -154,6 +154,8 @@ class _Job:
             "head_model_sha256": reconstructor.head_model_sha256,
             "frontend": getattr(frontend, "name", "none"),
             "frontend_files": dict(getattr(frontend, "files", {})),
+            "landmarks": getattr(frontend, "landmarks", ""),
+            "small_faces": getattr(frontend, "small_faces", False),
             "alignment": reconstructor.alignment,
             "refine": reconstructor.refine,
             "focal": options.focal,
@@ -229,18 +231,23 @@ class _Job:
         except Exception as error:
             entry.status, entry.message = "failed", f"writing: {describe_error(error)}"
         else:
-            entry.faces, entry.status = faces, "done"
+            doubtful = sum(head.is_doubtful for head in heads)
+            entry.faces, entry.status = faces, "doubtful" if heads[0].is_doubtful else "done"
             entry.message = f"{len(heads)} head" + ("s" if len(heads) > 1 else "")
+            if doubtful:
+                entry.message += (
+                    f", {doubtful} doubtful (confidence {heads[0].confidence:.2f}): look at the picture"
+                )
 
 
 def _is_finished(old: Entry, new: Entry, output: Path) -> bool:
-    same = old.status == "done" and old.fingerprint == new.fingerprint and old.name == new.name
+    same = old.status in WITH_HEADS and old.fingerprint == new.fingerprint and old.name == new.name
     return same and all((output / file).is_file() for file in old.files())
 
 
 def _remove_stale(output: Path, old: Entry, new: Entry) -> None:
     """Removes what an earlier run made of a photo and this one did not make again."""
-    if new.status == "done":
+    if new.status in WITH_HEADS:
         for file in set(old.files()) - set(new.files()):
             with contextlib.suppress(OSError):
                 (output / file).unlink()

@@ -30,6 +30,8 @@ class FaceBatch:
         principal_point: ``(B, 2)`` of the crops' cameras, crop pixels.
         landmarks: ``(B, 68, 2)`` crop pixels; NaN where there are none.
         points: ``(B, 468, 2)`` crop pixels; NaN where there are none.
+        closure: ``(B, 2)`` of the eyes (``frontends.eyes.Eyes``); NaN where not known.
+        gaze: ``(B, 3)`` likewise.
     """
 
     normals: Float[Array, "B S S 3"]
@@ -40,6 +42,8 @@ class FaceBatch:
     principal_point: Float[Array, "B 2"]
     landmarks: Float[Array, "B 68 2"]
     points: Float[Array, "B 468 2"]
+    closure: Float[np.ndarray, "B 2"]
+    gaze: Float[np.ndarray, "B 3"]
 
     @classmethod
     def of_faces(
@@ -88,11 +92,21 @@ class FaceBatch:
             principal_point=jnp.asarray(principal_point),
             landmarks=_in_crop(np.stack([face.landmarks_68 for face in faces]), crop, size),
             points=_in_crop(points[..., :2], crop, size),
+            closure=_of_eyes(faces, "closure", 2),
+            gaze=_of_eyes(faces, "gaze", 3),
         )
 
 
 def _in_crop(pixels: np.ndarray, crop: Crop, size: int) -> Float[Array, "B N 2"]:
     return to_crop(jnp.asarray(pixels, jnp.float32), crop, size)
+
+
+def _of_eyes(faces: Sequence[FrontendFace], name: str, count: int) -> Float[np.ndarray, "B K"]:
+    """What the front ends saw of eyes, or NaN."""
+    unknown = np.full(count, np.nan)
+    return np.array(
+        [unknown if face.eyes is None else getattr(face.eyes, name) for face in faces], np.float32
+    )
 
 
 def _network_maps(faces: Sequence[FrontendFace], normals: jax.Array, channels: str) -> jax.Array:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import n2f_jax
+from n2f_jax.frontends.face_confidence import DOUBTFUL
 from n2f_jax.geometry.camera import project_points
 from n2f_jax.reconstruction.head_file import save_parameters
 
@@ -24,7 +25,8 @@ class Head:
         intrinsics: ``(3, 3)`` K of the original image.
         landmarks_2d: ``(68, 2)`` projected landmarks in original pixels, the contour as seen from the camera.
         landmarks_3d: ``(68, 3)`` the same points in the head frame.
-        shape, expression, jaw_pose, eyelids: coefficients; ``jaw_pose`` as axis times angle.
+        shape, expression, jaw_pose, eyelids, eyes_pose: coefficients; ``jaw_pose`` and the two of ``eyes_pose``
+            as axis times angle.
         head_model, head_model_sha256: which head model the coefficients belong to.
         focal_source: ``'given'``, ``'exif'``, ``'face'`` or ``'default'`` (``geometry.focal``).
         alignment: ``'network'`` or ``'landmarks'``.
@@ -34,6 +36,9 @@ class Head:
         input_mask: ``(S, S)``.
         frontend, frontend_score, frontend_landmarks, frontend_points: the front end's output; NaN where it
             gave no landmarks.
+        irises: ``(10, 2)`` as the front end found them, or none (``frontends.eyes.Eyes``).
+        confidence: the front end's, of the points that the head rests on; NaN where it gives none.
+        region_confidence: ``(6,)`` likewise, of the regions in ``frontends.face_confidence.REGIONS``.
         checkpoint: name of the network's checkpoint.
     """
 
@@ -48,6 +53,7 @@ class Head:
     expression: np.ndarray
     jaw_pose: np.ndarray
     eyelids: np.ndarray
+    eyes_pose: np.ndarray
     head_model: str
     head_model_sha256: str
     focal_source: str
@@ -60,6 +66,9 @@ class Head:
     frontend_score: float
     frontend_landmarks: np.ndarray
     frontend_points: np.ndarray
+    irises: np.ndarray
+    confidence: float
+    region_confidence: np.ndarray
     checkpoint: str
 
     @property
@@ -71,6 +80,11 @@ class Head:
     def vertices_2d(self) -> np.ndarray:
         """``(V, 2)`` the mesh in original pixels."""
         return project_points(self.vertices_camera, self.intrinsics)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the front end says that its points are not to be believed."""
+        return self.confidence < DOUBTFUL
 
     @property
     def is_finite(self) -> bool:

@@ -24,9 +24,10 @@ KEYS: dict[str, tuple[tuple, str]] = {
     "expression": (("E",), "expression coefficients"),
     "jaw_pose": ((3,), "jaw rotation, axis times angle; +x opens"),
     "eyelids": ((2,), "closure, left then right; 0 as modelled, 1 closed"),
+    "eyes_pose": ((2, 3), "rotations of the left and the right eyeball, axis times angle; 0 looks along the head's +z"),
     "head_model": ((), "name of the head model the coefficients belong to"),
     "head_model_sha256": ((), "sha256 of the head model's file"),
-    "focal_source": ((), "where the focal length came from: 'given', 'exif', 'face' (1 m away) or 'default' (1.2 max(H, W))"),
+    "focal_source": ((), "source of the focal length: 'given', 'exif', 'face' (1 m away), 'default' (1.2 max(H, W))"),
     "alignment": ((), "where the pose came from: 'network' or 'landmarks'"),
     "image_size": ((2,), "height and width of the upright original image, pixels"),
     "crop": ((3,), "x0, y0, side of the square the network saw, original pixels"),
@@ -34,10 +35,22 @@ KEYS: dict[str, tuple[tuple, str]] = {
     "frontend_score": ((), "its confidence in the face, 0 … 1"),
     "frontend_landmarks": ((68, 2), "its own 68 landmarks, original pixels"),
     "frontend_points": (("P", 3), "its mesh: x, y in original pixels, z on that scale, away from the camera"),
+    "irises": (("I", 2), "the front end's: centre and four of the rim of the right iris, then the left; pixels"),
+    "confidence": ((), "probability that the head's points are right, 0 … 1; NaN where the front end does not say"),
+    "region_confidence": ((6,), "the same of brows, right eye, left eye, nose, mouth, jaw; low where it is hidden"),
     "source": ((), "file name of the photo"),
     "checkpoint": ((), "name of the network's checkpoint"),
     "version": ((), "version of n2f-jax"),
 }  # fmt: skip
+
+
+# What heads of earlier versions do not have, and what it is then.
+_LATER = {
+    "eyes_pose": np.zeros((2, 3), np.float32),
+    "irises": np.zeros((0, 2), np.float32),
+    "confidence": np.float64(np.nan),
+    "region_confidence": np.full(6, np.nan, np.float32),
+}
 
 
 def save_parameters(path: str | Path, values: dict[str, np.ndarray | str | float]) -> None:
@@ -64,14 +77,14 @@ def save_parameters(path: str | Path, values: dict[str, np.ndarray | str | float
 
 
 def load_parameters(path: str | Path) -> dict[str, np.ndarray | str | float]:
-    """Reads what ``save_parameters`` wrote; strings and single numbers come back as such.
+    """Reads what ``save_parameters`` wrote, now or in an earlier version; strings and single numbers come back as such.
 
     Raises:
         ValueError: not such a file; the message names it.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
+            arrays = _LATER | {key: archive[key] for key in archive.files}
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not a head saved by n2f-jax: {error}") from error
     if missing := KEYS.keys() - arrays.keys():

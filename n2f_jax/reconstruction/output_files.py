@@ -71,9 +71,9 @@ class OutputFiles:
         self.folder, self.formats, self.picture, self._normal_frame = folder, formats, picture, normal_frame
         self._meshes = MeshWriter(model)
         if picture:
-            from n2f_jax.reconstruction.pictures import mesh_colors
+            from n2f_jax.reconstruction.pictures import HeadPaint
 
-            self._overlay_colors = mesh_colors(model)
+            self._paint = HeadPaint.of(model)
 
     def write_head(self, stem: str, source: str, image: np.ndarray, head: Head) -> dict[str, str]:
         """All files of one head; the picture last.
@@ -104,7 +104,9 @@ class OutputFiles:
             files["picture"] = f"{stem}_picture.png"
             pitch, yaw, roll = head.angles()
             title = f"{source}   pitch {pitch:+.0f}°  yaw {yaw:+.0f}°  roll {roll:+.0f}°"
-            picture = head_picture(image, head, self._overlay_colors, title, normal_frame=self._normal_frame)
+            if np.isfinite(head.confidence):
+                title += f"   confidence {head.confidence:.2f}" + (" (doubtful)" if head.is_doubtful else "")
+            picture = head_picture(image, head, self._paint, title, normal_frame=self._normal_frame)
             write_image(self.folder / files["picture"], picture)
         return files
 
@@ -113,7 +115,7 @@ class OutputFiles:
         from n2f_jax.reconstruction.pictures import photo_overlay
 
         name = f"{stem}_overlay.jpg"
-        write_image(self.folder / name, photo_overlay(image, heads, self._overlay_colors))
+        write_image(self.folder / name, photo_overlay(image, heads, self._paint))
         return name
 
 

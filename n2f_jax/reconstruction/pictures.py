@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from flame_jax import HeadModel
 from n2f_jax.geometry.boxes import bounding_box
 from n2f_jax.mesh.normals import vertex_normals
 from n2f_jax.reconstruction.head import Head
+from n2f_jax.visualization.irises import iris_caps
 from n2f_jax.visualization.layout import row
-from n2f_jax.visualization.overlay import CLAY, Layer, View, draw_mesh, normals_to_rgb
+from n2f_jax.visualization.overlay import CLAY, DrawnMesh, Layer, View, draw_mesh, normals_to_rgb
 
 PANEL_HEIGHT = 512
 MAX_OVERLAY = 1600  # longer side of the overlay picture, pixels
@@ -21,29 +24,60 @@ _DIMMED = 0.22
 _EYE_WHITE = (238, 238, 236)
 
 
-def mesh_colors(model: HeadModel) -> np.ndarray:
-    """``(V, 3)`` sRGB for overlays: clay, the eyeballs lighter so that the gaze can be read."""
-    colors = np.tile(np.array(CLAY, np.float32), (model.num_vertices, 1))
-    if "eyeballs" in model.masks:
-        colors[np.asarray(model.masks["eyeballs"])] = _EYE_WHITE
-    return colors
+@dataclasses.dataclass(frozen=True)
+class HeadPaint:
+    """How heads of one head model are drawn: clay with white eyeballs, on which irises show the gaze.
+
+    Attributes:
+        colors: ``(V, 3)`` sRGB.
+        eyeballs: vertices of the left and the right eyeball; None where the model does not tell them.
+    """
+
+    colors: np.ndarray
+    eyeballs: tuple[np.ndarray, np.ndarray] | None
+
+    @classmethod
+    def of(cls, model: HeadModel) -> HeadPaint:
+        """The paint of a head model. Its right eyeball is what is not its left one where it has no mask of its own."""
+        colors = np.tile(np.array(CLAY, np.float32), (model.num_vertices, 1))
+        if "eyeballs" not in model.masks:
+            return cls(colors, None)
+        both = np.asarray(model.masks["eyeballs"])
+        colors[both] = _EYE_WHITE
+        left = both[np.asarray(model.v_template)[both, 0] > 0]
+        return cls(colors, (left, np.setdiff1d(both, left)))
+
+    def draw(self, head: Head, view: View, normals: np.ndarray | None = None) -> DrawnMesh | None:
+        """A head in a view of its photograph; ``normals`` as in ``draw_mesh``, of the head's vertices."""
+        vertices, faces, colors = head.vertices_camera, head.faces, self.colors
+        if self.eyeballs is not None:
+            gaze = Rotation.from_rotvec(head.eyes_pose).as_matrix()[:, :, 2] @ head.rotation.T
+            balls = (vertices[self.eyeballs[0]], vertices[self.eyeballs[1]])
+            more, caps, iris_colors = iris_caps(balls, gaze)
+            faces = np.concatenate([faces, caps + len(vertices)])
+            vertices, colors = np.concatenate([vertices, more]), np.concatenate([colors, iris_colors])
+            if normals is not None:
+                # As the eyeball below: caps are seen in the clay alone.
+                of_caps = [np.tile(n, (len(more) // 2, 1)) for n in gaze @ head.rotation]
+                normals = np.concatenate([normals, *of_caps])
+        return draw_mesh(vertices, faces, head.intrinsics, view, colors, normals)
 
 
 def photo_overlay(
-    image: np.ndarray, heads: Sequence[Head], colors: np.ndarray | None = None, max_side: int = MAX_OVERLAY
+    image: np.ndarray, heads: Sequence[Head], paint: HeadPaint, max_side: int = MAX_OVERLAY
 ) -> np.ndarray:
     """The whole photograph with every head's mesh on it, far heads first.
 
     Args:
         image: ``(H, W, 3)`` uint8 RGB, the original.
         heads: reconstructed from it.
-        colors: ``mesh_colors`` of the head model.
+        paint: of their head model.
         max_side: larger photographs are shrunk to this.
     """
     view = View.whole(image.shape[:2], max_side)
     shown = view.cut(image)
     for head in sorted(heads, key=lambda head: -float(head.translation[2])):
-        drawn = draw_mesh(head.vertices_camera, head.faces, head.intrinsics, view, colors)
+        drawn = paint.draw(head, view)
         shown = shown if drawn is None else drawn.clay().over(shown, ALPHA)
     return shown
 
@@ -51,7 +85,7 @@ def photo_overlay(
 def head_picture(
     image: np.ndarray,
     head: Head,
-    colors: np.ndarray | None = None,
+    paint: HeadPaint,
     title: str = "",
     normal_frame: str = "head",
     height: int = PANEL_HEIGHT,
@@ -61,7 +95,7 @@ def head_picture(
     Args:
         image: ``(H, W, 3)`` uint8 RGB, the original.
         head: reconstructed from it.
-        colors: ``mesh_colors`` of the head model.
+        paint: of its head model.
         title: a line above.
         normal_frame: ``'head'`` or ``'camera'``: of the input, hence of what is drawn beside it.
         height: of the panels, pixels.
@@ -73,7 +107,7 @@ def head_picture(
     normals = vertex_normals(head.vertices, head.faces)
     if normal_frame == "camera":
         normals = normals @ head.rotation.T
-    drawn = draw_mesh(head.vertices_camera, head.faces, head.intrinsics, view, colors, normals)
+    drawn = paint.draw(head, view, normals)
     panels = [
         photo,
         input_layer(head, view).over(dark),

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 import flame_jax
 from flame_jax import FlameParams, HeadModel
 from n2f_jax.fitting.camera import align_camera
+from n2f_jax.fitting.eyes import with_eyes
 from n2f_jax.fitting.gauss_newton import fit_images
 from n2f_jax.geometry.camera import Camera, yaw_seen
 from n2f_jax.models.n2fnet import camera_from_output
@@ -87,6 +88,13 @@ def refine_heads(model, tables, anchors, observation, start, *, config) -> Predi
     """Heads after at most ``config.steps`` Gauss–Newton steps from ``start`` (``fitting.gauss_newton.fit_images``)."""
     params, camera, _ = fit_images(tables, anchors, observation, start.params, start.camera, config)
     return with_visible_landmarks(model, params, camera)
+
+
+@jax.jit
+def see_eyes(model, predicted, closure, gaze) -> PredictedHeads:
+    """Heads with lids and eyes as a front end saw them (``fitting.eyes.with_eyes``)."""
+    params = with_eyes(model, predicted.params, predicted.camera, closure, gaze)
+    return with_visible_landmarks(model, params, predicted.camera)
 
 
 def with_visible_landmarks(

@@ -30,6 +30,7 @@ from n2f_jax.fitting.gauss_newton import gauss_newton_steps
 from n2f_jax.fitting.head_tables import HeadTables
 from n2f_jax.fitting.observations import Anchors, Observation
 from n2f_jax.frontends.base import Frontend, FrontendFace
+from n2f_jax.frontends.face_confidence import REGIONS
 from n2f_jax.frontends.registry import FrontendOptions, make_frontend
 from n2f_jax.geometry.camera import project_points
 from n2f_jax.geometry.crop import Crop
@@ -43,7 +44,13 @@ from n2f_jax.models.pretrained import (
 )
 from n2f_jax.reconstruction.face_batch import FaceBatch
 from n2f_jax.reconstruction.head import Head
-from n2f_jax.reconstruction.prediction import NUM_INNER, PredictedHeads, predict_heads, refine_heads
+from n2f_jax.reconstruction.prediction import (
+    NUM_INNER,
+    PredictedHeads,
+    predict_heads,
+    refine_heads,
+    see_eyes,
+)
 
 Alignment = Literal["network", "landmarks"]
 ALIGNMENTS: tuple[Alignment, ...] = ("network", "landmarks")
@@ -353,8 +360,15 @@ class Reconstructor:
         predicted = self.predict(
             batch.maps, batch.mask, batch.focal, batch.principal_point, batch.landmarks, batch.points
         )
+        if not (np.isnan(batch.closure).all() and np.isnan(batch.gaze).all()):
+            predicted = see_eyes(
+                self.head_model, predicted, jnp.asarray(batch.closure), jnp.asarray(batch.gaze)
+            )
+        jaw, eyes = (
+            np.asarray(matrix_to_axis_angle(rotation_6d_to_matrix(jnp.asarray(x))))
+            for x in (predicted.params.jaw, predicted.params.eyes)
+        )
         predicted, normals, masks = jax.device_get((predicted, batch.normals, batch.mask))
-        jaw = np.asarray(matrix_to_axis_angle(rotation_6d_to_matrix(jnp.asarray(predicted.params.jaw))))
         heads = []
         for i, (face, (height, width), focal) in enumerate(zip(faces, image_sizes, focals, strict=True)):
             intrinsics = np.array(
@@ -377,6 +391,7 @@ class Reconstructor:
                     expression=predicted.params.expression[i],
                     jaw_pose=jaw[i],
                     eyelids=predicted.params.eyelids[i],
+                    eyes_pose=eyes[i],
                     head_model=self.head_model.name,
                     head_model_sha256=self.head_model_sha256,
                     focal_source=focal.source,
@@ -389,6 +404,11 @@ class Reconstructor:
                     frontend_score=float(face.score),
                     frontend_landmarks=np.asarray(face.landmarks_68, np.float32),
                     frontend_points=np.asarray(points),
+                    irises=np.zeros((0, 2), np.float32) if face.eyes is None else face.eyes.irises,
+                    confidence=float(face.confidence),
+                    region_confidence=np.array(
+                        [face.region_confidence.get(name, np.nan) for name in REGIONS], np.float32
+                    ),
                     checkpoint=self.checkpoint,
                 )
             )

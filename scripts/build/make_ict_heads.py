@@ -20,8 +20,6 @@ SEED = 20261126
 HEADS = 100
 # Settings are chosen by the first half alone; figures are reported of the second.
 GROUPS = ("choosing", "reporting")
-# Corners of the eyes and of the mouth, middles of the lips.
-_MARKED_ALIKE = (36, 39, 42, 45, 48, 51, 54, 57, 62, 66)
 
 
 def main() -> int:
@@ -33,7 +31,7 @@ def main() -> int:
     parser.add_argument("--heads", type=int, default=HEADS, metavar="N", help="default: %(default)s")
     flags = parser.parse_args()
 
-    from n2f_jax.benchmark.ict_facekit import draw_head, load_ict_facekit
+    from n2f_jax.benchmark.ict_facekit import MARKED_ALIKE, draw_head, load_ict_facekit
     from n2f_jax.mesh.writing import write_ply
     from n2f_jax.runtime.atomic_files import atomic_path, write_text
 
@@ -46,7 +44,7 @@ def main() -> int:
             folder.mkdir(parents=True, exist_ok=True)
             head, expressions[f"{group}/person{number:03d}"] = draw_head(model, number, SEED)
             landmarks = np.full((68, 3), np.nan)
-            landmarks[list(_MARKED_ALIKE)] = head.vertices[model.landmarks_68[list(_MARKED_ALIKE)]]
+            landmarks[list(MARKED_ALIKE)] = head.vertices[model.landmarks_68[list(MARKED_ALIKE)]]
             write_ply(folder / f"person{number:03d}.ply", head.vertices, head.faces)
             with atomic_path(folder / f"person{number:03d}.npy") as temporary:
                 np.save(temporary, landmarks)

@@ -117,6 +117,10 @@ class Pixel3dmmFrontend(Frontend):
             points_468=face.points,
             uv=maps.uv,
             classes=maps.classes,
+            eyes=face.eyes,
+            blendshapes=face.blendshapes,
+            confidence=face.confidence,
+            region_confidence=face.region_confidence,
             provenance=self._provenance,
         )
 

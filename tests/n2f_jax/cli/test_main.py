@@ -132,7 +132,7 @@ def test_configs_that_cannot_be(arguments, words, capsys):
 def test_heads_become_meshes(open_head, tmp_path, capsys):
     from n2f_jax.reconstruction.head_file import KEYS, save_parameters
 
-    sizes = {"V": open_head.num_vertices, "F": open_head.num_faces, "S": 3, "E": 2, "P": 0}
+    sizes = {"V": open_head.num_vertices, "F": open_head.num_faces, "S": 3, "E": 2, "P": 0, "I": 0}
     values = {key: np.zeros([sizes.get(n, n) for n in shape], np.float32) for key, (shape, _) in KEYS.items()}
     vertices = np.asarray(open_head.v_template)
     values |= {"vertices": vertices, "faces": np.asarray(open_head.faces)}

@@ -77,7 +77,7 @@ def test_bad_photos_do_not_stop_good_ones(load, photos, tmp_path):
         assert words in summary.table()
 
     content = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert content["counts"] == {"done": 5, "no face": 1, "failed": 3, "not reached": 0}
+    assert content["counts"] == {"done": 5, "doubtful": 0, "no face": 1, "failed": 3, "not reached": 0}
     assert content["exit_code"] == 1
     for photo in content["photos"]:
         for face in photo["faces"]:

@@ -6,7 +6,7 @@ import pytest
 from n2f_jax.reconstruction.head_file import KEYS, load_parameters, save_parameters
 from n2f_jax.runtime.atomic_files import atomic_path
 
-SIZES = {"V": 7, "F": 4, "S": 3, "E": 2, "P": 0}
+SIZES = {"V": 7, "F": 4, "S": 3, "E": 2, "P": 0, "I": 10}
 
 
 def example() -> dict:
@@ -15,7 +15,7 @@ def example() -> dict:
     for key, (shape, _) in KEYS.items():
         size = tuple(SIZES.get(n, n) for n in shape)
         values[key] = rng.normal(size=size).astype(np.float32) if shape else key
-    values["frontend_score"] = 0.75
+    values["frontend_score"], values["confidence"] = 0.75, 0.5
     return values
 
 
@@ -28,6 +28,17 @@ def test_everything_comes_back(tmp_path):
         np.testing.assert_array_equal(read[key], value)
     assert isinstance(read["head_model"], str)
     assert isinstance(read["frontend_score"], float)
+
+
+def test_heads_of_earlier_versions_are_read(tmp_path):
+    values = example()
+    later = ("eyes_pose", "irises", "confidence", "region_confidence")
+    np.savez(tmp_path / "old.npz", **{key: value for key, value in values.items() if key not in later})
+    read = load_parameters(tmp_path / "old.npz")
+    assert read.keys() == KEYS.keys()
+    np.testing.assert_array_equal(read["eyes_pose"], np.zeros((2, 3)))
+    assert np.isnan(read["confidence"]) and read["irises"].shape == (0, 2)
+    np.testing.assert_array_equal(read["shape"], values["shape"])
 
 
 @pytest.mark.parametrize("spoil", ["missing", "unknown", "shape"])

@@ -1,0 +1,97 @@
+"""The two networks that find a face's points in a square crop: MediaPipe's face mesh, and its successor.
+
+``v1``: 468 points from 192², ``face_landmark.tflite`` (2020). ``v2``: 478 from 256², of which the first 468 are the
+same places and the others the irises, ``face_landmarks_detector.tflite`` (2022, "MediaPipe Face Mesh V2").
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+from jaxtyping import Float
+
+from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS, load_coarse_mesh
+from n2f_jax.frontends.tflite import TfliteModel
+from n2f_jax.runtime.assets_cache import FACE_LANDMARKER, MEDIAPIPE, asset_path
+
+NUM_WITH_IRISES = NUM_POINTS + 10
+# Iris points: centre, then the rim at 0°, 90°, 180°, 270° of the picture; subject's right, then left.
+RIGHT_IRIS, LEFT_IRIS = slice(468, 473), slice(473, 478)
+_MIRRORED_IRISES = (473, 476, 475, 474, 477, 468, 471, 470, 469, 472)
+
+
+@dataclasses.dataclass(frozen=True)
+class CropPoints:
+    """What a network says of one crop.
+
+    Attributes:
+        points: ``(N, 3)`` u, v in units of the crop's side from its upper left corner, depth in the same unit, growing
+            away from the camera.
+        score: probability that the crop holds a face.
+        disagreement: mean distance of the points of the crop from those of the mirrored crop, units of the crop's side;
+            0 where there was no mirrored pass.
+    """
+
+    points: Float[np.ndarray, "N 3"]
+    score: float
+    disagreement: float
+
+
+class FaceNetwork:
+    """One of the two networks.
+
+    Args:
+        version: ``'v1'`` or ``'v2'``.
+        num_threads: threads of the interpreter.
+
+    Raises:
+        AssetError: the network is not in the cache.
+        ImportError: ``ai-edge-litert`` is missing.
+    """
+
+    def __init__(self, version: str, num_threads: int = 1):
+        mirror = load_coarse_mesh().mirror
+        if version == "v1":
+            path, self._count, self._outputs = (
+                asset_path(MEDIAPIPE, "face_landmark.tflite"),
+                NUM_POINTS,
+                ("conv2d_21", "conv2d_31"),
+            )
+        elif version == "v2":
+            path, self._count = asset_path(FACE_LANDMARKER, "face_landmarks_detector.tflite"), NUM_WITH_IRISES
+            self._outputs = ("Identity", "Identity_1")
+            mirror = np.concatenate([mirror, _MIRRORED_IRISES])
+        else:
+            raise ValueError(f"the face networks are v1 and v2, not {version!r}")
+        self._mirror = mirror
+        self._network = TfliteModel(path, num_threads)
+
+    @property
+    def input_size(self) -> int:
+        """Side of the crops in pixels."""
+        return self._network.input_size
+
+    def __call__(self, crop: Float[np.ndarray, "S S 3"], mirrored: bool = True) -> CropPoints:
+        """Points in one crop.
+
+        Args:
+            crop: RGB in [0, 1].
+            mirrored: also look at the mirrored crop and take the mean, which steadies the points and takes twice as
+                long.
+        """
+        points, score = self._run(crop)
+        if not mirrored:
+            return CropPoints(points, score, 0.0)
+        other, other_score = self._run(crop[:, ::-1])
+        other = other[self._mirror]
+        other[:, 0] = 1.0 - other[:, 0]
+        gap = float(np.linalg.norm(points[:, :2] - other[:, :2], axis=1).mean())
+        return CropPoints((points + other) / 2, (score + other_score) / 2, gap)
+
+    def _run(self, crop):
+        outputs = self._network.named(crop)
+        points, logit = (outputs[name] for name in self._outputs)
+        score = 1 / (1 + math.exp(-float(np.clip(logit.item(), -50, 50))))
+        return points.reshape(self._count, 3).astype(np.float64) / self.input_size, score

@@ -1,0 +1,1 @@
+"""Makes what ``train_face_confidence.py`` trains the check of found faces on."""
