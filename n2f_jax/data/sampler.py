@@ -8,6 +8,7 @@ a fresh batch each step, nothing stored, and the same numbers again after a rest
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Any, Literal
 
@@ -19,7 +20,8 @@ import flame_jax
 from flame_jax import FlameParams, HeadModel
 from flame_jax.rotations import euler_to_matrix, matrix_to_rotation_6d
 from n2f_jax.data import degrade
-from n2f_jax.face_mesh.coarse_mesh import CoarseMesh, coarse_maps
+from n2f_jax.face_mesh.coarse_mesh import CoarseMesh, coarse_maps, head_rotation, load_coarse_mesh
+from n2f_jax.face_mesh.error_model import CROP_SCALE, VERSIONS, load_point_errors
 from n2f_jax.geometry.camera import Camera, frontal_rotation, project, to_camera
 from n2f_jax.geometry.crop import Crop, crop_camera, landmark_crop, to_crop
 from n2f_jax.models.input_channels import CHANNELS, join_maps, maps_of
@@ -74,6 +76,9 @@ class SyntheticConfig:
             same number; N(0, 0.3²) hardly ever closes an eye. 0 in the paper.
         point_noise: σ of the smooth error of the front end's 468 points in units of the crop's side.
         point_z_scale: σ of the log of the scale error of their depth.
+        point_errors: ``'v1'`` or ``'v2'``: the points have the errors that were measured of that face mesh, as on
+            photographs (``face_mesh.error_model``), and in ``make_batch`` the crop is cut on their landmarks as it will
+            be; instead of ``point_noise`` and ``point_z_scale``. ``''``: they have not.
         mask_erosion: largest erosion of the mask, in units of the crop's side; drawn uniformly from 0.
         occluder_share: share of samples with one elliptical hole cut from normals and mask.
         mask_dilation: largest dilation of the mask over the rest of the head, in units of the crop's side;
@@ -122,6 +127,7 @@ class SyntheticConfig:
     closed_eyes_share: float = 0.0
     point_noise: float = 0.0
     point_z_scale: float = 0.0
+    point_errors: str = ""
     mask_erosion: float = 0.0
     occluder_share: float = 0.0
     mask_dilation: float = 0.0
@@ -138,6 +144,12 @@ class SyntheticConfig:
             raise ValueError(f"channels is {self.channels!r}; there are {', '.join(CHANNELS)}")
         if not self.masked and self.channels != "normals":
             raise ValueError(f"masked = False does not go with channels = {self.channels!r}")
+        if self.point_errors and self.point_errors not in VERSIONS:
+            raise ValueError(f"point_errors is {self.point_errors!r}; there are '', {', '.join(VERSIONS)}")
+        if self.point_errors and (self.point_noise > 0.0 or self.point_z_scale > 0.0):
+            raise ValueError(
+                f"point_errors = {self.point_errors!r} takes the place of point_noise and point_z_scale: set them to 0"
+            )
         # The front end has no UV and sees nothing but the face; what degrades a mask needs one.
         what = f"channels = {self.channels!r}" if self.masked else "masked = False"
         excluded = ("front_end_share", "mask_dilation", *(() if self.masked else _ON_THE_MASK))
@@ -238,6 +250,19 @@ def coarse_points(
     return jnp.concatenate([pixels, ((depth - mean) * camera.focal / mean)[:, None]], axis=-1)
 
 
+def seen_points(
+    key: PRNGKeyArray, points: Float[Array, "468 3"], config: SyntheticConfig, size: int
+) -> Float[Array, "468 3"]:
+    """``coarse_points`` of a crop with the errors that ``config`` gives the front end; ``size`` is the crop's side."""
+    if config.point_errors:
+        rotation = head_rotation(points, load_coarse_mesh())
+        unit = size * CROP_SCALE / config.crop_scale
+        return load_point_errors(config.point_errors).draw(key, points, rotation, unit)
+    return degrade.perturb_points(
+        key, points, noise=config.point_noise, z_scale=config.point_z_scale, size=size
+    )
+
+
 def render_beyond_the_face(
     topology: HeadTopology, vertices: Float[Array, "B V 3"], camera: Camera, size: int, normal_frame: str
 ) -> tuple[Float[Array, "B S S 3"], Float[Array, "B S S"]]:
@@ -284,9 +309,10 @@ def make_batch(
         ``target_mask``.
 
     Raises:
-        ValueError: front-end samples are asked for without a ``coarse_mesh``.
+        ValueError: front-end samples are asked for without a ``coarse_mesh``, or ``point_errors`` for a head model in
+            which the front end's points are not embedded.
     """
-    _check_mesh(config, batch_size, coarse_mesh)
+    _check_mesh(config, batch_size, coarse_mesh, model)
 
     def scene(sample_key: PRNGKeyArray) -> tuple[FlameParams, Camera, PRNGKeyArray, PRNGKeyArray]:
         params_key, camera_key, crop_key, degrade_key = jax.random.split(sample_key, 4)
@@ -302,18 +328,69 @@ def make_batch(
     vertices, _ = flame_jax.decode(model, params)
     landmarks_orig = project(flame_jax.landmarks68(model, vertices), camera_orig)
     crop = landmark_crop(landmarks_orig, config.crop_scale)
+    num_seen = config.num_front_end(batch_size) if config.point_errors else 0
+    seen = None
+    if num_seen:
+        see = functools.partial(_seen_in_image, coarse_mesh=coarse_mesh, model=model, config=config)
+        own_keys = jax.vmap(jax.random.split)(crop_keys[:num_seen])
+        crop_keys = jnp.concatenate([own_keys[:, 0], crop_keys[num_seen:]])
+        first = jax.tree.map(lambda x: x[:num_seen], (vertices, camera_orig, crop))
+        seen_crop, seen = jax.vmap(see)(own_keys[:, 1], *first)
+        crop = jax.tree.map(lambda a, b: jnp.concatenate([a, b[num_seen:]]), seen_crop, crop)
     crop = jax.vmap(lambda k, c: jitter_crop(k, c, config))(crop_keys, crop)
     camera = crop_camera(camera_orig, crop, config.image_size)
+    if seen is not None:
+        scale = (config.image_size / crop.side[:num_seen])[:, None, None]
+        plane = to_crop(seen[..., :2], jax.tree.map(lambda x: x[:num_seen], crop), config.image_size)
+        seen = jnp.concatenate([plane, seen[..., 2:] * scale], axis=-1)
     batch = draw_batch(
-        degrade_keys, vertices, camera, model, topology, config, coarse_mesh=coarse_mesh, targets=targets
+        degrade_keys,
+        vertices,
+        camera,
+        model,
+        topology,
+        config,
+        coarse_mesh=coarse_mesh,
+        targets=targets,
+        front_end_points=seen,
     )
     landmarks_2d = to_crop(landmarks_orig, crop, config.image_size)
     return batch | {"params": params, "camera": camera, "landmarks_2d": landmarks_2d}
 
 
-def _check_mesh(config: SyntheticConfig, batch_size: int, coarse_mesh: CoarseMesh | None) -> None:
-    if config.num_front_end(batch_size) and coarse_mesh is None:
+def _check_mesh(
+    config: SyntheticConfig, batch_size: int, coarse_mesh: CoarseMesh | None, model: HeadModel | None
+) -> None:
+    if not config.num_front_end(batch_size):
+        return
+    if coarse_mesh is None:
         raise ValueError(f"front_end_share = {config.front_end_share} needs the front end's coarse mesh")
+    if config.point_errors and model is not None:
+        needed = int(load_coarse_mesh().embedding_faces.max()) + 1
+        if model.num_faces < needed:
+            raise ValueError(
+                f"point_errors = {config.point_errors!r} needs the open head, in which the front end's 468 points are "
+                f"embedded; {model.name!r} has {model.num_faces} triangles"
+            )
+
+
+def _seen_in_image(
+    key: PRNGKeyArray,
+    vertices: Float[Array, "V 3"],
+    camera: Camera,
+    crop: Crop,
+    *,
+    coarse_mesh: CoarseMesh,
+    model: HeadModel,
+    config: SyntheticConfig,
+) -> tuple[Crop, Float[Array, "468 3"]]:
+    """The crop on the landmarks that the front end finds, and its points, both in pixels of the uncropped image."""
+    size = config.image_size
+    points = coarse_points(coarse_mesh, model, vertices, crop_camera(camera, crop, size))
+    points = seen_points(key, points, config, size)
+    scale = crop.side / size
+    in_image = scale * points + jnp.append(crop.x0y0, 0.0)[None]
+    return landmark_crop(in_image[coarse_mesh.ibug68, :2], config.crop_scale), in_image
 
 
 def draw_batch(
@@ -326,6 +403,7 @@ def draw_batch(
     *,
     coarse_mesh: CoarseMesh | None = None,
     targets: bool = False,
+    front_end_points: Float[Array, "C 468 3"] | None = None,
 ) -> Batch:
     """The maps of given heads, as ``config`` degrades them.
 
@@ -334,24 +412,23 @@ def draw_batch(
         vertices: decoded.
         camera: of the crops.
         model, topology, config, coarse_mesh, targets: as for ``make_batch``; the model is for the front end's samples.
+        front_end_points: what the front end says of its C samples, pixels of the crop; None: drawn in the crop given.
 
     Returns:
         ``normals``, ``mask``, and ``uv``, ``target_normals``, ``target_mask`` where they are asked for.
 
     Raises:
-        ValueError: front-end samples are asked for without a ``coarse_mesh``.
+        ValueError: front-end samples are asked for without a ``coarse_mesh``, or ``point_errors`` for a head model in
+            which the front end's points are not embedded.
     """
-    _check_mesh(config, len(vertices), coarse_mesh)
+    _check_mesh(config, len(vertices), coarse_mesh, model)
     num_coarse, size = config.num_front_end(len(vertices)), config.image_size
 
     def front_end_maps(
         verts: Float[Array, "V 3"], cam: Camera, noise_key: PRNGKeyArray
     ) -> tuple[Array, Array]:
         points = coarse_points(coarse_mesh, model, verts, cam)
-        points = degrade.perturb_points(
-            noise_key, points, noise=config.point_noise, z_scale=config.point_z_scale, size=size
-        )
-        return coarse_maps(points, size)
+        return coarse_maps(seen_points(noise_key, points, config, size), size)
 
     first = lambda tree: jax.tree.map(lambda x: x[:num_coarse], tree)  # noqa: E731
     rest = lambda tree: jax.tree.map(lambda x: x[num_coarse:], tree)  # noqa: E731
@@ -395,7 +472,10 @@ def draw_batch(
     keys = jax.vmap(lambda key: jax.random.split(key, 3))(degrade_keys)
     normals, mask = degraded(rest(keys), keep(shown_normals), keep(full_mask), full=True)
     if num_coarse:
-        coarse = jax.vmap(front_end_maps)(first(vertices), first(camera), first(keys[:, 0]))
+        if front_end_points is None:
+            coarse = jax.vmap(front_end_maps)(first(vertices), first(camera), first(keys[:, 0]))
+        else:
+            coarse = jax.vmap(lambda points: coarse_maps(points, size))(front_end_points)
         coarse_normals, coarse_mask = degraded(first(keys), *coarse, full=False)
         normals = jnp.concatenate([coarse_normals, normals])
         mask = jnp.concatenate([coarse_mask, mask])

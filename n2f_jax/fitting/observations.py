@@ -11,6 +11,8 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from flame_jax import HeadModel
 from flame_jax.landmarks import NUM_CONTOUR, NUM_LANDMARKS
+from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
+from n2f_jax.face_mesh.error_model import PointErrors
 
 
 @jax.tree_util.register_dataclass
@@ -41,21 +43,38 @@ class Anchors:
 
     @classmethod
     def photograph(
-        cls, model: HeadModel, face_mesh: tuple[Int[Array, " n"], Float[Array, "n 3"]] | None = None
+        cls,
+        model: HeadModel,
+        face_mesh: tuple[Int[Array, " n"], Float[Array, "n 3"]] | None = None,
+        errors: PointErrors | None = None,
     ) -> Anchors:
         """The 68 landmarks of which the contour counts nothing, since in a photograph it is that of the view; and the
-        face mesh's points, triangles and barycentrics, where they are embedded in the model. Both sets weigh alike.
+        face mesh's points where they are embedded in the model. Both sets weigh alike.
+
+        Args:
+            model: with a landmark embedding.
+            face_mesh: triangles and barycentrics of the face mesh's points (``face_mesh.embedding``).
+            errors: measured ones of the network that finds them: within each set a point weighs ``1/σ²``. None: all
+                points weigh alike.
+
+        Raises:
+            ValueError: the model has no landmark embedding.
         """
         landmarks = cls.landmarks68(model)
         inner = jnp.arange(NUM_LANDMARKS) >= NUM_CONTOUR
         weights = inner.astype(jnp.float32) / (NUM_LANDMARKS - NUM_CONTOUR)
+        precision = None if errors is None else 1.0 / jnp.asarray(errors.image_rms) ** 2
+        if precision is not None:
+            weights = jnp.where(inner, precision[load_coarse_mesh().ibug68], 0.0)
+            weights = weights / weights.sum()
         if face_mesh is None:
             return dataclasses.replace(landmarks, weights=weights)
         faces, barycentric = face_mesh
+        of_mesh = jnp.ones(faces.shape[0]) if precision is None else precision
         return cls(
             jnp.concatenate([landmarks.faces, faces]),
             jnp.concatenate([landmarks.barycentric, barycentric]),
-            jnp.concatenate([weights, jnp.full(faces.shape[0], 1.0 / faces.shape[0])]),
+            jnp.concatenate([weights, of_mesh / of_mesh.sum()]),
         )
 
 

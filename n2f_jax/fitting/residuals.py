@@ -19,10 +19,12 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from flame_jax import points_on_mesh
 from flame_jax.rotations import axis_angle_to_matrix
+from n2f_jax.face_mesh.error_model import PointErrors
 from n2f_jax.fitting.head_tables import HeadTables, Posed, pull_back
 from n2f_jax.fitting.observations import (
     Anchors,
@@ -68,6 +70,18 @@ class ResidualConfig:
     point_scale: float = 0.1
     border_scale: float = 0.02
     num_border: int = 256
+
+
+def with_measured_points(config: ResidualConfig, errors: PointErrors) -> ResidualConfig:
+    """The same with the count and the least σ of the points as they were measured, in place of guessed ones.
+
+    Args:
+        config: what else is weighed how.
+        errors: of the network that finds the points; their anchors are ``Anchors.photograph`` with the same errors.
+    """
+    # The σ with which the anchors' relative weights 1/σ² are those of the points.
+    noise = 1.0 / math.sqrt(float(np.mean(1.0 / np.asarray(errors.image_rms, np.float64) ** 2)))
+    return dataclasses.replace(config, points=float(errors.effective_posed), point_noise=noise)
 
 
 @jax.tree_util.register_dataclass

@@ -81,17 +81,11 @@ def _landmarks(root, group):
                 if path not in pictures:
                     pictures[path] = landmarker(read_image(path)[0])
                 found = [face.landmarks_68 for face in pictures[path]]
-                of_face = [
-                    [
-                        100
-                        * normalized_mean_error(
-                            f[part], points[part], np.linalg.norm(points[36] - points[45])
-                        )
-                        for part in (slice(68), slice(17, 68))
-                    ]
-                    for f in found
-                ]
-                errors.append(min(of_face, default=[np.nan, np.nan], key=lambda pair: pair[1]))
+                of_face = [normalized_mean_error(face, points) for face in found]
+                best = min(
+                    of_face, default={"all": np.nan, "inner": np.nan}, key=lambda error: error["inner"]
+                )
+                errors.append([best["all"], best["inner"]])
             rows[f"{name}, {version}, all 68 / inner 51"] = "{:.1f} / {:.1f} %".format(
                 *np.nanmedian(errors, axis=0)
             )
@@ -244,7 +238,8 @@ def _lids(heads, renders, model):
     truth = np.array([r.closure for r in renders]).ravel()
     # Those of the renders by a fifth of the distance.
     of_closed, of_open = closed[truth > 0.75], closed[np.abs(truth) < 0.15]
-    return f"closed ones come out closed {of_closed.sum()} of {len(of_closed)}, open ones {of_open.sum()} of {len(of_open)}"
+    counts = (of_closed.sum(), len(of_closed), of_open.sum(), len(of_open))
+    return "closed ones come out closed {} of {}, open ones {} of {}".format(*counts)
 
 
 if __name__ == "__main__":

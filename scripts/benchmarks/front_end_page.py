@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
     flags = parser.parse_args()
 
+    from n2f_jax.frontends.face_confidence import REGIONS
     from n2f_jax.reconstruction.output_files import write_image
     from n2f_jax.reconstruction.pictures import HeadPaint
     from n2f_jax.reconstruction.reconstructor import Reconstructor
@@ -38,6 +39,9 @@ def main() -> int:
         said = "no face" if not heads else f"{heads[0].focal_source}, {heads[0].confidence:.2f}"
         if heads and heads[0].is_doubtful:
             said += " doubtful"
+        if heads and heads[0].region_confidence.min() < 0.5:
+            hidden = [n for n, c in zip(REGIONS, heads[0].region_confidence, strict=True) if c < 0.5]
+            said += f", hidden: {', '.join(hidden)}"
         tiles += [_fit(image), _fit(_drawn(image, heads, paint))]
         captions += [caption, said]
     write_image(flags.out, grid(tiles, captions, columns=8, tile=_TILE))
@@ -83,12 +87,13 @@ def _photographs():
     image = skimage.data.astronaut()
     yield "photograph", image
     yield "its face crop", np.ascontiguousarray(image[45:205, 145:305])
-    yield "upside down", np.ascontiguousarray(image[::-1, ::-1])
-    yield "on its side", np.ascontiguousarray(np.rot90(image))
+    part = np.ascontiguousarray(image[15:275, 95:355])
+    yield "upside down", np.ascontiguousarray(part[::-1, ::-1])
+    yield "on its side", np.ascontiguousarray(np.rot90(part))
     masked = image.copy()
     outline = np.array([[186, 132], [226, 124], [262, 132], [256, 178], [226, 192], [196, 178]], np.int32)
     cv2.fillPoly(masked, [outline], (150, 190, 215))
-    yield "lower face hidden", masked
+    yield "lower face hidden", np.ascontiguousarray(masked[15:275, 95:355])
     yield "no face", skimage.data.coffee()
 
 

@@ -30,7 +30,9 @@ def main() -> None:
     options = parser.parse_args()
     triangles = read_triangles(options.wheel)
     model = flame_jax.load_open_head()
-    placer = SurfacePlacer(model, FaceLandmarker(average_mirrored=False))
+    placer = SurfacePlacer(
+        model, FaceLandmarker(average_mirrored=False, newer=False, eyes=False, check=False)
+    )
     np.savez_compressed(options.landmarks, **placer.landmark_arrays())
     provenance = (
         "triangles: FACEMESH_TESSELATION of mediapipe 0.10.21 (Apache-2.0); "

@@ -1,13 +1,15 @@
 """Fits what the free front end corrects and reads by: the yaw of turned heads, and the gaze of irises.
 
     python scripts/build/make_face_renders.py --model ICT-FaceKit/FaceXModel --out face_renders --views 10
-    python scripts/build/measure_front_end.py --renders face_renders
+    python scripts/build/measure_front_end.py --renders face_renders [--eyes eyes.json]
 
 Writes profile.npz and gaze.npz of n2f_jax/frontends/assets: ridge regressions on the choosing half of the renders, and
-prints what they reach there and on the reporting half.
+prints what they reach there and on the reporting half. --eyes writes how far lids and gaze are off, on the reporting
+half, for scripts/build/measure_point_errors.py.
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -25,6 +27,7 @@ def main() -> int:
     )
     parser.add_argument("--renders", type=Path, required=True, metavar="DIR")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: the package's assets")
+    parser.add_argument("--eyes", type=Path, metavar="FILE")
     flags = parser.parse_args()
 
     from n2f_jax import frontends
@@ -43,6 +46,10 @@ def main() -> int:
             np.savez_compressed(temporary, allow_pickle=False, about=about, **arrays)
     for group in _GROUPS:
         _report(group, found[group], profile, gaze)
+    eyes = _eye_errors(found["reporting"], gaze)
+    print(f"lids and gaze, reporting: {eyes}")
+    if flags.eyes:
+        flags.eyes.write_text(json.dumps({version: eyes for version in ("v1", "v2")}) + "\n")
     return 0
 
 
@@ -52,7 +59,7 @@ def _look(folder):
 
     from n2f_jax.benchmark.face_renders import read_face_renders
     from n2f_jax.data.images import read_image
-    from n2f_jax.frontends.eyes import EyeReader
+    from n2f_jax.frontends.eyes import EyeReader, eye_closure
     from n2f_jax.frontends.face_landmarks import FaceLandmarker
     from n2f_jax.frontends.profile import on_axes, upright_axes
 
@@ -77,7 +84,8 @@ def _look(folder):
         turned = {
             version: (on_axes(points[version], axes), on_axes(newer[version], axes)) for version in points
         }
-        found.append((render, turned, axes, features))
+        closure = [eye_closure(first.points_478, first.blendshapes, side) for side in (0, 1)]
+        found.append((render, turned, axes, features, closure))
     return found
 
 
@@ -99,7 +107,7 @@ def _fit_profile(found, version):
     from n2f_jax.frontends.profile import pitch_yaw_roll, yaw_features
 
     rows, targets = [], []
-    for render, turned, axes, _ in found:
+    for render, turned, axes, *_ in found:
         features, sign = yaw_features(*turned[version])
         rows.append(features)
         targets.append(sign * pitch_yaw_roll(_seen_rotation(render, axes))[1])
@@ -112,7 +120,7 @@ def _gaze_rows(found):
     from n2f_jax.frontends.profile import points_rotation
 
     rows, targets, usable, yaws = [], [], [], []
-    for render, turned, axes, features in found:
+    for render, turned, axes, features, _ in found:
         rotation = _seen_rotation(render, axes)
         estimated = points_rotation(turned["v1"][1])
         for side, outward in ((0, 1.0), (1, -1.0)):
@@ -140,12 +148,30 @@ def _fit_gaze(found):
     }
 
 
+def _eye_errors(found, gaze):
+    """σ of lids' closure and of each angle of the common gaze (robust: from the median), yaw below 40°."""
+    features, targets, _ = _gaze_rows(found)
+    answer = gaze["weights"][0] + (features - gaze["mean"]) / gaze["std"] @ gaze["weights"][1:]
+    error = np.degrees(answer - targets).reshape(-1, 2, 2)
+    error[:, 1, 0] *= -1
+    renders = [render for render, *_ in found]
+    frontal = np.array([abs(render.angles[1]) < 40 for render in renders])
+    open_eyes = np.array([render.closure.max() < 0.35 for render in renders])
+    # Lids that meet leave a fifth of the distance between the renders' landmarks.
+    true = np.clip(np.array([render.closure for render in renders]) / 0.8, -0.3, 1.0)
+    lids = (np.array([closure for *_, closure in found]) - true)[frontal]
+    return {
+        "closure_std": round(float(np.sqrt((lids**2).mean())), 3),
+        "gaze_std_deg": round(1.4826 * float(np.median(np.abs(error.mean(axis=1)[frontal & open_eyes]))), 2),
+    }
+
+
 def _report(group, found, profile, gaze):
     from n2f_jax.frontends.profile import pitch_yaw_roll, points_rotation, yaw_features
 
     for version, weights in profile.items():
         rows = []
-        for render, turned, axes, _ in found:
+        for render, turned, axes, *_ in found:
             true = pitch_yaw_roll(_seen_rotation(render, axes))[1]
             features, sign = yaw_features(*turned[version])
             before = pitch_yaw_roll(points_rotation(turned[version][0]))[1]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from n2f_jax.data import degrade, sampler
-from n2f_jax.data.degradation_presets import ESTIMATED, FRONT_END
+from n2f_jax.data.degradation_presets import ESTIMATED, FRONT_END, FRONT_END_MEASURED
 from n2f_jax.data.sampler import SyntheticConfig
 from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
 from n2f_jax.render import HeadTopology
@@ -69,8 +69,9 @@ def test_what_is_recorded_shows_a_key_used_twice(uses):
     np.testing.assert_array_equal(jax.random.key_data(one), jax.random.key_data(other))
 
 
-def test_a_batch_with_everything_on_takes_every_key_once(uses, open_head):
-    everything = ESTIMATED | FRONT_END | {"front_end_share": 0.5, "closed_eyes_share": 0.5}
+@pytest.mark.parametrize("points", [FRONT_END, FRONT_END_MEASURED["v1"]], ids=["guessed", "measured"])
+def test_a_batch_with_everything_on_takes_every_key_once(uses, open_head, points):
+    everything = ESTIMATED | points | {"front_end_share": 0.5, "closed_eyes_share": 0.5}
     config = SyntheticConfig(image_size=32, **everything)
     mesh = jax.tree.map(jnp.asarray, load_coarse_mesh())
 
