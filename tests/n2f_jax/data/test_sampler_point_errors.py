@@ -16,7 +16,7 @@ from n2f_jax.face_mesh.error_model import load_point_errors
 from n2f_jax.geometry.camera import project
 from n2f_jax.render import HeadTopology
 
-pytestmark = pytest.mark.medium
+pytestmark = pytest.mark.slow
 
 MEASURED = SyntheticConfig(image_size=48, front_end_share=0.5, **FRONT_END_MEASURED["v1"])
 

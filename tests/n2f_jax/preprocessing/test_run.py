@@ -61,14 +61,14 @@ def test_what_is_stored_lies_where_the_photo_has_it(tmp_path, frontend):
     (name,) = list_faces(tmp_path / "out")
     face = read_face(face_path(tmp_path / "out", name))
     # A disc of radius 20: the crop is 1.4 · 1.25 its box, the stored map 32 · 1.25 pixels.
-    assert face.size == 40 and face.image_size == (100, 140) and face.focal_source == "default"
+    assert face.size == 40 and face.image_size == (100, 140) and face.focal_source == "face"
     side = 40 * 1.75
     np.testing.assert_allclose(face.crop, [62.5 - side / 2, 48 - side / 2, side], atol=0.3)
     scale = 40 / face.crop[2]
     np.testing.assert_allclose(face.landmarks_68.mean(axis=0), 20, atol=0.1)
     np.testing.assert_allclose(np.linalg.norm(face.landmarks_68 - 20, axis=1), 20 * scale, rtol=0.02)
-    # The photo's centre, (70, 50), and 1.2 · 140 pixels of focal length.
-    np.testing.assert_allclose(face.intrinsics[0, 0], 168 * scale, rtol=1e-6)
+    # The photo's centre, (70, 50), and the focal length that puts a face of 40 pixels 1 m away.
+    np.testing.assert_allclose(face.intrinsics[0, 0], 40 / 0.14 * scale, rtol=5e-3)
     np.testing.assert_allclose(
         face.intrinsics[:2, 2], (np.array([70, 50]) - face.crop[:2]) * scale, rtol=1e-5
     )
