@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-_TILE = 300
+_TILE = 190
 
 
 def main() -> int:
