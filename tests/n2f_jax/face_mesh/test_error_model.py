@@ -13,6 +13,8 @@ from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
 from n2f_jax.face_mesh.error_model import ErrorModelError, load_point_errors, read_point_errors
 from n2f_jax.geometry.camera import FRONTAL
 
+pytestmark = pytest.mark.medium
+
 SIZE, DRAWS = 128, 1500
 
 

@@ -14,6 +14,8 @@ from n2f_jax.fitting.camera import rotation_to_z
 from n2f_jax.fitting.eyes import lid_gaps, with_eyes
 from n2f_jax.geometry.camera import Camera, frontal_rotation
 
+pytestmark = pytest.mark.medium
+
 
 def heads(model, count=2, seed=0):
     keys = jax.random.split(jax.random.key(seed), 2)

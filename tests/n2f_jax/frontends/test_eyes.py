@@ -15,6 +15,8 @@ from n2f_jax.mesh.triangle_mesh import TriangleMesh
 from n2f_jax.visualization.face_paint import FacePaint, frame_about
 from n2f_jax.visualization.portrait import portrait, random_look
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture(scope="module")
 def landmarker():
