@@ -233,7 +233,7 @@ def _asset() -> Path:
 
 @functools.cache
 def read_point_errors(path: Path) -> dict[str, PointErrors]:
-    """Every version of a file that ``write_point_errors`` wrote.
+    """Every version of a file that ``scripts/build/measure_point_errors.py`` wrote.
 
     Raises:
         ErrorModelError: it is missing or damaged.

@@ -84,6 +84,16 @@ class FrontendFace:
     region_confidence: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
+def largest_face_size(faces: Sequence[FrontendFace], crop_scale: float) -> float:
+    """Longer side of the box around the 68 landmarks of the largest face, pixels; NaN without any.
+
+    Args:
+        faces: of one image.
+        crop_scale: side of their crops over that of the box.
+    """
+    return max((float(face.crop.side) for face in faces), default=math.nan) / crop_scale
+
+
 Image = UInt8[np.ndarray, "H W 3"]
 
 

@@ -17,8 +17,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from n2f_jax.frontends.blendshapes import BLENDSHAPES
-from n2f_jax.frontends.profile import on_axes, pitch_yaw_roll, points_rotation, upright_axes
+from n2f_jax.frontends.profile import on_axes, points_rotation, upright_axes
 from n2f_jax.frontends.tflite import TfliteModel
+from n2f_jax.geometry.camera import pitch_yaw_roll
 from n2f_jax.geometry.squares import Square, cut_square
 from n2f_jax.runtime.assets_cache import MEDIAPIPE, asset_path
 
@@ -157,7 +158,7 @@ class EyeReader:
             if mirrored:
                 found[:, 0] = 1.0 - found[:, 0]
             looks.append(square.to_image(found)[:, :2])
-        # Irises that both agree on, and their mean: the weights see one look and the mean of both.
+        # What the weights were fitted to: the one that the network knows, and the mean of both.
         return looks[0], (looks[0] + looks[1]) / 2
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS, load_coarse_mesh
 from n2f_jax.frontends.blendshapes import BLENDSHAPES
 from n2f_jax.geometry.alignment import procrustes
+from n2f_jax.geometry.camera import pitch_yaw_roll
 from n2f_jax.geometry.squares import Square, cut_square
 from n2f_jax.runtime.assets_cache import AssetError
 
@@ -143,12 +144,6 @@ def _with_rim(points, outline):
     return np.concatenate([points, centre + _RIM * (rim - centre)])
 
 
-def points_in_square(points: Float[np.ndarray, "N 3"], square: Square) -> Float[np.ndarray, "N 3"]:
-    """Points of the image in units of a square's side, from its upper left corner; the third number is scaled."""
-    plane = (points[:, :2] - square.centre) @ square.axes() / square.side + 0.5
-    return np.concatenate([plane, points[:, 2:] / square.side], axis=1)
-
-
 def unfold(
     crop: UInt8[np.ndarray, "C C 3"],
     points: Float[np.ndarray, "468 2"],
@@ -193,15 +188,14 @@ def measures(
 ) -> Float[np.ndarray, " M"]:
     """What else tells of a face, by ``MEASURES``; NaN where the second network did not run."""
     square, points = face.square, face.points.astype(np.float64)
-    in_square = points_in_square(points, square)
+    in_square = square.from_image(points)
     grey = crop.astype(np.float32) @ np.full(3, 1 / 3, np.float32)
     middle = np.s_[len(crop) // 5 : -len(crop) // 5]
     contrast = float(grey[middle, middle].std())
     edges = float(cv2.Laplacian(grey, cv2.CV_32F)[middle, middle].std())
     reference = np.asarray(load_coarse_mesh().reference, np.float64)
     fit = procrustes(reference, in_square, scaling=True)
-    turn = np.asarray(fit.rotation) * [1, -1, -1]
-    pitch, yaw = math.atan2(-turn[1, 2], turn[2, 2]), math.asin(min(max(turn[0, 2], -1.0), 1.0))
+    pitch, yaw, _ = pitch_yaw_roll(np.asarray(fit.rotation))
     outside = np.concatenate([-points[:, :2], points[:, :2] - image_size[::-1]], axis=1).max(axis=1) > 0
     values = [
         _logit(face.score),
@@ -251,7 +245,7 @@ class FaceConfidence:
             raise ValueError("a face without its square cannot be checked")
         crop = cut_square(image, face.square, CROP)
         size = image.shape[:2]
-        flat = unfold(crop, points_in_square(face.points, face.square)[:, :2], face.square, size)
+        flat = unfold(crop, face.square.from_image(face.points)[:, :2], face.square, size)
         outputs = dict(
             zip(OUTPUTS, self.probabilities(flat, measures(face, crop, size)).tolist(), strict=True)
         )

@@ -14,15 +14,13 @@ from n2f_jax.frontends.blendshapes import BlendshapeNetwork
 from n2f_jax.frontends.eyes import EyeReader, Eyes
 from n2f_jax.frontends.face_confidence import DOUBTFUL, FaceConfidence
 from n2f_jax.frontends.face_detector import Detection, FaceDetector
-from n2f_jax.frontends.face_networks import CropPoints, FaceNetwork
+from n2f_jax.frontends.face_networks import OUTER_EYE_CORNERS, CropPoints, FaceNetwork
 from n2f_jax.frontends.profile import turned_fully
 from n2f_jax.geometry.boxes import bounding_box, box_overlap
 from n2f_jax.geometry.squares import Square, cut_square
 
 Landmarks = Literal["v1", "v2"]
 LANDMARKS: tuple[Landmarks, ...] = ("v1", "v2")
-# Outer corners of the eyes: the subject's right, left.
-_OUTER_EYE_CORNERS = (33, 263)
 # The networks were trained on squares half as large again as the face's box.
 _BOX_SCALE = 1.5
 # Passes of the first network, with which the square settles; the second one then sees the face once.
@@ -144,7 +142,7 @@ class FaceLandmarker:
         self._first = FaceNetwork("v1", num_threads)
         self._second = FaceNetwork("v2", num_threads) if newer or landmarks == "v2" else None
         self._blendshapes = None if self._second is None else BlendshapeNetwork(num_threads)
-        self._eyes = EyeReader(num_threads) if eyes else None
+        self._eyes = EyeReader(num_threads) if eyes and self._second is not None else None
         self._profiles = profiles
         self._check = FaceConfidence() if check else None
         self._turns = check and turns
@@ -272,5 +270,5 @@ def _square_of_detection(detection: Detection) -> Square:
 
 
 def _square_of_points(points: Float[np.ndarray, "N 2"]) -> Square:
-    right, left = points[list(_OUTER_EYE_CORNERS)]
+    right, left = points[list(OUTER_EYE_CORNERS)]
     return Square.around(points[:NUM_POINTS], math.atan2(left[1] - right[1], left[0] - right[0]), _BOX_SCALE)

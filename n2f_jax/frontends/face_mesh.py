@@ -65,12 +65,7 @@ class FaceMeshFrontend(Frontend):
             landmarks=landmarks,
             eyes=eyes,
         )
-        archives = (MEDIAPIPE, FACE_LANDMARKER)
-        self.files = {
-            name: digest
-            for archive in archives
-            for name, digest in zip(archive.names, archive.members.values(), strict=True)
-        }
+        self.files = MEDIAPIPE.digests | FACE_LANDMARKER.digests
         self.landmarks, self.small_faces = landmarks, small_faces
         self._provenance = Provenance(
             frontend=self.name,

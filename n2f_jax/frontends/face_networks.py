@@ -19,6 +19,8 @@ from n2f_jax.runtime.assets_cache import FACE_LANDMARKER, MEDIAPIPE, asset_path
 NUM_WITH_IRISES = NUM_POINTS + 10
 # Iris points: centre, then the rim at 0°, 90°, 180°, 270° of the picture; subject's right, then left.
 RIGHT_IRIS, LEFT_IRIS = slice(468, 473), slice(473, 478)
+# Outer corners of the eyes: the subject's right, left.
+OUTER_EYE_CORNERS = (33, 263)
 _MIRRORED_IRISES = (473, 476, 475, 474, 477, 468, 471, 470, 469, 472)
 
 

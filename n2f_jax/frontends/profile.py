@@ -17,14 +17,15 @@ from jaxtyping import Bool, Float
 from scipy.spatial.transform import Rotation
 
 from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
+from n2f_jax.frontends.face_networks import OUTER_EYE_CORNERS
 from n2f_jax.geometry.alignment import procrustes
+from n2f_jax.geometry.camera import pitch_yaw_roll
 
 ASSET = "profile.npz"
 # Below the first angle nothing is changed, from the second on all of it; radians of the yaw as found.
 _BEGINS, _WHOLE = math.radians(20.0), math.radians(35.0)
 _SCALE = (0.8, 1.25)
 _FEWEST = 30
-_OUTER_EYE_CORNERS = (33, 263)  # the subject's right, left
 
 
 def turned_fully(
@@ -80,7 +81,7 @@ def upright_axes(points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "2 2"]:
 
     Pitch, yaw and roll of a head are told apart only where it is about upright. N ≥ 468.
     """
-    right, left = points[list(_OUTER_EYE_CORNERS), :2]
+    right, left = points[list(OUTER_EYE_CORNERS), :2]
     along = (left - right) / max(float(np.linalg.norm(left - right)), 1e-9)
     return np.array([along, [-along[1], along[0]]])
 
@@ -113,13 +114,6 @@ def points_rotation(points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "3 3"
     upper = np.asarray(mesh.upper_face)
     reference = np.asarray(mesh.reference, np.float64)[upper]
     return np.asarray(procrustes(reference, np.asarray(points, np.float64)[upper]).rotation, np.float64)
-
-
-def pitch_yaw_roll(rotation):
-    """Radians, as ``reconstruction.Head.angles``."""
-    r = rotation * [1.0, -1.0, -1.0]
-    yaw = math.asin(float(np.clip(r[0, 2], -1.0, 1.0)))
-    return math.atan2(-r[1, 2], r[2, 2]), yaw, math.atan2(-r[0, 1], r[0, 0])
 
 
 def _faces_camera(points: Float[np.ndarray, "468 3"]) -> Bool[np.ndarray, "468"]:

@@ -9,6 +9,7 @@ and v = 0 its top edge, so pixel (row 0, column 0) has its centre at (0.5, 0.5).
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +84,17 @@ def yaw_seen(camera: Camera) -> Float[Array, "..."]:
     camera = jax.lax.stop_gradient(camera)
     ray = camera.translation / jnp.linalg.norm(camera.translation, axis=-1, keepdims=True)
     return jnp.arcsin(jnp.clip(jnp.sum(ray * camera.rotation[..., :, 0], axis=-1), -1.0, 1.0))
+
+
+def pitch_yaw_roll(rotation: Float[np.ndarray, "3 3"]) -> tuple[float, float, float]:
+    """Head pose in radians: ``R·diag(1, −1, −1) = R_x(pitch)·R_y(yaw)·R_z(roll)``. Zero is frontal.
+
+    Args:
+        rotation: R, head frame to camera frame.
+    """
+    r = rotation * [1.0, -1.0, -1.0]
+    yaw = math.asin(float(np.clip(r[0, 2], -1.0, 1.0)))
+    return math.atan2(-r[1, 2], r[2, 2]), yaw, math.atan2(-r[0, 1], r[0, 0])
 
 
 def intrinsics_matrix(camera: Camera) -> Float[Array, "... 3 3"]:

@@ -35,6 +35,11 @@ class Square:
         plane = self.centre + (scaled[:, :2] - self.side / 2) @ self.axes().T
         return np.concatenate([plane, scaled[:, 2:]], axis=1)
 
+    def from_image(self, points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
+        """Pixels to units of the square's side, from its upper left corner: back from ``to_image``."""
+        plane = (points[:, :2] - self.centre) @ self.axes() / self.side + 0.5
+        return np.concatenate([plane, points[:, 2:] / self.side], axis=1)
+
     @classmethod
     def around(cls, points: Float[np.ndarray, "N 2"], angle: float, scale: float) -> Square:
         """The square turned by ``angle`` whose side is ``scale`` times the longer side of the points' box in it."""

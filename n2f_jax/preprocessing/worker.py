@@ -13,7 +13,7 @@ import numpy as np
 from n2f_jax.data.images import ImageError, ImageInfo, read_image
 from n2f_jax.data.manifest import Record
 from n2f_jax.data.preprocessed import StoredFace, face_id, face_path, write_face
-from n2f_jax.frontends.base import FrontendFace
+from n2f_jax.frontends.base import FrontendFace, largest_face_size
 from n2f_jax.frontends.registry import make_frontend
 from n2f_jax.geometry.crop import Crop, crop_intrinsics
 from n2f_jax.geometry.focal import Focal, resolve_focal
@@ -101,7 +101,7 @@ class Worker:
         faces = faces[: self.settings.options.max_faces]
         if not faces:
             return task.record(status="no face", image_size=size)
-        largest = max(float(face.crop.side) for face in faces) / self.settings.frontend_options.crop_scale
+        largest = largest_face_size(faces, self.settings.frontend_options.crop_scale)
         focal = resolve_focal(size, self.settings.focal, info.focal, largest)
         note = info.focal_note or focal.note if self.settings.focal is None else ""
         names = []

