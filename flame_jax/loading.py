@@ -207,6 +207,9 @@ def head_model_from_arrays(arrays: dict[str, np.ndarray], default_name: str) -> 
         if landmarks.dynamic_faces.shape != (bins, 17):
             raise HeadModelError(f"dynamic_lmk_faces_idx has shape {landmarks.dynamic_faces.shape}")
     has_uv = "vt" in arrays and "ft" in arrays
+    stds = {key: float(arrays[key]) for key in ("shape_std", "expression_std") if key in arrays}
+    if any(not 0.0 < value < 100.0 for value in stds.values()):
+        raise HeadModelError(f"standard deviations of the coefficients: {stds}; they are above 0")
     return HeadModel(
         v_template=template,
         shapedirs=directions[..., :num_shape],
@@ -227,4 +230,5 @@ def head_model_from_arrays(arrays: dict[str, np.ndarray], default_name: str) -> 
         parents=parents,
         has_pose_correctives=bool(np.any(np.asarray(posedirs))),
         name=str(arrays.get("name", default_name)),
+        **stds,
     )

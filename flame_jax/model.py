@@ -60,6 +60,8 @@ class HeadModel:
         parents: parent joint of each joint, −1 for the root (static).
         name: what the model calls itself (static).
         has_pose_correctives: False where ``posedirs`` is zero and decoding leaves it out (static).
+        shape_std, expression_std: standard deviation of the coefficients over people (static). FLAME's files do not say;
+            0.8 and 0.5 are what N2FNet samples (section IV.1).
     """
 
     v_template: Float[Array, "V 3"]
@@ -77,6 +79,8 @@ class HeadModel:
     parents: tuple[int, ...] = dataclasses.field(metadata={"static": True})
     name: str = dataclasses.field(metadata={"static": True})
     has_pose_correctives: bool = dataclasses.field(default=True, metadata={"static": True})
+    shape_std: float = dataclasses.field(default=0.8, metadata={"static": True})
+    expression_std: float = dataclasses.field(default=0.5, metadata={"static": True})
 
     @property
     def num_vertices(self) -> int:

@@ -157,9 +157,9 @@ def draw_scene(
         jaw = jaw.at[0].set(jnp.abs(jaw[0]))
         lids = at.strength * config.gamma_std * jnp.abs(jax.random.normal(lid_key, (2,)))
         params = FlameParams.resting(
-            shape=config.beta_std * jax.random.normal(shape_key, (model.num_shape,)),
+            shape=config.shape_std(model) * jax.random.normal(shape_key, (model.num_shape,)),
             expression=at.strength
-            * config.psi_std
+            * config.expression_std(model)
             * jax.random.normal(expression_key, (model.num_expression,)),
             jaw=matrix_to_rotation_6d(euler_to_matrix(jaw)),
             eyelids=lids,

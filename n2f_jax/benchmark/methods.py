@@ -23,6 +23,7 @@ from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS
 from n2f_jax.face_mesh.embedding import face_mesh_embedding
 from n2f_jax.fitting.adam import AdamConfig, AdamTables, fit_adam
 from n2f_jax.fitting.gauss_newton import GaussNewtonConfig, fit_images, gauss_newton_steps
+from n2f_jax.fitting.prior import HeadPrior
 from n2f_jax.fitting.head_tables import HeadTables
 from n2f_jax.fitting.observations import Anchors, Observation
 from n2f_jax.fitting.starts import mean_start
@@ -34,7 +35,7 @@ from n2f_jax.models.n2fnet import N2FNetConfig, camera_from_output
 from n2f_jax.models.parameters import functional
 from n2f_jax.models.pretrained import Pretrained
 from n2f_jax.reconstruction.face_batch import FaceBatch
-from n2f_jax.reconstruction.reconstructor import Reconstructor
+from n2f_jax.reconstruction.reconstructor import DEFAULT_REFINE, Reconstructor
 
 MEAN, NEAREST = "mean head", "nearest head of the model"
 FITS = ("Adam from mean", "Adam from network", "Gauss-Newton from mean", "Gauss-Newton from network")
@@ -149,12 +150,20 @@ def make_methods(
     def mean(crops: Crops) -> Prediction:
         return Prediction(*mean_start(model, crops.focal, crops.principal_point, config))
 
-    def gauss_newton(start: Method, config: GaussNewtonConfig, crops: Crops) -> Prediction:
+    first = next(iter(networks.values()), None)
+    calibration = None if first is None else first.calibration.get("normals")
+
+    def gauss_newton(start: Method, config: GaussNewtonConfig, answered: bool, crops: Crops) -> Prediction:
         points = crops.landmarks
         if embedding is not None:
             points = jnp.concatenate([points, crops.mesh_points], axis=1)
         observed = Observation(crops.face_normals, crops.mask, points)
-        return Prediction(*fit(tables(), anchors, observed, *start(crops), config=config)[:2])
+        params, camera = start(crops)
+        prior = None
+        if answered:
+            prior = HeadPrior.of_answer(tables(), params, calibration)
+            params = prior.heads(model.num_shape)
+        return Prediction(*fit(tables(), anchors, observed, params, camera, config=config, prior=prior)[:2])
 
     def adam(start: Method, crops: Crops) -> Prediction:
         observed = Observation(crops.face_normals, crops.mask, crops.landmarks)
@@ -165,14 +174,19 @@ def make_methods(
     starts = {"mean": methods[MEAN]}
     if networks:
         starts["network"] = methods[next(iter(networks))]
-    configs = {"": GaussNewtonConfig()}
+    counts = {"": DEFAULT_REFINE}
     for name, start in starts.items():
         methods[f"Adam from {name}"] = Method(functools.partial(adam, start), start.accepts, slow=True)
         if name == "network":
-            configs |= {f", {count} steps": gauss_newton_steps(count) for count in steps}
-        for suffix, one in configs.items():
-            predict = functools.partial(gauss_newton, start, one)
-            methods[f"Gauss-Newton from {name}{suffix}"] = Method(predict, start.accepts)
+            counts |= {f", {count} steps": count for count in steps}
+        for suffix, count in counts.items():
+            label = f"Gauss-Newton from {name}{suffix}"
+            if name == "network" and photographs:
+                methods[label] = _pipeline(model, first, count)
+                continue
+            config = gauss_newton_steps(count, of_face_mesh=photographs)
+            predict = functools.partial(gauss_newton, start, config, name == "network")
+            methods[label] = Method(predict, start.accepts)
     return methods
 
 
@@ -201,9 +215,9 @@ def _network(saved: Pretrained) -> Method:
     return Method(predict, accepts)
 
 
-def _pipeline(model: HeadModel, saved: Pretrained) -> Method:
-    """A network with its camera aligned with the landmarks and points: ``Reconstructor`` without refinement."""
-    reconstructor = Reconstructor(saved, model, refine=0)
+def _pipeline(model: HeadModel, saved: Pretrained, refine: int = 0) -> Method:
+    """What ``Reconstructor`` makes of what the free front end found, with so many steps of refinement."""
+    reconstructor = Reconstructor(saved, model, refine=refine, maps="face_mesh_v1")
 
     def predict(crops: Crops) -> Prediction:
         intrinsics = crops.focal, crops.principal_point

@@ -44,9 +44,11 @@ class SyntheticConfig:
 
     Attributes:
         image_size: ``S_out``, side of the crop in pixels.
-        beta_std: shape coefficients, N(0, ·²).
+        beta_std: shape coefficients, N(0, ·²). None: what the head model says of people (``HeadModel.shape_std``): the
+            paper's 0.8 for FLAME's files, 1 for the open head.
         jaw_std_deg: jaw Euler angles x, y, z, N(0, ·²), composed ``R_x·R_y·R_z``.
-        psi_std: expression coefficients.
+        psi_std: expression coefficients. None: ``HeadModel.expression_std``, the paper's 0.5 for FLAME's files, 1 for
+            the open head.
         gamma_std: eyelid closures.
         phi_std_deg: camera Euler angles x, y, z, composed ``R_x·R_y·R_z``.
         t_xy_std: translation across the view.
@@ -103,9 +105,9 @@ class SyntheticConfig:
     """
 
     image_size: int = 256
-    beta_std: float = 0.8
+    beta_std: float | None = None
     jaw_std_deg: tuple[float, float, float] = (15.0, 5.0, 5.0)
-    psi_std: float = 0.5
+    psi_std: float | None = None
     gamma_std: float = 0.3
     phi_std_deg: tuple[float, float, float] = (15.0, 20.0, 10.0)
     t_xy_std: float = 0.02
@@ -158,6 +160,14 @@ class SyntheticConfig:
                 if getattr(self, name) > 0.0:
                     raise ValueError(f"{what} does not go with {name} = {getattr(self, name)}")
 
+    def shape_std(self, model: HeadModel) -> float:
+        """Of the shape coefficients of a head model."""
+        return model.shape_std if self.beta_std is None else self.beta_std
+
+    def expression_std(self, model: HeadModel) -> float:
+        """Of the expression coefficients of a head model."""
+        return model.expression_std if self.psi_std is None else self.psi_std
+
     def num_front_end(self, batch_size: int) -> int:
         """How many samples of a batch show the front end's map (they come first)."""
         return round(self.front_end_share * batch_size)
@@ -197,8 +207,8 @@ def sample_params(key: PRNGKeyArray, model: HeadModel, config: SyntheticConfig) 
         closure = jnp.broadcast_to(1.1 * jax.random.uniform(closure_key), (2,))
         eyelids = jnp.where(jax.random.bernoulli(closed_key, config.closed_eyes_share), closure, eyelids)
     return FlameParams.resting(
-        shape=config.beta_std * jax.random.normal(shape_key, (model.num_shape,)),
-        expression=config.psi_std * jax.random.normal(expression_key, (model.num_expression,)),
+        shape=config.shape_std(model) * jax.random.normal(shape_key, (model.num_shape,)),
+        expression=config.expression_std(model) * jax.random.normal(expression_key, (model.num_expression,)),
         jaw=matrix_to_rotation_6d(jaw),
         eyelids=eyelids,
     )

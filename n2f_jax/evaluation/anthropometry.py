@@ -8,8 +8,9 @@ customary in anthropometry (nose protrusion: subnasale to pronasale). ``docs/ope
 All on the mean head in FLAME's frame (x to the subject's left, y up, z out of the face); the midplane is x = 0:
 
 ==================  ==================================================================================================
-sellion             deepest point of the nose's root in the midplane, between landmark 28 and the brows' inner ends
-glabella            foremost point of the midplane above the sellion, up to twice the height of the brows' inner ends
+glabella            foremost point of the midplane above the nose's root (its hindmost point between landmark 28 and the
+                    brows' inner ends), up to twice the height of the brows' inner ends
+sellion             deepest point of the nose's root: of the midplane from glabella to pronasale, farthest inside their line
 pronasale           foremost point of the midplane between landmarks 28 and 33
 subnasale           corner under the nose: of the midplane from pronasale to landmark 51, farthest from their line
 menton              landmark 8, where the chin turns into its underside
@@ -222,14 +223,20 @@ class _Finder:
             return int(np.flatnonzero(where)[np.argmax(value[where])])
 
         brows = mark[[21, 22], 1].mean()
-        sellion = pick("sellion", front & (y > mark[28, 1]) & (y < brows), -z)
-        above = y[sellion] + 2.0 * (brows - y[sellion])
-        glabella = pick("glabella", front & (y > y[sellion]) & (y < above), z)
+        root = pick("sellion", front & (y > mark[28, 1]) & (y < brows), -z)
+        above = y[root] + 2.0 * (brows - y[root])
+        glabella = pick("glabella", front & (y > y[root]) & (y < above), z)
         pronasale = pick("pronasale", front & (y > mark[33, 1]) & (y < mark[28, 1]), z)
-        # How far inside the line from the nose's tip to the upper lip.
-        tip, lip = places[pronasale, 1:], mark[51, 1:]
-        inwards = np.array([tip[1] - lip[1], lip[0] - tip[0]]) / np.linalg.norm(lip - tip)
-        depth = (places[:, 1:] - tip) @ inwards
+
+        def depth_inside(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
+            """How far inside the line from one point of the profile down to another; (y, z) each."""
+            inwards = np.array([upper[1] - lower[1], lower[0] - upper[0]]) / np.linalg.norm(lower - upper)
+            return (places[:, 1:] - upper) @ inwards
+
+        # Not the hindmost point, which wanders as the head nods.
+        brow, tip, lip = places[glabella, 1:], places[pronasale, 1:], mark[51, 1:]
+        sellion = pick("sellion", front & (y > tip[0]) & (y < brow[0]), depth_inside(brow, tip))
+        depth = depth_inside(tip, lip)
         outside = z > mark[[31, 35], 2].mean()  # and not in the mouth or the nose
         subnasale = pick("subnasale", outside & (y > lip[0]) & (y < tip[0]), depth)
         distance = np.linalg.norm(places - places[glabella], axis=-1)

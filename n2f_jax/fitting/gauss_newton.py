@@ -2,9 +2,10 @@
 
 The cost of one person seen in F images is, with one shape and everything else by image,
 
-    Σ_f ½ Σ weight · mean ρ(residuals of f)  +  ½ Σ ((x − start)/σ)²
+    Σ_f ½ Σ weight · mean ρ(residuals of f)  +  ½ (x_f − mean_f)ᵀ P (x_f − mean_f)
 
-(``residuals`` for the first part; the statistical prior's σ are in ``GaussNewtonConfig``). A step linearises the
+(``residuals`` for the first part, ``prior.HeadPrior`` for the second: the population, and a network's answer with its
+own error; the camera's prior is about where the fit starts). A step linearises the
 residuals with visibility and robust weights as they are, damps by Marquardt's scaled diagonal, and eliminates each
 image's own unknowns first (a Schur complement), so that joint fits cost F small systems and one of the shape's size.
 It is taken only if the cost, with visibility drawn anew, falls. After a step that was taken the noise of each kind of
@@ -19,7 +20,6 @@ place there.
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,9 @@ from n2f_jax.fitting.camera import align_camera
 from n2f_jax.fitting.head_tables import HeadTables, Posed, pose
 from n2f_jax.fitting.linear_solve import solve_positive
 from n2f_jax.fitting.observations import Anchors, Observation, usable
+from n2f_jax.fitting.prior import HeadPrior
 from n2f_jax.fitting.residuals import (
+    FACE_MESH,
     ResidualConfig,
     Samples,
     Target,
@@ -63,7 +65,7 @@ class Stage:
     Attributes:
         pixels: how many pixels of the mask are sampled.
         steps: attempted steps, at most.
-        prior: what the prior on shape and expression is multiplied with. Large at first, so that the camera takes up
+        prior: what the head's prior is multiplied with. Large at first, so that the camera takes up
             what it can before the shape does.
     """
 
@@ -76,12 +78,12 @@ class Stage:
 class GaussNewtonConfig:
     """How to fit.
 
-    The σ are those of the paper's sampler (``SyntheticConfig``), about where the fit starts.
-
     Attributes:
         stages: from coarse to fine; the last one's cost decides whether the result is better than the start.
         residuals: weights and scales of the residuals.
-        shape_std, expression_std, jaw_std_deg, eyelid_std: σ of the prior.
+        size_std: how far a fit may move the face's size (``HeadTables.size``) from what its prior expects, a share. A view
+            tells size from distance by perspective alone, and what the head model lacks of a person's shape is taken for
+            perspective: heads shrink by some percent.
         camera_std: of the camera's turn (radians) and of x/z and y/z of the face's centre; wide.
         depth_std: of its log z. Normals and landmarks hardly tell a large head from a near one, and what they seem
             to say of it is mostly noise; the start knows better.
@@ -92,10 +94,7 @@ class GaussNewtonConfig:
 
     stages: tuple[Stage, ...] = (Stage(192, 4, 10.0), Stage(384, 8, 1.0))
     residuals: ResidualConfig = dataclasses.field(default_factory=ResidualConfig)
-    shape_std: float = 0.8
-    expression_std: float = 0.5
-    jaw_std_deg: tuple[float, float, float] = (15.0, 5.0, 5.0)
-    eyelid_std: float = 0.3
+    size_std: float = 0.002
     camera_std: float = 1.0
     depth_std: float = 0.05
     tolerance: float = 5e-3
@@ -103,8 +102,12 @@ class GaussNewtonConfig:
     align: bool = True
 
 
-def gauss_newton_steps(steps: int) -> GaussNewtonConfig:
+def gauss_newton_steps(steps: int, of_face_mesh: bool = False) -> GaussNewtonConfig:
     """The default configuration with so many steps in all, a third of them coarse ones.
+
+    Args:
+        steps: at most.
+        of_face_mesh: normals and points are the free front end's (``residuals.FACE_MESH``).
 
     Raises:
         ValueError: fewer than one.
@@ -114,7 +117,8 @@ def gauss_newton_steps(steps: int) -> GaussNewtonConfig:
     coarse, fine = GaussNewtonConfig().stages
     first = steps // 3
     stages = (dataclasses.replace(coarse, steps=first), dataclasses.replace(fine, steps=steps - first))
-    return GaussNewtonConfig(stages=stages if first else stages[1:])
+    residuals = FACE_MESH if of_face_mesh else ResidualConfig()
+    return GaussNewtonConfig(stages=stages if first else stages[1:], residuals=residuals)
 
 
 @jax.tree_util.register_dataclass
@@ -152,6 +156,7 @@ def fit_person(
     start: FlameParams,
     camera: Camera,
     config: GaussNewtonConfig,
+    prior: HeadPrior | None = None,
 ) -> tuple[FlameParams, Camera, Report]:
     """Fits one person seen in F images: one shape, an expression, jaw, eyelids and camera for each image.
 
@@ -165,21 +170,24 @@ def fit_person(
             head. Its neck and eyes are given back at rest.
         camera: (F, …), of the crops; its intrinsics stay.
         config: static.
+        prior: (F, …), what is known of the heads; None: that they are people.
 
     Returns:
         Parameters (F, …) with the same shape in each, the cameras, and the report. Finite whatever the input, and
         never of higher cost than the start, or than the start with its camera aligned where that is lower.
     """
+    if prior is None:
+        prior = HeadPrior.of_population(tables, start.jaw.shape[:1])
     observations = usable(observations)
     targets = jax.vmap(whole_target, in_axes=(0, None))(observations, anchors.weights)
     first = _first_state(tables, start, camera)
     if config.align:
-        last = _Problem.make(tables, anchors, targets, first, config, config.stages[-1])
+        last = _Problem.make(tables, anchors, targets, prior, first, config, config.stages[-1])
         first = last.better(_aligned(tables, anchors, observations, first), first)[0]
 
     state, attempts, accepted = first, [], []
     for stage in config.stages:
-        problem = _Problem.make(tables, anchors, targets, first, config, stage)
+        problem = _Problem.make(tables, anchors, targets, prior, first, config, stage)
         state, tried, taken = _run_stage(problem, state, config, stage)
         attempts.append(tried)
         accepted.append(taken)
@@ -196,15 +204,20 @@ def fit_images(
     start: FlameParams,
     camera: Camera,
     config: GaussNewtonConfig,
+    prior: HeadPrior | None = None,
 ) -> tuple[FlameParams, Camera, Report]:
     """``fit_person`` for B images of different people: (B, …) in and out, one after the other on a CPU."""
 
+    if prior is None:
+        prior = HeadPrior.of_population(tables, start.jaw.shape[:1])
+
     def one(args):
-        observation, params, camera = jax.tree.map(lambda x: x[None], args)
-        params, camera, report = fit_person(tables, anchors, observation, params, camera, config)
+        observation, params, camera, mean = jax.tree.map(lambda x: x[None], args)
+        own = dataclasses.replace(prior, mean=mean)
+        params, camera, report = fit_person(tables, anchors, observation, params, camera, config, own)
         return *jax.tree.map(lambda x: x[0], (params, camera)), report
 
-    return _over_images(one, (observations, start, camera))
+    return _over_images(one, (observations, start, camera, prior.mean))
 
 
 def _first_state(tables, start, camera):
@@ -274,24 +287,26 @@ class _Problem:
     tables: HeadTables
     anchors: Anchors
     targets: Target  # (F, …)
-    centre: _State
-    shape_precision: Float[Array, " S"]
-    own_precision: Float[Array, " O"]  # of an image's own unknowns
+    prior: HeadPrior
+    again: Float[Array, " S"]  # precision of the shape's population that the images' priors count too often
+    start: Camera
+    camera_precision: Float[Array, "6"]
     config: ResidualConfig = dataclasses.field(metadata={"static": True})
 
     @classmethod
-    def make(cls, tables, anchors, targets, centre, config, stage):
-        expression = jnp.full(centre.expression.shape[-1], stage.prior / config.expression_std**2)
-        jaw = (180.0 / math.pi) ** 2 / jnp.asarray(config.jaw_std_deg, jnp.float32) ** 2
-        eyelids = jnp.full(2, 1.0 / config.eyelid_std**2)
+    def make(cls, tables, anchors, targets, prior, start, config, stage):
+        frames, count = start.jaw.shape[0], start.shape.shape[0]
+        # Jaw and eyelids do not count.
+        size = jnp.pad(tables.size, (0, 5)) / config.size_std
         camera = jnp.asarray([1.0 / config.camera_std**2] * 5 + [1.0 / config.depth_std**2])
         return cls(
             tables,
             anchors,
             targets.first(stage.pixels),
-            centre,
-            jnp.full(centre.shape.shape[0], stage.prior / config.shape_std**2),
-            jnp.concatenate([expression, jaw, eyelids, camera]),
+            dataclasses.replace(prior, precision=stage.prior * prior.precision + jnp.outer(size, size)),
+            (frames - 1) * stage.prior * prior.population[:count],
+            start.camera,
+            camera,
             config.residuals,
         )
 
@@ -323,8 +338,8 @@ class _Problem:
         cost, before = self.cost(new, view, weights), self.cost(old, self.evaluate(old), weights)
         return _choose(cost < before, new, old), jnp.minimum(cost, before), before
 
-    def offsets(self, state: _State) -> tuple[Float[Array, " S"], Float[Array, "F O"]]:
-        """From the prior's centre; the camera's is the first-order turn and shift."""
+    def offsets(self, state: _State) -> tuple[Float[Array, "F U"], Float[Array, "F 6"]]:
+        """Of heads from their priors' means; of cameras from the start, the first-order turn and shift."""
         pivot = self.tables.pivot
 
         def of_camera(camera, centre):
@@ -336,20 +351,15 @@ class _Problem:
             shift = here[:2] / here[2] - there[:2] / there[2]
             return jnp.concatenate([axis, shift, jnp.log(here[2] / there[2])[None]])
 
-        own = jnp.concatenate(
-            [
-                state.expression - self.centre.expression,
-                state.jaw - self.centre.jaw,
-                state.eyelids - self.centre.eyelids,
-                jax.vmap(of_camera)(state.camera, self.centre.camera),
-            ],
-            axis=-1,
-        )
-        return state.shape - self.centre.shape, own
+        frames, count = state.jaw.shape[0], state.shape.shape[0]
+        shape = jnp.broadcast_to(state.shape[None], (frames, count))
+        heads = jnp.concatenate([shape, state.expression, state.jaw, state.eyelids], axis=-1)
+        return heads - self.prior.mean, jax.vmap(of_camera)(state.camera, self.start)
 
     def prior_cost(self, state):
-        shape, own = self.offsets(state)
-        return 0.5 * (self.shape_precision @ shape**2 + jnp.sum(own**2 @ self.own_precision))
+        heads, cameras = self.offsets(state)
+        cost = jnp.sum(heads * (heads @ self.prior.precision)) + jnp.sum(cameras**2 @ self.camera_precision)
+        return 0.5 * (cost - self.again @ state.shape**2)
 
     def linearize(self, state: _State, view: _View, weights: Float[Array, "F 3"]) -> tuple[Array, ...]:
         """Normal equations: of the shape, between shape and each image's own unknowns, of those; and the gradients."""
@@ -363,13 +373,21 @@ class _Problem:
         args = (view.posed, state.camera, view.samples, view.values, self.targets, weights)
         hessians, gradients = _over_images(one, args)
         count = self.tables.num_shape
-        shape_off, own_off = self.offsets(state)
+        heads, cameras = self.offsets(state)
+        precision = jnp.zeros(hessians.shape[1:])
+        unknowns = heads.shape[1]
+        precision = precision.at[:unknowns, :unknowns].set(self.prior.precision)
+        precision = precision.at[unknowns:, unknowns:].set(jnp.diag(self.camera_precision))
+        pull = jnp.concatenate(
+            [heads @ self.prior.precision, cameras * self.camera_precision[None]], axis=-1
+        )
+        hessians, gradients = hessians + precision[None], gradients + pull
         return (
-            hessians[:, :count, :count].sum(axis=0) + jnp.diag(self.shape_precision),
+            hessians[:, :count, :count].sum(axis=0) - jnp.diag(self.again),
             hessians[:, :count, count:],
-            hessians[:, count:, count:] + jnp.diag(self.own_precision)[None],
-            gradients[:, :count].sum(axis=0) + self.shape_precision * shape_off,
-            gradients[:, count:] + self.own_precision[None] * own_off,
+            hessians[:, count:, count:],
+            gradients[:, :count].sum(axis=0) - self.again * state.shape,
+            gradients[:, count:],
         )
 
     def moved(self, state: _State, shape, own) -> _State:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from flame_jax import JOINT_NAMES, HeadModel
 from flame_jax.rotations import axis_angle_to_matrix
+from n2f_jax.metrics.skin import skin_vertices
 from n2f_jax.render import HeadTopology
 
 _JAW = JOINT_NAMES.index("jaw")
@@ -38,7 +39,12 @@ class HeadTables:
             outside the face region.
         fans: ``(F, 3, T, 2)`` places in ``ring`` of the other two corners of each triangle around each corner.
         pivot: ``(3,)`` centre of the mean face, about which the camera turns.
+        size: ``(K,)`` relative change of the face's size, the root mean square distance of its skin from their middle, by
+            coefficient.
+        scaling: ``(K,)`` coefficients that scale the mean head about its middle as nearly as probable ones can, such that
+            ``size @ scaling`` is 1; those of the expression are 0.
         num_shape: S (static).
+        shape_std, expression_std: of the coefficients over people (static).
     """
 
     template: Float[Array, "V 3"]
@@ -52,7 +58,11 @@ class HeadTables:
     ring: Int[Array, "F R"]
     fans: Int[Array, "F 3 T 2"]
     pivot: Float[Array, "3"]
+    size: Float[Array, " K"]
+    scaling: Float[Array, " K"]
     num_shape: int = dataclasses.field(metadata={"static": True})
+    shape_std: float = dataclasses.field(default=1.0, metadata={"static": True})
+    expression_std: float = dataclasses.field(default=1.0, metadata={"static": True})
 
     @classmethod
     def from_model(cls, model: HeadModel, topology: HeadTopology | None = None) -> HeadTables:
@@ -65,6 +75,7 @@ class HeadTables:
         first = 9 * (_JAW - 1)
         correctives = np.asarray(model.posedirs)[..., first : first + 9]
         face = np.asarray(model.faces)[np.asarray(topology.region)].reshape(-1)
+        size = _size_slopes(model, basis, np.unique(face))
         return cls(
             template=jnp.asarray(model.v_template),
             basis=jnp.asarray(basis),
@@ -76,9 +87,35 @@ class HeadTables:
             topology=topology,
             ring=jnp.asarray(ring),
             fans=jnp.asarray(fans),
+            size=jnp.asarray(size, jnp.float32),
+            scaling=jnp.asarray(_scaling(model, size), jnp.float32),
             pivot=jnp.asarray(np.asarray(model.v_template)[np.unique(face)].mean(axis=0)),
             num_shape=model.num_shape,
+            shape_std=model.shape_std,
+            expression_std=model.expression_std,
         )
+
+
+def _size_slopes(model: HeadModel, basis: np.ndarray, face: np.ndarray) -> np.ndarray:
+    skin = np.intersect1d(skin_vertices(model), face)
+    template = np.asarray(model.v_template, np.float64)[skin]
+    centred = template - template.mean(axis=0)
+    moved = basis[skin] - basis[skin].mean(axis=0)
+    return np.einsum("vc,vck->k", centred, moved) / (centred**2).sum()
+
+
+def _scaling(model: HeadModel, size: np.ndarray) -> np.ndarray:
+    """Least squares over the skin, shifts apart, under the population's prior at 3 mm a vertex."""
+    skin, count = skin_vertices(model), model.num_shape
+    rows = np.asarray(model.shapedirs, np.float64)[skin]
+    rows = (rows - rows.mean(axis=0)).reshape(3 * len(skin), count)
+    template = np.asarray(model.v_template, np.float64)[skin]
+    right = rows.T @ (template - template.mean(axis=0)).reshape(-1)
+    scaling = np.zeros(len(size))
+    scaling[:count] = np.linalg.solve(rows.T @ rows + (0.003 * 0.1 / model.shape_std) ** 2 * np.eye(count), right)
+    grown = size @ scaling
+    # A basis that cannot scale the head at all has nothing to hold.
+    return scaling / grown if abs(grown) > 0.1 else np.zeros(len(size))
 
 
 def triangle_rings(faces: np.ndarray, region: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ from n2f_jax.fitting.correspondences import ModelSkin, Pairs, ScanSurface
 from n2f_jax.fitting.head_tables import HeadTables, Posed, pose
 from n2f_jax.fitting.linear_solve import solve_positive
 from n2f_jax.fitting.offsets import fit_offsets
+from n2f_jax.fitting.prior import population_precision
 from n2f_jax.geometry.alignment import AlignmentError, Similarity, procrustes_of_landmarks
 from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh
 from n2f_jax.metrics.skin import skin_vertices
@@ -56,7 +57,6 @@ class RegistrationConfig:
         scale_std: of the log scale about what the landmarks say of the mean head: people's sizes differ by so much, and
             the surface does not tell a large head from a large scale.
         noise_std: metres; the least that pairs are taken to be off, beside what they are seen to be.
-        shape_std, expression_std, jaw_std_deg, eyelid_std: σ of the prior, the sampler's.
         rest: whether expression, jaw and eyelids stay at rest.
         tolerance: metres; a stage ends when no point is moved further by a step.
         samples: points spread over the scan.
@@ -72,10 +72,6 @@ class RegistrationConfig:
     scaling: bool = False
     scale_std: float = 0.03
     noise_std: float = 2e-4
-    shape_std: float = 0.8
-    expression_std: float = 0.5
-    jaw_std_deg: tuple[float, float, float] = (15.0, 5.0, 5.0)
-    eyelid_std: float = 0.3
     rest: bool = False
     tolerance: float = 3e-5
     samples: int = 3000
@@ -127,17 +123,8 @@ class Registrar:
         self._skin = ModelSkin(self._faces, skin_vertices(model))
         self._landmark_corners = self._faces[np.asarray(model.landmarks.static_faces)]
         self._landmark_weights = np.asarray(model.landmarks.static_barycentric, np.float64)
-        config = self.config
-        degree = np.pi / 180.0
-        free = np.concatenate(
-            [
-                np.full(model.num_shape, config.shape_std),
-                np.full(model.num_expression, config.expression_std),
-                degree * np.asarray(config.jaw_std_deg),
-                np.full(2, config.eyelid_std),
-            ]
-        )
-        if config.rest:
+        free = np.asarray(population_precision(self._tables), np.float64) ** -0.5
+        if self.config.rest:
             free[model.num_shape :] = 0.0
         self._prior_std = free
 

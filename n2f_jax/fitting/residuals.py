@@ -60,16 +60,20 @@ class ResidualConfig:
         num_border: how many border pixels are sampled.
     """
 
-    normals: float = 30.0
-    points: float = 68.0
+    normals: float = 200.0
+    points: float = 20.0
     border: float = 20.0
     normal_noise: float = 0.02
-    point_noise: float = 0.002
+    point_noise: float = 0.02
     border_noise: float = 0.004
     normal_scale: float = 0.4
     point_scale: float = 0.1
     border_scale: float = 0.02
     num_border: int = 256
+
+
+# The free front end's normals are those of its own points, smooth and wrong by regions: they hardly add to these.
+FACE_MESH = ResidualConfig(normals=10.0, points=40.0)
 
 
 def with_measured_points(config: ResidualConfig, errors: PointErrors) -> ResidualConfig:

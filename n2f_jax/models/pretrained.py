@@ -18,6 +18,7 @@ import numpy as np
 from flax import nnx
 
 from flame_jax.model import HeadModel
+from n2f_jax.models.calibration import Calibration, calibrations_from_arrays, calibrations_to_arrays
 from n2f_jax.models.dinov3 import DinoV3Config
 from n2f_jax.models.folders import (
     CONFIG_FILE,
@@ -32,6 +33,7 @@ from n2f_jax.models.parameters import flatten, from_dict, map_with_path, to_dict
 
 FORMAT = "n2f-jax/n2fnet"
 FORMAT_VERSION = 1
+CALIBRATION_FILE = "calibration.safetensors"
 DEFAULT_CHECKPOINT = Path(__file__).parent / "assets" / "default"  # the one that ships
 
 # What gives the coefficients their meaning. UV, landmarks and region masks do not: a file may lack them.
@@ -137,6 +139,7 @@ class Pretrained:
         inputs: how its input is prepared.
         head_model: which head model its coefficients belong to.
         notes: whatever was saved with it about its training.
+        calibration: what its answers are worth, by kind of input (``calibration.KINDS``); those that were measured.
     """
 
     network: N2FNet
@@ -144,6 +147,7 @@ class Pretrained:
     inputs: InputSpec
     head_model: HeadModelIdentity
     notes: Mapping[str, Any]
+    calibration: Mapping[str, Calibration] = dataclasses.field(default_factory=dict)
 
 
 def save_pretrained(
@@ -155,6 +159,7 @@ def save_pretrained(
     inputs: InputSpec,
     notes: Mapping[str, Any] | None = None,
     dtype: Literal["float32", "bfloat16"] = "float32",
+    calibration: Mapping[str, Calibration] | None = None,
 ) -> Path:
     """Writes a network to a folder (made if needed). The same network gives the same bytes.
 
@@ -167,6 +172,7 @@ def save_pretrained(
         notes: JSON values to keep with it: training steps, data, figures.
         dtype: of the matrices in the file. With ``'bfloat16'`` vectors (norms, biases, LayerScale, rotary
             periods) and tokens stay float32: they are small and rounding them costs accuracy.
+        calibration: what its answers are worth, by kind of input.
 
     Returns:
         The folder.
@@ -195,7 +201,11 @@ def save_pretrained(
         "weights": {"file": WEIGHTS_FILE, "dtype": dtype},
         "notes": dict(notes or {}),
     }
-    return write_folder(folder, description, {"weights": flatten(map_with_path(stored, tree))})
+    weights = {"weights": flatten(map_with_path(stored, tree))}
+    if calibration:
+        description["calibration"] = {"file": CALIBRATION_FILE}
+        weights["calibration"] = calibrations_to_arrays(calibration)
+    return write_folder(folder, description, weights)
 
 
 def describe(config: N2FNetConfig, inputs: InputSpec, identity: HeadModelIdentity) -> dict[str, Any]:
@@ -248,7 +258,14 @@ def from_pretrained(folder: str | Path, head_model: HeadModel | None = None) -> 
         network = from_dict(abstract_network(config), tree)
     except ValueError as error:
         raise PretrainedError(f"{folder}: {error}") from error
-    return Pretrained(network, config, inputs, identity, description.get("notes", {}))
+    calibration = {}
+    if "calibration" in description:
+        size = config.num_shape + config.num_expression + 5
+        try:
+            calibration = calibrations_from_arrays(read_weights(folder, description["calibration"]), size)
+        except ValueError as error:
+            raise PretrainedError(f"{folder / CALIBRATION_FILE}: {error}") from error
+    return Pretrained(network, config, inputs, identity, description.get("notes", {}), calibration)
 
 
 def check_head_model(trained_for: HeadModelIdentity, model: HeadModel, source: str | Path) -> None:

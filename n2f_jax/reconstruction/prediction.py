@@ -15,6 +15,7 @@ from flame_jax import FlameParams, HeadModel
 from n2f_jax.fitting.camera import align_camera
 from n2f_jax.fitting.eyes import with_eyes
 from n2f_jax.fitting.gauss_newton import fit_images
+from n2f_jax.fitting.prior import HeadPrior
 from n2f_jax.geometry.camera import Camera, yaw_seen
 from n2f_jax.models.n2fnet import camera_from_output
 
@@ -44,6 +45,8 @@ def predict_heads(
     graph,
     state,
     model,
+    tables,
+    calibration,
     embedding,
     normals,
     masks,
@@ -54,12 +57,14 @@ def predict_heads(
     *,
     size,
     alignment,
-) -> PredictedHeads:
-    """The network's heads, their cameras moved onto the landmarks with ``alignment='landmarks'``.
+) -> tuple[PredictedHeads, HeadPrior]:
+    """The most probable heads, given the network's answers, and how sure that is; their cameras moved onto the landmarks
+    with ``alignment='landmarks'``.
 
     Args:
         graph, state: the network (``nnx.split``); ``graph`` is static.
-        model: the head model.
+        model, tables: the head model.
+        calibration: what the network's answers are worth (``models.calibration``), or None.
         embedding: triangles and barycentrics of the face mesh's points on it, or None.
         normals, masks, focal, principal_point, landmarks, points: as in ``Reconstructor.predict``.
         size: side of the crops in pixels (static).
@@ -67,7 +72,8 @@ def predict_heads(
     """
     network = nnx.merge(graph, state)
     output = network(normals, masks)
-    params = output.flame_params()
+    prior = HeadPrior.of_answer(tables, output.flame_params(), calibration)
+    params = prior.heads(model.num_shape)
     vertices, _ = flame_jax.decode(model, params)
     camera = camera_from_output(output, focal, principal_point, size)
     if alignment == "landmarks":
@@ -80,13 +86,13 @@ def predict_heads(
             weights = jnp.concatenate([weights, jnp.full(count, 1 / count)])
         align = jax.vmap(align_camera, in_axes=(0, 0, 0, None))
         camera = align(anchors, targets, camera, weights)
-    return with_visible_landmarks(model, params, camera, vertices)
+    return with_visible_landmarks(model, params, camera, vertices), prior
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def refine_heads(model, tables, anchors, observation, start, *, config) -> PredictedHeads:
+def refine_heads(model, tables, anchors, observation, start, prior, *, config) -> PredictedHeads:
     """Heads after at most ``config.steps`` Gauss–Newton steps from ``start`` (``fitting.gauss_newton.fit_images``)."""
-    params, camera, _ = fit_images(tables, anchors, observation, start.params, start.camera, config)
+    params, camera, _ = fit_images(tables, anchors, observation, start.params, start.camera, config, prior)
     return with_visible_landmarks(model, params, camera)
 
 

@@ -34,6 +34,7 @@ from n2f_jax.frontends.registry import FrontendOptions, make_frontend
 from n2f_jax.geometry.camera import project_points
 from n2f_jax.geometry.crop import Crop
 from n2f_jax.geometry.focal import Focal, FocalHints, resolve_focal
+from n2f_jax.models.calibration import KINDS
 from n2f_jax.models.pretrained import (
     DEFAULT_CHECKPOINT,
     HeadModelIdentity,
@@ -76,6 +77,7 @@ class Reconstructor:
         refine: int | None = None,
         batch_size: int = 8,
         name: str = "",
+        maps: str | None = None,
     ):
         """Use ``from_pretrained`` unless the parts are already at hand.
 
@@ -92,6 +94,8 @@ class Reconstructor:
             batch_size: faces per call of the compiled stage. Batches are padded to 1 or to this, so there are
                 at most two compilations.
             name: of the checkpoint, for the record.
+            maps: what is shown to the network, one of ``models.calibration.KINDS``; decides what its answers are taken to
+                be worth. None: the front end's; without one, ``'normals'``.
 
         Raises:
             HeadModelMismatch: the network was trained for another head model.
@@ -128,8 +132,15 @@ class Reconstructor:
         self.head_model_sha256 = _identity_sha256(pretrained.head_model)
         self._faces = np.asarray(head_model.faces)
         self._embedding = face_mesh_embedding(head_model)
-        if refine:
-            self._fit = (HeadTables.from_model(head_model), Anchors.photograph(head_model, self._embedding))
+        self._tables = HeadTables.from_model(head_model)
+        self._anchors = Anchors.photograph(head_model, self._embedding)
+        if maps is None:
+            smooth = getattr(frontend, "name", "") == "face_mesh"
+            maps = f"face_mesh_{getattr(frontend, 'landmarks', 'v1')}" if smooth else "normals"
+        if maps not in KINDS:
+            raise ValueError(f"maps is one of {', '.join(KINDS)}, not {maps!r}")
+        self.maps = maps
+        self._calibration = pretrained.calibration.get(maps)
         self._graph, self._state = nnx.split(pretrained.network)
 
     @classmethod
@@ -323,10 +334,12 @@ class Reconstructor:
             points: the face mesh's points, crop pixels; NaN where there are none. With neither, or with
                 ``alignment='network'``, the camera is the network's.
         """
-        predicted = predict_heads(
+        predicted, prior = predict_heads(
             self._graph,
             self._state,
             self.head_model,
+            self._tables,
+            self._calibration,
             self._embedding,
             maps,
             masks,
@@ -342,8 +355,11 @@ class Reconstructor:
         aligned = self.alignment == "landmarks"
         found = landmarks if self._embedding is None else jnp.concatenate([landmarks, points], axis=1)
         observation = Observation(maps, masks, found if aligned else jnp.full_like(found, jnp.nan))
-        config = dataclasses.replace(gauss_newton_steps(self.refine), align=aligned)
-        return refine_heads(self.head_model, *self._fit, observation, predicted, config=config)
+        config = gauss_newton_steps(self.refine, of_face_mesh=self.maps != "normals")
+        config = dataclasses.replace(config, align=aligned)
+        return refine_heads(
+            self.head_model, self._tables, self._anchors, observation, predicted, prior, config=config
+        )
 
     def _one_batch(
         self, faces: Sequence[FrontendFace], image_sizes: Sequence[tuple[int, int]], focals: Sequence[Focal]

@@ -24,11 +24,18 @@ def as_config_dict(config: Any) -> ConfigDict:
     """A dataclass (nested ones too) as a ``ConfigDict``."""
     return ConfigDict(
         {
-            field.name: as_config_dict(value) if dataclasses.is_dataclass(value) else value
+            field.name: _config_value(value)
             for field in dataclasses.fields(config)
             for value in [getattr(config, field.name)]
         }
     )
+
+
+def _config_value(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return as_config_dict(value)
+    # What is None by default (a spread that the head model states) can still be given a number on the command line.
+    return ml_collections.config_dict.placeholder(float) if value is None else value
 
 
 def common(variant: str = "paper") -> ConfigDict:
@@ -48,7 +55,8 @@ def common(variant: str = "paper") -> ConfigDict:
     config.backbone_weights = ""
     config.init_from = ""  # a saved network (<workdir>/best) to start from instead
 
-    # The sampler's defaults are the paper's table.
+    # The sampler's defaults are the paper's table. β's and ψ's σ are the head model's: with FLAME's files the paper's 0.8
+    # and 0.5; with the open head 1 and 1, since its coefficients are N(0, 1) over people.
     config.data = as_config_dict(SyntheticConfig())
     config.model = as_config_dict(n2fnet_config("tiny" if small else "L"))
     size = ml_collections.FieldReference(config.model.input_size)

@@ -23,15 +23,14 @@ def main() -> int:
     flags = parser.parse_args()
 
     import flame_jax
-    from n2f_jax.data.sampler import SyntheticConfig
     from n2f_jax.evaluation.anthropometry_sheet import anthropometry_sheet
     from n2f_jax.evaluation.anthropometry_table import compare_with_surveys, format_table
 
-    beta_std = SyntheticConfig().beta_std if flags.beta_std is None else flags.beta_std
     try:
         model = (
             flame_jax.load_head_model(flags.head_model) if flags.head_model else flame_jax.load_open_head()
         )
+        beta_std = model.shape_std if flags.beta_std is None else flags.beta_std
         rows = compare_with_surveys(model, flags.heads, flags.seed, beta_std)
         print(f"{flags.heads} heads of {model.name}, shape N(0, {beta_std:g}²), seed {flags.seed}\n")
         print(format_table(rows))

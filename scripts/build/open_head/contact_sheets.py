@@ -47,9 +47,9 @@ def jaw_and_eyelids(model: HeadModel) -> Float[np.ndarray, "H W"]:
 
 
 def random_expressions(model: HeadModel, seed: int = 1) -> Float[np.ndarray, "H W"]:
-    """Twelve expressions from N(0, 0.5²), as the paper samples them, then six from N(0, 1)."""
+    """Twelve expressions from N(0, 1), as the sampler draws them, then six from N(0, 2²)."""
     rng = np.random.default_rng(seed)
-    expression = rng.standard_normal((18, model.num_expression)) * np.repeat([0.5, 1.0], [12, 6])[:, None]
+    expression = rng.standard_normal((18, model.num_expression)) * np.repeat([1.0, 2.0], [12, 6])[:, None]
     return _grid([_draw(model, head, FACE) for head in pose_heads(model, expression=expression)], 6)
 
 

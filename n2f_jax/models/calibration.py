@@ -1,0 +1,128 @@
+"""What a network's answer says of the truth: a Gaussian over heads, for each kind of input.
+
+Over heads whose truth is known, the truth's expectation is taken to be linear in the answer, and what is left to be
+Gaussian. So the answer, a regression that was trained on other maps or other people, becomes a measurement with its own
+error, which fits can weigh against what they see (``fitting.prior``).
+
+The unknowns are, in this order, shape, expression, jaw (axis times angle, radians) and eyelids; U = S + E + 5.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from flame_jax import FlameParams
+from flame_jax.rotations import (
+    axis_angle_to_matrix,
+    matrix_to_axis_angle,
+    matrix_to_rotation_6d,
+    rotation_6d_to_matrix,
+)
+
+# What networks are shown: normal maps of a network or a renderer; the free front end's maps, of either face mesh.
+KINDS = ("normals", "face_mesh_v1", "face_mesh_v2")
+_FIELDS = ("offset", "matrix", "covariance")
+
+
+def to_unknowns(params: FlameParams) -> Float[Array, "... U"]:
+    """Shape, expression, jaw and eyelids of heads as one vector; any leading axes."""
+    jaw = matrix_to_axis_angle(rotation_6d_to_matrix(params.jaw))
+    return jnp.concatenate([params.shape, params.expression, jaw, params.eyelids], axis=-1)
+
+
+def from_unknowns(unknowns: Float[Array, "... U"], num_shape: int) -> FlameParams:
+    """The other way; neck and eyes at rest."""
+    shape, expression, jaw, eyelids = jnp.split(
+        unknowns, [num_shape, unknowns.shape[-1] - 5, unknowns.shape[-1] - 2], axis=-1
+    )
+    return FlameParams.resting(shape, expression, matrix_to_rotation_6d(axis_angle_to_matrix(jaw)), eyelids)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """Truth given answer: N(offset + matrix @ answer, covariance). A pytree.
+
+    Attributes:
+        offset: ``(U,)``.
+        matrix: ``(U, U)``.
+        covariance: ``(U, U)`` of the truth about that.
+    """
+
+    offset: Float[Array, " U"]
+    matrix: Float[Array, "U U"]
+    covariance: Float[Array, "U U"]
+
+    def expected(self, params: FlameParams) -> FlameParams:
+        """The heads that are to be expected, given answers (..., )."""
+        answer = to_unknowns(params)
+        mean = answer @ self.matrix.T + jnp.broadcast_to(self.offset, answer.shape)
+        return from_unknowns(mean, params.shape.shape[-1])
+
+
+def calibrate(
+    answers: Float[np.ndarray, "N U"],
+    truths: Float[np.ndarray, "N U"],
+    ridge: float = 1e-3,
+) -> Calibration:
+    """Measures it on N heads, by least squares; N well above U.
+
+    Args:
+        answers: a network's.
+        truths: of the same heads.
+        ridge: added to the answers' variances, as a share of their mean (in units of each one's deviation).
+
+    Raises:
+        ValueError: fewer heads than unknowns.
+    """
+    answers, truths = np.asarray(answers, np.float64), np.asarray(truths, np.float64)
+    count, size = answers.shape
+    if count < 2 * size:
+        raise ValueError(f"{count} heads are too few for {size} unknowns: take {2 * size} or more")
+    centre, scale = answers.mean(axis=0), np.maximum(answers.std(axis=0), 1e-9)
+    x, y = (answers - centre) / scale, truths - truths.mean(axis=0)
+    matrix = np.linalg.solve(x.T @ x + ridge * count * np.eye(size), x.T @ y)
+    left = y - x @ matrix
+    # Of least squares with so many unknowns; small errors are made no smaller than the population's thousandth.
+    covariance = left.T @ left / (count - min(size, np.linalg.matrix_rank(x)))
+    covariance += 1e-3 * np.diag(y.var(axis=0) + 1e-9)
+    matrix = (matrix / scale[:, None]).T
+    offset = truths.mean(axis=0) - matrix @ centre
+    return Calibration(*(jnp.asarray(value, jnp.float32) for value in (offset, matrix, covariance)))
+
+
+def calibrations_to_arrays(calibrations: Mapping[str, Calibration]) -> dict[str, Array]:
+    """As a checkpoint stores them: ``KIND/FIELD``; the matrices in bfloat16."""
+    arrays = {}
+    for kind, one in calibrations.items():
+        for field in _FIELDS:
+            value = getattr(one, field)
+            arrays[f"{kind}/{field}"] = value.astype(jnp.bfloat16) if field == "matrix" else value
+    return arrays
+
+
+def calibrations_from_arrays(arrays: Mapping[str, Array], size: int) -> dict[str, Calibration]:
+    """The other way.
+
+    Raises:
+        ValueError: a field is missing, of a wrong shape or not finite; the message names it.
+    """
+    found: dict[str, dict[str, Array]] = {}
+    for name, value in arrays.items():
+        kind, _, field = name.partition("/")
+        if kind not in KINDS or field not in _FIELDS:
+            raise ValueError(f"{name}: no field of a calibration")
+        expected = (size,) if field == "offset" else (size, size)
+        if value.shape != expected or not np.isfinite(np.asarray(value)).all():
+            raise ValueError(f"{name} has shape {value.shape}, expected {expected}, and is finite")
+        found.setdefault(kind, {})[field] = value
+    for kind, fields in found.items():
+        if missing := [field for field in _FIELDS if field not in fields]:
+            raise ValueError(f"{kind} lacks {', '.join(missing)}")
+    return {kind: Calibration(**fields) for kind, fields in found.items()}
