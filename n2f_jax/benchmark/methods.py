@@ -23,9 +23,9 @@ from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS
 from n2f_jax.face_mesh.embedding import face_mesh_embedding
 from n2f_jax.fitting.adam import AdamConfig, AdamTables, fit_adam
 from n2f_jax.fitting.gauss_newton import GaussNewtonConfig, fit_images, gauss_newton_steps
-from n2f_jax.fitting.prior import HeadPrior
 from n2f_jax.fitting.head_tables import HeadTables
 from n2f_jax.fitting.observations import Anchors, Observation
+from n2f_jax.fitting.prior import HeadPrior
 from n2f_jax.fitting.starts import mean_start
 from n2f_jax.frontends.base import FrontendFace
 from n2f_jax.geometry.camera import Camera

@@ -378,9 +378,7 @@ class _Problem:
         unknowns = heads.shape[1]
         precision = precision.at[:unknowns, :unknowns].set(self.prior.precision)
         precision = precision.at[unknowns:, unknowns:].set(jnp.diag(self.camera_precision))
-        pull = jnp.concatenate(
-            [heads @ self.prior.precision, cameras * self.camera_precision[None]], axis=-1
-        )
+        pull = jnp.concatenate([heads @ self.prior.precision, cameras * self.camera_precision[None]], axis=-1)
         hessians, gradients = hessians + precision[None], gradients + pull
         return (
             hessians[:, :count, :count].sum(axis=0) - jnp.diag(self.again),

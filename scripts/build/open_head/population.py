@@ -121,7 +121,9 @@ def _towards_surveys(
 ) -> Float[np.ndarray, "S S"]:
     """The Gaussian nearest to N(mean, covariance) (by Kullback and Leibler) of which the dimensions vary so much."""
     count = len(mean)
-    template = np.asarray(generator.v_template, np.float64) + np.asarray(generator.shapedirs, np.float64) @ mean
+    template = (
+        np.asarray(generator.v_template, np.float64) + np.asarray(generator.shapedirs, np.float64) @ mean
+    )
     model = dataclasses.replace(generator, v_template=jnp.asarray(template, jnp.float32))
     points, step = caliper_points(model), 0.05
     up, down = (measure_dimensions(model, way * step * np.eye(count), points) for way in (1.0, -1.0))

