@@ -60,8 +60,8 @@ class HeadModel:
         parents: parent joint of each joint, −1 for the root (static).
         name: what the model calls itself (static).
         has_pose_correctives: False where ``posedirs`` is zero and decoding leaves it out (static).
-        shape_std, expression_std: standard deviation of the coefficients over people (static). FLAME's files do not say;
-            0.8 and 0.5 are what N2FNet samples (section IV.1).
+        shape_std, expression_std: standard deviation of the coefficients over people (static). FLAME's files do not
+            say; 0.8 and 0.5 are what N2FNet samples (section IV.1).
     """
 
     v_template: Float[Array, "V 3"]

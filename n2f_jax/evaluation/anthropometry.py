@@ -10,7 +10,8 @@ All on the mean head in FLAME's frame (x to the subject's left, y up, z out of t
 ==================  ==================================================================================================
 glabella            foremost point of the midplane above the nose's root (its hindmost point between landmark 28 and the
                     brows' inner ends), up to twice the height of the brows' inner ends
-sellion             deepest point of the nose's root: of the midplane from glabella to pronasale, farthest inside their line
+sellion             deepest point of the nose's root: of the midplane from glabella to pronasale, farthest inside their
+                    line
 pronasale           foremost point of the midplane between landmarks 28 and 33
 subnasale           corner under the nose: of the midplane from pronasale to landmark 51, farthest from their line
 menton              landmark 8, where the chin turns into its underside

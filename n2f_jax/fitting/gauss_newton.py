@@ -81,9 +81,9 @@ class GaussNewtonConfig:
     Attributes:
         stages: from coarse to fine; the last one's cost decides whether the result is better than the start.
         residuals: weights and scales of the residuals.
-        size_std: how far a fit may move the face's size (``HeadTables.size``) from what its prior expects, a share. A view
-            tells size from distance by perspective alone, and what the head model lacks of a person's shape is taken for
-            perspective: heads shrink by some percent.
+        size_std: how far a fit may move the face's size (``HeadTables.size``) from what its prior expects, a share. A
+            view tells size from distance by perspective alone, and what the head model lacks of a person's shape is
+            taken for perspective: heads shrink by some percent.
         camera_std: of the camera's turn (radians) and of x/z and y/z of the face's centre; wide.
         depth_std: of its log z. Normals and landmarks hardly tell a large head from a near one, and what they seem
             to say of it is mostly noise; the start knows better.

@@ -39,9 +39,9 @@ class HeadTables:
             outside the face region.
         fans: ``(F, 3, T, 2)`` places in ``ring`` of the other two corners of each triangle around each corner.
         pivot: ``(3,)`` centre of the mean face, about which the camera turns.
-        size: ``(K,)`` relative change of the face's size, the root mean square distance of its skin from their middle, by
-            coefficient.
-        scaling: ``(K,)`` coefficients that scale the mean head about its middle as nearly as probable ones can, such that
+        size: ``(K,)`` relative change of the face's size, the root mean square distance of its skin's vertices from
+            their middle, by coefficient.
+        scaling: ``(K,)`` coefficients that scale the mean head as nearly as probable ones can, such that
             ``size @ scaling`` is 1; those of the expression are 0.
         num_shape: S (static).
         shape_std, expression_std: of the coefficients over people (static).

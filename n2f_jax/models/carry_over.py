@@ -53,14 +53,14 @@ def change_of_coefficients(old: HeadModel, new: HeadModel) -> Change:
     residual = 0.0
     first = 0
     for ours, theirs in ((new.shapedirs, old.shapedirs), (new.exprdirs, old.exprdirs)):
-        ours, theirs = flat(ours), flat(theirs)
-        part = slice(first, first + ours.shape[1])
-        shift = flat(old.v_template) - flat(new.v_template) if first == 0 else np.zeros((len(ours), 1))
-        solved, *_ = np.linalg.lstsq(ours, np.concatenate([theirs, shift], axis=1), rcond=None)
+        basis, given = flat(ours), flat(theirs)
+        part = slice(first, first + basis.shape[1])
+        shift = flat(old.v_template) - flat(new.v_template) if first == 0 else np.zeros((len(basis), 1))
+        solved, *_ = np.linalg.lstsq(basis, np.concatenate([given, shift], axis=1), rcond=None)
         matrix[part, part], offset[part] = solved[:, :-1], solved[:, -1]
-        left = np.concatenate([theirs, shift], axis=1) - ours @ solved
+        left = np.concatenate([given, shift], axis=1) - basis @ solved
         residual += float(np.sqrt((left**2).sum(axis=1).max()))
-        first += ours.shape[1]
+        first += basis.shape[1]
     if residual > TOLERANCE:
         raise ValueError(
             f"the head models do not span the same heads: {1000 * residual:.2f} mm are left of some vertex"
@@ -70,12 +70,13 @@ def change_of_coefficients(old: HeadModel, new: HeadModel) -> Change:
 
 def carry_over(network: N2FNet, change: Change) -> None:
     """Changes a network's last layer in place: it then answers in the new model's coefficients."""
-    layer: nnx.Linear = network.flame.output
+    layer = network.flame.output
+    assert layer.bias is not None
     size = len(change.offset)
-    kernel, bias = np.asarray(layer.kernel, np.float64), np.asarray(layer.bias, np.float64)
+    kernel, bias = np.array(layer.kernel[...], np.float64), np.array(layer.bias[...], np.float64)
     mean = np.asarray(network.flame.mean, np.float64)
     kernel[:, :size] = kernel[:, :size] @ change.matrix.T
     whole = bias[:size] + mean[:size]
     bias[:size] = change.offset + change.matrix @ whole - mean[:size]
-    layer.kernel.value = jnp.asarray(kernel, jnp.float32)
-    layer.bias.value = jnp.asarray(bias, jnp.float32)
+    layer.kernel = nnx.Param(jnp.asarray(kernel, jnp.float32))
+    layer.bias = nnx.Param(jnp.asarray(bias, jnp.float32))

@@ -58,8 +58,8 @@ def predict_heads(
     size,
     alignment,
 ) -> tuple[PredictedHeads, HeadPrior]:
-    """The most probable heads, given the network's answers, and how sure that is; their cameras moved onto the landmarks
-    with ``alignment='landmarks'``.
+    """The most probable heads, given the network's answers, and how sure that is; their cameras moved onto the
+    landmarks with ``alignment='landmarks'``.
 
     Args:
         graph, state: the network (``nnx.split``); ``graph`` is static.

@@ -94,8 +94,8 @@ class Reconstructor:
             batch_size: faces per call of the compiled stage. Batches are padded to 1 or to this, so there are
                 at most two compilations.
             name: of the checkpoint, for the record.
-            maps: what is shown to the network, one of ``models.calibration.KINDS``; decides what its answers are taken to
-                be worth. None: the front end's; without one, ``'normals'``.
+            maps: what is shown to the network, one of ``models.calibration.KINDS``; decides what its answers are
+                taken to be worth. None: the front end's; without one, ``'normals'``.
 
         Raises:
             HeadModelMismatch: the network was trained for another head model.

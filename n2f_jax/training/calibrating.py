@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -69,7 +69,7 @@ def collect_answers(
     graph, state = nnx.split(saved.network)
     inputs = saved.inputs
 
-    def make(config: SyntheticConfig):
+    def make(config: SyntheticConfig) -> Callable[[Assets, Any, Array], dict[str, Array]]:
         @jax.jit
         def one(assets: Assets, state: Any, index: Array) -> dict[str, Array]:
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _STREAM), index)

@@ -55,8 +55,8 @@ def common(variant: str = "paper") -> ConfigDict:
     config.backbone_weights = ""
     config.init_from = ""  # a saved network (<workdir>/best) to start from instead
 
-    # The sampler's defaults are the paper's table. β's and ψ's σ are the head model's: with FLAME's files the paper's 0.8
-    # and 0.5; with the open head 1 and 1, since its coefficients are N(0, 1) over people.
+    # The sampler's defaults are the paper's table. β's and ψ's σ are the head model's: with FLAME's files the paper's
+    # 0.8 and 0.5; with the open head 1 and 1, since its coefficients are N(0, 1) over people.
     config.data = as_config_dict(SyntheticConfig())
     config.model = as_config_dict(n2fnet_config("tiny" if small else "L"))
     size = ml_collections.FieldReference(config.model.input_size)

@@ -177,3 +177,20 @@ def test_pictures_show_the_nearest_triangle():
     assert set(np.unique(seen)) == {-1, 2, 3}
     assert (seen >= 0).sum() == 20 * 20
     assert (visible_faces(vertices, faces, View((0, 0, 0), 4.0, 40, yaw=np.pi)) == -1).all()
+
+
+def test_the_first_direction_alone_changes_the_heads_size(open_head, arrays):
+    """Others leave the skull's and the face's root mean square distance from their middle as it is."""
+    basis = arrays["shapedirs"][..., :300].astype(np.float64)
+    template = arrays["v_template"].astype(np.float64)
+    hidden = ("eyeballs", "teeth", "tongue")
+    skin = np.setdiff1d(np.arange(len(template)), np.concatenate([arrays[f"mask_{name}"] for name in hidden]))
+    # The neck's hem lies below; the limit is the builder's, taken on the generator's mean.
+    from open_head.build import _SKULL_BELOW
+
+    upper = skin[template[skin, 1] > _SKULL_BELOW]
+    centred = template[upper] - template[upper].mean(axis=0)
+    size = np.einsum("vc,vck->k", centred, basis[upper] - basis[upper].mean(axis=0)) / (centred**2).sum()
+    assert 0.03 < size[0] < 0.06
+    assert np.abs(size[1:]).max() < 0.1 * size[0]
+    assert np.all(np.diff(arrays["shape_rms"][1:]) <= 1e-9)

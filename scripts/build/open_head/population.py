@@ -1,8 +1,8 @@
 """A human population: the generator's directions mixed anew, so that coefficients of N(0, 1) are people.
 
 Mean and covariance of the generator's coefficients come from scans (``scan_statistics``). The covariance is widened by
-what one laboratory's adults lack: ages and ancestries, by the range of MakeHuman's macro targets, and details, by a share
-of MakeHuman's sliders. Where lengths then vary otherwise than surveys found, their spread is moved half way there.
+what one laboratory's adults lack: ages and ancestries, by the range of MakeHuman's macro targets, and details, by a
+share of MakeHuman's sliders. Where lengths then vary otherwise than surveys found, their spread is moved half way.
 
 The first direction is size: it carries everything that goes with a head's size, and no other direction changes it. The
 others are ordered by variance. All are exactly symmetric or antisymmetric, as the generator's are, and span the same.

@@ -278,3 +278,11 @@ def test_the_picture_shows_points_and_tape(open_head):
         red = (cell[..., 0] > 180) & (cell[..., 1:] < 60).all(axis=-1)
         assert red.sum() > 10 * 20  # more than ten points are seen
         assert ((cell[..., 2] > 150) & (cell[..., 0] < 90)).any()
+
+
+def test_the_open_heads_people_are_as_large_and_as_different_as_surveys_found(open_head):
+    rows = anthropometry_table.compare_with_surveys(open_head, 3000, seed=0, beta_std=open_head.shape_std)
+    assert len({row.dimension for row in rows}) >= 12
+    for row in rows:
+        assert abs(row.difference) < 0.10, row.dimension
+        assert 0.75 < row.deviation_ratio < 1.25, row.dimension

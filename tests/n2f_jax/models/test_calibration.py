@@ -1,0 +1,101 @@
+"""What a network's answers are worth: measured on heads, stored with the checkpoint, checked when it is read."""
+
+import dataclasses
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flame_jax import FlameParams
+from n2f_jax.models.calibration import (
+    Calibration,
+    calibrate,
+    calibrations_from_arrays,
+    calibrations_to_arrays,
+    from_unknowns,
+    to_unknowns,
+)
+from n2f_jax.models.pretrained import (
+    CALIBRATION_FILE,
+    DEFAULT_CHECKPOINT,
+    PretrainedError,
+    from_pretrained,
+    save_pretrained,
+)
+
+
+def test_a_linear_error_is_found_again():
+    """Truth N(0, 1); the answer is a shrunk truth with noise of its own: what is expected follows by Bayes."""
+    rng = np.random.default_rng(0)
+    truths = rng.standard_normal((20_000, 3))
+    noise = np.array([0.5, 1.0, 2.0])
+    answers = 0.5 * truths + 0.3 + noise * rng.standard_normal(truths.shape)
+    found = calibrate(answers, truths)
+    gain = 0.5 / (0.25 + noise**2)
+    np.testing.assert_allclose(np.asarray(found.matrix), np.diag(gain), atol=0.02)
+    np.testing.assert_allclose(np.asarray(found.offset), -0.3 * gain, atol=0.02)
+    np.testing.assert_allclose(np.asarray(found.covariance), np.diag(1 - 0.5 * gain), atol=0.03)
+    with pytest.raises(ValueError, match="too few"):
+        calibrate(answers[:5], truths[:5])
+
+
+def test_unknowns_are_parameters_and_back():
+    rng = np.random.default_rng(1)
+    unknowns = jnp.asarray(0.3 * rng.standard_normal((4, 12)), jnp.float32)
+    params = from_unknowns(unknowns, num_shape=5)
+    assert (params.shape.shape, params.expression.shape, params.jaw.shape) == ((4, 5), (4, 2), (4, 6))
+    np.testing.assert_allclose(to_unknowns(params), unknowns, atol=1e-6)
+
+
+def test_expected_heads_are_the_linear_map_of_answers():
+    rng = np.random.default_rng(2)
+    matrix, offset = (jnp.asarray(0.1 * rng.standard_normal(s), jnp.float32) for s in ((12, 12), (12,)))
+    answer = from_unknowns(jnp.asarray(0.3 * rng.standard_normal((4, 12)), jnp.float32), 5)
+    expected = Calibration(offset, matrix, jnp.eye(12)).expected(answer)
+    assert isinstance(expected, FlameParams)
+    want = np.asarray(to_unknowns(answer)) @ np.asarray(matrix).T + np.asarray(offset)
+    np.testing.assert_allclose(to_unknowns(expected), want, atol=1e-6)
+
+
+def test_stored_calibrations_are_checked():
+    one = Calibration(jnp.zeros(3), jnp.eye(3), 2.0 * jnp.eye(3))
+    arrays = calibrations_to_arrays({"normals": one})
+    back = calibrations_from_arrays({k: v.astype(jnp.float32) for k, v in arrays.items()}, 3)["normals"]
+    np.testing.assert_array_equal(back.covariance, one.covariance)
+    for damage, message in (
+        ({"normals/matrix": jnp.eye(4)}, "normals/matrix has shape"),
+        ({"normals/offset": jnp.full(3, jnp.nan)}, "finite"),
+        ({"portraits/offset": jnp.zeros(3)}, "portraits/offset: no field"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            calibrations_from_arrays(arrays | damage, 3)
+    arrays.pop("normals/covariance")
+    with pytest.raises(ValueError, match="normals lacks covariance"):
+        calibrations_from_arrays(arrays, 3)
+
+
+def test_it_travels_with_the_checkpoint(tmp_path, open_head):
+    saved = from_pretrained(DEFAULT_CHECKPOINT, open_head)
+    assert set(saved.calibration) == {"normals", "face_mesh_v1", "face_mesh_v2"}
+    save_pretrained(
+        tmp_path,
+        saved.network,
+        saved.config,
+        head_model=saved.head_model,
+        inputs=saved.inputs,
+        dtype="bfloat16",
+        calibration={"normals": saved.calibration["normals"]},
+    )
+    again = from_pretrained(tmp_path, open_head)
+    for field in dataclasses.fields(Calibration):
+        ours, theirs = (getattr(one.calibration["normals"], field.name) for one in (again, saved))
+        np.testing.assert_array_equal(ours, theirs)
+    data = (tmp_path / CALIBRATION_FILE).read_bytes()
+    (tmp_path / CALIBRATION_FILE).write_bytes(data[:-100])
+    with pytest.raises(PretrainedError, match="truncated"):
+        from_pretrained(tmp_path, open_head)
+    (tmp_path / CALIBRATION_FILE).unlink()
+    with pytest.raises(FileNotFoundError, match=CALIBRATION_FILE):
+        from_pretrained(tmp_path, open_head)
+    assert "calibration" in json.loads((tmp_path / "config.json").read_text())
