@@ -184,8 +184,8 @@ def make_methods(
             if name == "network" and photographs:
                 methods[label] = _pipeline(model, first, count)
                 continue
-            config = gauss_newton_steps(count, of_face_mesh=photographs)
-            predict = functools.partial(gauss_newton, start, config, name == "network")
+            fit_config = gauss_newton_steps(count, of_face_mesh=photographs)
+            predict = functools.partial(gauss_newton, start, fit_config, name == "network")
             methods[label] = Method(predict, start.accepts)
     return methods
 

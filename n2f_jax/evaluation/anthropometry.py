@@ -236,7 +236,7 @@ class _Finder:
 
         # Not the hindmost point, which wanders as the head nods.
         brow, tip, lip = places[glabella, 1:], places[pronasale, 1:], mark[51, 1:]
-        sellion = pick("sellion", front & (y > tip[0]) & (y < brow[0]), depth_inside(brow, tip))
+        sellion = pick("sellion", front & (y > mark[28, 1]) & (y < brow[0]), depth_inside(brow, tip))
         depth = depth_inside(tip, lip)
         outside = z > mark[[31, 35], 2].mean()  # and not in the mouth or the nose
         subnasale = pick("subnasale", outside & (y > lip[0]) & (y < tip[0]), depth)

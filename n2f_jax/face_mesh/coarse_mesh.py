@@ -36,7 +36,8 @@ class CoarseMesh:
         faces: ``(F, 3)`` triangles, counter-clockwise from outside: the face mesh's 852 and those that
             close the eyes and the mouth.
         upper_face: ``(U,)`` points that neither expression nor jaw moves much; they give the head's rotation.
-        reference: ``(468, 3)`` the points on the mean open head, head frame, metres.
+        reference: ``(468, 3)`` the points on the mean of the open head's version 1, head frame, metres: the face about
+            which rotations are defined.
         embedding_faces: ``(468,)`` the open head's triangle under each point.
         embedding_barycentric: ``(468, 3)``.
         mirror: ``(468,)`` each point's mirror image.

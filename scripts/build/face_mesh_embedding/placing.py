@@ -341,6 +341,7 @@ class SurfacePlacer:
             "mirror": self.mirror.astype(np.int16),
             "ibug68": source.IBUG68.astype(np.int16),
             "reference": self.points.astype(np.float32),
+            "on_mean_head": self.points.astype(np.float32),
             "embedding_faces": face,
             "embedding_barycentric": weights.astype(np.float32),
         }

@@ -68,4 +68,4 @@ def test_crop(draw):
 def test_a_longer_lens_from_further_away_keeps_the_size(draw):
     near, far = draw(), draw(focal=4.0)
     np.testing.assert_allclose(far.camera.translation[:, 2], 4 * near.camera.translation[:, 2], rtol=1e-5)
-    np.testing.assert_allclose(np.asarray(far.camera.focal / near.camera.focal), 4.0, rtol=0.05)
+    np.testing.assert_allclose(np.asarray(far.camera.focal / near.camera.focal), 4.0, rtol=0.08)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import flame_jax
+from flame_jax import HeadModel
 from flame_jax.rotations import matrix_to_euler, rotation_6d_to_matrix
 from n2f_jax.data import sampler
-from n2f_jax.data.sampler import SyntheticConfig
+from n2f_jax.data.sampler import SyntheticConfig, sample_params
 from n2f_jax.geometry.camera import frontal_rotation, project
 from n2f_jax.geometry.crop import Crop
 from n2f_jax.render import HeadTopology, render_head
@@ -50,8 +51,8 @@ def _check_normal(values, mean, std):
 
 def test_flame_parameters_follow_the_table(samples):
     params, _ = samples
-    _check_normal(params.shape, 0.0, 0.8)
-    _check_normal(params.expression, 0.0, 0.5)
+    _check_normal(params.shape, 0.0, 1.0)  # the open head's; FLAME's are below
+    _check_normal(params.expression, 0.0, 1.0)
     _check_normal(params.eyelids, 0.0, 0.3)
     jaw = np.degrees(matrix_to_euler(rotation_6d_to_matrix(jnp.asarray(params.jaw))))
     for axis, std in enumerate((15.0, 5.0, 5.0)):
@@ -60,6 +61,17 @@ def test_flame_parameters_follow_the_table(samples):
     correlation = np.corrcoef(params.shape[:, :20].T) - np.eye(20)
     assert np.abs(correlation).max() < 5 / np.sqrt(NUM)
     assert abs(np.corrcoef(params.eyelids.T)[0, 1]) < 5 / np.sqrt(NUM)
+
+
+def test_flames_coefficients_have_the_papers_spread(open_head):
+    """A model that does not say how its coefficients vary is FLAME; a number in the config goes before."""
+    flame = dataclasses.replace(open_head, shape_std=HeadModel.shape_std, expression_std=HeadModel.expression_std)
+    assert (PAPER.shape_std(flame), PAPER.expression_std(flame)) == (0.8, 0.5)
+    assert (PAPER.shape_std(open_head), PAPER.expression_std(open_head)) == (1.0, 1.0)
+    given = dataclasses.replace(PAPER, beta_std=0.3, psi_std=0.2)
+    assert (given.shape_std(flame), given.expression_std(open_head)) == (0.3, 0.2)
+    params = sample_params(jax.random.key(0), flame, PAPER)
+    _check_normal(np.asarray(params.shape), 0.0, 0.8)
 
 
 def test_cameras_follow_the_table(samples):

@@ -30,7 +30,7 @@ def test_without_errors_points_weigh_alike(open_head):
     np.testing.assert_array_equal(weights[:17], 0.0)
     np.testing.assert_array_equal(weights[17:68], np.float32(1) / np.float32(51))
     np.testing.assert_array_equal(weights[68:], np.float32(1 / 468))
-    assert ResidualConfig().points == 68.0 and ResidualConfig().point_noise == 0.002
+    assert ResidualConfig().points == 20.0 and ResidualConfig().point_noise == 0.02
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])

@@ -134,7 +134,7 @@ def test_maps_without_landmarks_keep_the_networks_camera(load, open_head):
 
 
 def test_face_mesh_points_help_where_they_are_embedded(load, open_head):
-    from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
+    from n2f_jax.face_mesh.embedding import points_on_mean_head
 
     reconstructor = load()
     assert reconstructor._embedding is not None  # the asset belongs to the head that ships
@@ -142,7 +142,7 @@ def test_face_mesh_points_help_where_they_are_embedded(load, open_head):
     assert face_mesh_embedding(moved) is None
 
     face, camera = place_head(open_head, SIZES[0])
-    points = np.asarray(project(np.asarray(load_coarse_mesh().reference), camera))
+    points = np.asarray(project(points_on_mean_head().astype(np.float32), camera))
     points = np.concatenate([points, np.zeros((len(points), 1))], axis=1).astype(np.float32)
     shifted = face.landmarks_68 + 0.01 * float(face.crop.side)  # 51 points that are off
     faces = [
