@@ -13,8 +13,8 @@ from face_mesh_embedding import placing as embedding
 
 import flame_jax
 from flame_jax.rotations import axis_angle_to_matrix, matrix_to_rotation_6d
-from n2f_jax.face_mesh.embedding import points_on_mean_head
 from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
+from n2f_jax.face_mesh.embedding import points_on_mean_head
 from n2f_jax.frontends.face_landmarks import FaceLandmarker
 
 pytestmark = pytest.mark.medium

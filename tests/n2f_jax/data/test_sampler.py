@@ -65,7 +65,9 @@ def test_flame_parameters_follow_the_table(samples):
 
 def test_flames_coefficients_have_the_papers_spread(open_head):
     """A model that does not say how its coefficients vary is FLAME; a number in the config goes before."""
-    flame = dataclasses.replace(open_head, shape_std=HeadModel.shape_std, expression_std=HeadModel.expression_std)
+    flame = dataclasses.replace(
+        open_head, shape_std=HeadModel.shape_std, expression_std=HeadModel.expression_std
+    )
     assert (PAPER.shape_std(flame), PAPER.expression_std(flame)) == (0.8, 0.5)
     assert (PAPER.shape_std(open_head), PAPER.expression_std(open_head)) == (1.0, 1.0)
     given = dataclasses.replace(PAPER, beta_std=0.3, psi_std=0.2)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from flame_jax.rotations import euler_to_matrix
-from n2f_jax.face_mesh.embedding import points_on_mean_head
 from n2f_jax.face_mesh.coarse_mesh import coarse_maps, head_rotation, load_coarse_mesh
+from n2f_jax.face_mesh.embedding import points_on_mean_head
 from n2f_jax.render import vertex_normals
 
 pytestmark = pytest.mark.medium
