@@ -25,8 +25,9 @@ def points_on_mean_head() -> Float[np.ndarray, "468 3"]:
 def face_mesh_embedding(model: HeadModel) -> tuple[jax.Array, jax.Array] | None:
     """Triangles and barycentrics of the face mesh's points, if they were embedded in this head model.
 
-    They were if they lie on its mean head where the asset says (``on_mean_head``). That is not ``CoarseMesh.reference``:
-    the reference is the face about which the front end's head rotation is defined, on the mean head of version 1.
+    They were if they lie on its mean head where the asset says (``on_mean_head``). That is not
+    ``CoarseMesh.reference``: the reference is the face about which the front end's head rotation is defined, on the
+    mean head of version 1.
     """
     mesh = load_coarse_mesh()
     triangles = np.asarray(mesh.embedding_faces)
