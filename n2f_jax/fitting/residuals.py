@@ -73,7 +73,7 @@ class ResidualConfig:
 
 
 # The free front end's normals are those of its own points, smooth and wrong by regions: they hardly add to these.
-FACE_MESH = ResidualConfig(normals=10.0, points=40.0, point_noise=0.01)
+FACE_MESH = ResidualConfig(normals=10.0, points=40.0)
 
 
 def with_measured_points(config: ResidualConfig, errors: PointErrors) -> ResidualConfig:

@@ -256,7 +256,7 @@ def test_heads_come_back(open_head, batch, fitted):
     begin, _ = map(np.asarray, errors(open_head, start, first(fitted[1]), truth))
     # About the mean head and at its size: no network says more.
     assert (face < begin).all() and face.mean() < 0.85 * begin.mean(), (face, begin)
-    assert (landmarks < 0.01 * SIZE).all(), landmarks
+    assert (landmarks < 0.02 * SIZE).all(), landmarks
 
 
 def test_images_of_a_batch_do_not_mix(tables, anchors, batch, fitted):
