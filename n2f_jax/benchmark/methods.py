@@ -25,7 +25,7 @@ from n2f_jax.fitting.adam import AdamConfig, AdamTables, fit_adam
 from n2f_jax.fitting.gauss_newton import GaussNewtonConfig, fit_images, gauss_newton_steps
 from n2f_jax.fitting.head_tables import HeadTables
 from n2f_jax.fitting.observations import Anchors, Observation
-from n2f_jax.fitting.prior import HeadPrior
+from n2f_jax.fitting.prior import AnswerModel
 from n2f_jax.fitting.starts import mean_start
 from n2f_jax.frontends.base import FrontendFace
 from n2f_jax.geometry.camera import Camera
@@ -151,7 +151,10 @@ def make_methods(
         return Prediction(*mean_start(model, crops.focal, crops.principal_point, config))
 
     first = next(iter(networks.values()), None)
-    calibration = None if first is None else first.calibration.get("normals")
+
+    @functools.cache
+    def answers() -> AnswerModel:
+        return AnswerModel.make(tables(), first.calibration.get("normals") if first else None)
 
     def gauss_newton(start: Method, config: GaussNewtonConfig, answered: bool, crops: Crops) -> Prediction:
         points = crops.landmarks
@@ -161,7 +164,7 @@ def make_methods(
         params, camera = start(crops)
         prior = None
         if answered:
-            prior = HeadPrior.of_answer(tables(), params, calibration)
+            prior = answers().prior(params)
             params = prior.heads(model.num_shape)
         return Prediction(*fit(tables(), anchors, observed, params, camera, config=config, prior=prior)[:2])
 
@@ -217,11 +220,11 @@ def _network(saved: Pretrained) -> Method:
 
 def _pipeline(model: HeadModel, saved: Pretrained, refine: int = 0) -> Method:
     """What ``Reconstructor`` makes of what the free front end found, with so many steps of refinement."""
-    reconstructor = Reconstructor(saved, model, refine=refine, maps="face_mesh_v1")
+    reconstructor = functools.cache(lambda: Reconstructor(saved, model, refine=refine, maps="face_mesh_v1"))
 
     def predict(crops: Crops) -> Prediction:
         intrinsics = crops.focal, crops.principal_point
-        result = reconstructor.predict(
+        result = reconstructor().predict(
             crops.face_normals, crops.mask, *intrinsics, crops.landmarks, crops.mesh_points
         )
         return Prediction(result.params, result.camera)

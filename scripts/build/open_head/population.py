@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from flame_jax import HeadModel
 from n2f_jax.evaluation.anthropometry import DIMENSIONS, caliper_points, measure_dimensions
 from n2f_jax.evaluation.surveys import PUBLISHED
+from n2f_jax.fitting.head_tables import size_slopes
 
 _FLIP = np.array([-1.0, 1.0, 1.0])
 
@@ -85,10 +86,7 @@ def mix_population(
     covariance = _towards_surveys(generator, mean, covariance, config.survey_share)
 
     template = np.asarray(generator.v_template, np.float64) + basis @ mean
-    centred = template[skull] - template[skull].mean(axis=0)
-    moved = basis[skull] - basis[skull].mean(axis=0)
-    # Relative change of the root mean square distance from the middle, by coefficient.
-    size = np.einsum("vc,vck->k", centred, moved) / (centred**2).sum()
+    size = size_slopes(template, basis, skull)
     size_std = float(np.sqrt(size @ covariance @ size))
     first = covariance @ size / size_std
     rest = covariance - np.outer(first, first)

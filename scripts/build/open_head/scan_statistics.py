@@ -2,7 +2,7 @@
 
 The scans' model (mean mesh and linear modes of unit variance, ``benchmark.ict_facekit``) is laid over once: its mean
 is registered, and every mode is then read where the registered skin lies on it, so that all modes are the solution of
-one linear system. Coefficients are those of ``build.generator_arrays``: principal components of MakeHuman's heads.
+one linear system. Coefficients are those of ``build.Generator``: principal components of MakeHuman's heads.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def measure_scans(
     """Registers the scans' mean and solves for their modes.
 
     Args:
-        model: the generator (``build.generator_arrays``).
+        model: the generator (``build.Generator``).
         shape_rms: of its directions.
         scans: the scans' model.
         modes: which of its modes; their covariance is scaled up to the number of all.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from n2f_jax.fitting.head_tables import HeadTables
-from n2f_jax.fitting.prior import SIZE_SHARE, UNMEASURED_ERROR, HeadPrior, population_precision
+from n2f_jax.fitting.prior import SIZE_SHARE, UNMEASURED_ERROR, AnswerModel, population_precision
 from n2f_jax.models.calibration import Calibration, from_unknowns, to_unknowns
 
 pytestmark = pytest.mark.medium
@@ -47,7 +47,7 @@ def test_scaling_scales_the_face(open_head, tables):
 def test_half_of_an_answers_size_is_believed_and_its_shape_kept(open_head, tables, answer):
     size = population_precision(tables).shape[0]
     sure = Calibration(jnp.zeros(size), jnp.eye(size), 0.01 * jnp.eye(size))
-    prior = HeadPrior.of_answer(tables, answer, sure)
+    prior = AnswerModel.make(tables, sure).prior(answer)
     grown = lambda params: np.asarray(params.shape @ tables.size[: open_head.num_shape])  # noqa: E731
     np.testing.assert_allclose(grown(prior.heads(open_head.num_shape)), SIZE_SHARE * grown(answer), atol=1e-5)
     away = np.asarray(prior.mean - to_unknowns(answer))[:, : open_head.num_shape]
@@ -58,7 +58,7 @@ def test_half_of_an_answers_size_is_believed_and_its_shape_kept(open_head, table
 
 
 def test_an_answer_nobody_measured_is_drawn_to_the_mean(tables, answer):
-    prior = HeadPrior.of_answer(tables, answer)
+    prior = AnswerModel.make(tables).prior(answer)
     share = 1.0 / (1.0 + UNMEASURED_ERROR**2)
     np.testing.assert_allclose(
         prior.mean[:, tables.num_shape :], share * to_unknowns(answer)[:, tables.num_shape :], atol=1e-5
@@ -71,7 +71,17 @@ def test_what_is_not_finite_is_the_mean_head(tables, answer):
     broken = dataclasses.replace(answer, shape=answer.shape.at[1, 0].set(jnp.nan))
     some = Calibration(jnp.ones(size), jnp.eye(size), jnp.eye(size))
     for calibration in (None, some):
-        prior = HeadPrior.of_answer(tables, broken, calibration)
+        prior = AnswerModel.make(tables, calibration).prior(broken)
         assert np.isfinite(np.asarray(prior.mean)).all()
         assert np.abs(np.asarray(prior.mean[0])).max() > 0.1
     np.testing.assert_array_equal(prior.mean[1], 0.0)
+
+
+def test_expected_heads_are_the_linear_map_of_answers(tables, answer):
+    """All but the shape, of which the size is treated apart."""
+    size = population_precision(tables).shape[0]
+    rng = np.random.default_rng(2)
+    matrix, offset = (jnp.asarray(0.1 * rng.standard_normal(s), jnp.float32) for s in ((size, size), (size,)))
+    prior = AnswerModel.make(tables, Calibration(offset, matrix, jnp.eye(size))).prior(answer)
+    want = np.asarray(to_unknowns(answer)) @ np.asarray(matrix).T + np.asarray(offset)
+    np.testing.assert_allclose(prior.mean[:, tables.num_shape :], want[:, tables.num_shape :], atol=1e-5)

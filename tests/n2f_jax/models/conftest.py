@@ -5,7 +5,19 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from n2f_jax.models.n2fnet import n2fnet_config
 from n2f_jax.models.parameters import map_with_path, to_dict
+
+
+@pytest.fixture(scope="session")
+def small_config():
+    """``**changes`` → the configuration of a network that is quick to run."""
+
+    def make(**changes):
+        sizes = {"width": 32, "depth": 1, "num_heads": 2, "mlp_width": 64, "patch_size": 16, "input_size": 32}
+        return n2fnet_config("tiny", **sizes, head_num_heads=2, **changes)
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from flax import nnx
 
 import flame_jax
 from n2f_jax.models.carry_over import carry_over, change_of_coefficients
-from n2f_jax.models.n2fnet import N2FNet, n2fnet_config
+from n2f_jax.models.n2fnet import N2FNet
 from n2f_jax.models.parameters import from_dict
 from tests.flame_jax.random_model import random_arrays
 
@@ -35,20 +35,9 @@ def models():
     return old, new
 
 
-def test_the_same_heads_come_out(models, abstract_and_random):
+def test_the_same_heads_come_out(models, small_config, abstract_and_random):
     old, new = models
-    config = n2fnet_config(
-        "tiny",
-        width=32,
-        depth=1,
-        num_heads=2,
-        mlp_width=64,
-        patch_size=16,
-        input_size=32,
-        head_num_heads=2,
-        num_shape=old.num_shape,
-        num_expression=old.num_expression,
-    )
+    config = small_config(num_shape=old.num_shape, num_expression=old.num_expression)
     network = from_dict(*abstract_and_random(lambda: N2FNet(config, rngs=nnx.Rngs(0))))
     rng = np.random.default_rng(1)
     maps = jnp.asarray(rng.standard_normal((3, 32, 32, 3)), jnp.float32)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from n2f_jax.models.n2fnet import N2FNet, n2fnet_config
+from n2f_jax.models.n2fnet import N2FNet
 from n2f_jax.models.parameters import flatten, from_dict, functional, to_dict
 from n2f_jax.models.pretrained import (
     HeadModelIdentity,
@@ -27,16 +27,8 @@ INPUTS = InputSpec(size=32, crop_scale=1.4)
 
 
 @pytest.fixture(scope="module")
-def config(open_head):
-    return n2fnet_config(
-        "tiny",
-        width=32,
-        depth=1,
-        num_heads=2,
-        mlp_width=64,
-        patch_size=16,
-        input_size=32,
-        head_num_heads=2,
+def config(open_head, small_config):
+    return small_config(
         camera_mean=(0.5, 0.4, -1.5),
         num_shape=open_head.num_shape,
         num_expression=open_head.num_expression,
