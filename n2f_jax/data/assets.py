@@ -9,6 +9,7 @@ import jax
 
 from flame_jax import HeadModel
 from n2f_jax.face_mesh.coarse_mesh import CoarseMesh
+from n2f_jax.models.surface import SurfacePlaces
 from n2f_jax.render import HeadTopology
 
 
@@ -24,3 +25,4 @@ class Assets:
     topology: HeadTopology
     coarse_mesh: CoarseMesh | None
     metric: Any = None
+    places: SurfacePlaces | None = None

@@ -49,6 +49,7 @@ def degrade_normals(
     noise_deg: float = 0.0,
     mirror_shift: float = 0.0,
     eight_bit: bool = False,
+    vary: bool = False,
 ) -> Float[Array, "H W 3"]:
     """Makes a rendered normal map look estimated: its errors, the average of two passes, its file.
 
@@ -59,20 +60,23 @@ def degrade_normals(
         noise_deg: σ of the smooth rotation about each axis, degrees.
         mirror_shift: σ of the displacement of the mirrored twin in units of the map's side; 0: no twin.
         eight_bit: round as an 8-bit file does.
+        vary: noise and displacement are these times a number drawn uniformly from 0 to 1.
     """
     if not (blur > 0.0 or noise_deg > 0.0 or mirror_shift > 0.0 or eight_bit):
         return normals
-    noise_key, twin_key, shift_key, blur_key = jax.random.split(key, 4)
+    noise_key, twin_key, shift_key, blur_key, amount_key = jax.random.split(key, 5)
     size = normals.shape[0]
     # Not fused into what rendered it: every tap below would draw again.
     planes = truth = jax.lax.optimization_barrier(jnp.moveaxis(normals, -1, 0))
+    amount = jax.random.uniform(amount_key) if vary else 1.0
     noise = math.radians(noise_deg)
     if noise > 0.0:
-        planes = rotate_smoothly(noise_key, planes, noise)
+        planes = rotate_smoothly(noise_key, planes, amount * noise)
     if mirror_shift > 0.0:
-        twin = rotate_smoothly(twin_key, truth, noise) if noise > 0.0 else truth
+        twin = rotate_smoothly(twin_key, truth, amount * noise) if noise > 0.0 else truth
         shift_std = mirror_shift * size
-        planes = mirrored_average(shift_key, planes, twin, shift_std, max(1, math.ceil(3.0 * shift_std)))
+        most = max(1, math.ceil(3.0 * shift_std))
+        planes = mirrored_average(shift_key, planes, twin, amount * shift_std, most)
     if blur > 0.0:
         sigma = blur * size * jax.random.uniform(blur_key)
         planes = gaussian_blur(planes, sigma, blur * size)

@@ -85,7 +85,7 @@ def shift(planes: Planes, offset: Float[Array, "2"], max_offset: int) -> Planes:
     return (1.0 - part[1]) * upper + part[1] * lower
 
 
-def rotate_smoothly(key: PRNGKeyArray, planes: Planes, std: float) -> Planes:
+def rotate_smoothly(key: PRNGKeyArray, planes: Planes, std: float | Float[Array, ""]) -> Planes:
     """Turns each normal by a rotation that varies smoothly over the map.
 
     Args:
@@ -102,7 +102,7 @@ def rotate_smoothly(key: PRNGKeyArray, planes: Planes, std: float) -> Planes:
 
 
 def mirrored_average(
-    key: PRNGKeyArray, planes: Planes, twin: Planes, shift_std: float, max_shift: int
+    key: PRNGKeyArray, planes: Planes, twin: Planes, shift_std: float | Float[Array, ""], max_shift: int
 ) -> Planes:
     """Averages an estimate with that of the mirrored photograph, mirrored back.
 

@@ -33,6 +33,9 @@ Batch = dict[str, Any]
 # Evaluations draw from a stream of their own, so a training run never sees a held-out head, whatever its seed.
 _HELD_OUT_STREAM = 0x4E32464E
 
+# ``point_errors`` of one face mesh or the other.
+EITHER = "+".join(VERSIONS)
+
 _ON_THE_MASK = ("mask_erosion", "occluder_share", "bar_share", "hair_share", "lower_face_share")
 
 
@@ -80,7 +83,10 @@ class SyntheticConfig:
         point_z_scale: σ of the log of the scale error of their depth.
         point_errors: ``'v1'`` or ``'v2'``: the points have the errors that were measured of that face mesh, as on
             photographs (``face_mesh.error_model``), and in ``make_batch`` the crop is cut on their landmarks as it will
-            be; instead of ``point_noise`` and ``point_z_scale``. ``''``: they have not.
+            be; instead of ``point_noise`` and ``point_z_scale``. ``'v1+v2'``: one or the other, half of the samples
+            each. ``''``: they have not.
+        point_share: share of the samples with a full render that come with the front end's points too. Above 0, batches
+            hold ``points``: of these, and of all samples of the front end.
         mask_erosion: largest erosion of the mask, in units of the crop's side; drawn uniformly from 0.
         occluder_share: share of samples with one elliptical hole cut from normals and mask.
         mask_dilation: largest dilation of the mask over the rest of the head, in units of the crop's side;
@@ -98,6 +104,7 @@ class SyntheticConfig:
             network sees the photograph and its mirror image; σ of the displacement between the two in units of
             the crop's side.
         eight_bit: round the normals as an 8-bit file of ``(n + 1)/2`` does.
+        errors_vary: normals' noise and displacement are from none to what is said above, uniformly over samples.
 
     What starts at ``mask_dilation`` imitates a network's normal map and a face parser's mask, so it is done to
     samples that show the full render; the front end's have errors of their own (``point_noise``). The paper
@@ -130,6 +137,7 @@ class SyntheticConfig:
     point_noise: float = 0.0
     point_z_scale: float = 0.0
     point_errors: str = ""
+    point_share: float = 0.0
     mask_erosion: float = 0.0
     occluder_share: float = 0.0
     mask_dilation: float = 0.0
@@ -140,14 +148,16 @@ class SyntheticConfig:
     normal_noise_deg: float = 0.0
     mirror_shift: float = 0.0
     eight_bit: bool = False
+    errors_vary: bool = False
 
     def __post_init__(self) -> None:
         if self.channels not in CHANNELS:
             raise ValueError(f"channels is {self.channels!r}; there are {', '.join(CHANNELS)}")
         if not self.masked and self.channels != "normals":
             raise ValueError(f"masked = False does not go with channels = {self.channels!r}")
-        if self.point_errors and self.point_errors not in VERSIONS:
-            raise ValueError(f"point_errors is {self.point_errors!r}; there are '', {', '.join(VERSIONS)}")
+        if self.point_errors not in ("", *VERSIONS, EITHER):
+            known = ", ".join((*VERSIONS, EITHER))
+            raise ValueError(f"point_errors is {self.point_errors!r}; there are '', {known}")
         if self.point_errors and (self.point_noise > 0.0 or self.point_z_scale > 0.0):
             raise ValueError(
                 f"point_errors = {self.point_errors!r} takes the place of point_noise and point_z_scale: set them to 0"
@@ -267,7 +277,11 @@ def seen_points(
     if config.point_errors:
         rotation = head_rotation(points, load_coarse_mesh())
         unit = size * CROP_SCALE / config.crop_scale
-        return load_point_errors(config.point_errors).draw(key, points, rotation, unit)
+        if config.point_errors != EITHER:
+            return load_point_errors(config.point_errors).draw(key, points, rotation, unit)
+        which_key, key = jax.random.split(key)
+        drawn = jnp.stack([load_point_errors(v).draw(key, points, rotation, unit) for v in VERSIONS])
+        return drawn[jax.random.randint(which_key, (), 0, len(VERSIONS))]
     return degrade.perturb_points(
         key, points, noise=config.point_noise, z_scale=config.point_z_scale, size=size
     )
@@ -316,7 +330,8 @@ def make_batch(
         [−1, 1], where ``config.channels`` has it) ``network_inputs`` makes the network's input; ``params``,
         a ``FlameParams`` with B in front; ``camera``, the ``Camera`` of the crop (``R*, t*, f*, c*``);
         ``landmarks_2d`` (B, 68, 2), pixels of the crop; with ``targets`` also ``target_normals`` and
-        ``target_mask``.
+        ``target_mask``; where ``config.point_share`` is above 0, ``points`` (B, 468, 3) as the front end gives them,
+        pixels of the crop, NaN where there are none.
 
     Raises:
         ValueError: front-end samples are asked for without a ``coarse_mesh``, or ``point_errors`` for a head model in
@@ -371,10 +386,11 @@ def make_batch(
 def _check_mesh(
     config: SyntheticConfig, batch_size: int, coarse_mesh: CoarseMesh | None, model: HeadModel | None
 ) -> None:
-    if not config.num_front_end(batch_size):
+    if not config.num_front_end(batch_size) and config.point_share == 0.0:
         return
     if coarse_mesh is None:
-        raise ValueError(f"front_end_share = {config.front_end_share} needs the front end's coarse mesh")
+        named = "front_end_share" if config.front_end_share else "point_share"
+        raise ValueError(f"{named} = {getattr(config, named)} needs the front end's coarse mesh")
     if config.point_errors and model is not None:
         needed = int(load_coarse_mesh().embedding_faces.max()) + 1
         if model.num_faces < needed:
@@ -425,7 +441,7 @@ def draw_batch(
         front_end_points: what the front end says of its C samples, pixels of the crop; None: drawn in the crop given.
 
     Returns:
-        ``normals``, ``mask``, and ``uv``, ``target_normals``, ``target_mask`` where they are asked for.
+        ``normals``, ``mask``, and ``uv``, ``target_normals``, ``target_mask``, ``points`` where they are asked for.
 
     Raises:
         ValueError: front-end samples are asked for without a ``coarse_mesh``, or ``point_errors`` for a head model in
@@ -434,11 +450,13 @@ def draw_batch(
     _check_mesh(config, len(vertices), coarse_mesh, model)
     num_coarse, size = config.num_front_end(len(vertices)), config.image_size
 
-    def front_end_maps(
-        verts: Float[Array, "V 3"], cam: Camera, noise_key: PRNGKeyArray
-    ) -> tuple[Array, Array]:
-        points = coarse_points(coarse_mesh, model, verts, cam)
-        return coarse_maps(seen_points(noise_key, points, config, size), size)
+    def found_points(verts: Float[Array, "V 3"], cam: Camera, noise_key: PRNGKeyArray) -> Array:
+        return seen_points(noise_key, coarse_points(coarse_mesh, model, verts, cam), config, size)
+
+    def some_points(verts: Float[Array, "V 3"], cam: Camera, own_key: PRNGKeyArray) -> Array:
+        noise_key, share_key = jax.random.split(own_key)
+        there = jax.random.bernoulli(share_key, config.point_share)
+        return jnp.where(there, found_points(verts, cam, noise_key), jnp.nan)
 
     first = lambda tree: jax.tree.map(lambda x: x[:num_coarse], tree)  # noqa: E731
     rest = lambda tree: jax.tree.map(lambda x: x[num_coarse:], tree)  # noqa: E731
@@ -467,6 +485,7 @@ def draw_batch(
                     noise_deg=config.normal_noise_deg,
                     mirror_shift=config.mirror_shift,
                     eight_bit=config.eight_bit,
+                    vary=config.errors_vary,
                 )
                 mask_settings |= {
                     "mask_dilation": config.mask_dilation,
@@ -483,14 +502,16 @@ def draw_batch(
     normals, mask = degraded(rest(keys), keep(shown_normals), keep(full_mask), full=True)
     if num_coarse:
         if front_end_points is None:
-            coarse = jax.vmap(front_end_maps)(first(vertices), first(camera), first(keys[:, 0]))
-        else:
-            coarse = jax.vmap(lambda points: coarse_maps(points, size))(front_end_points)
+            front_end_points = jax.vmap(found_points)(first(vertices), first(camera), first(keys[:, 0]))
+        coarse = jax.vmap(lambda points: coarse_maps(points, size))(front_end_points)
         coarse_normals, coarse_mask = degraded(first(keys), *coarse, full=False)
         normals = jnp.concatenate([coarse_normals, normals])
         mask = jnp.concatenate([coarse_mask, mask])
 
     batch = {"normals": normals, "mask": mask}
+    if config.point_share > 0.0:
+        points = jax.vmap(some_points)(rest(vertices), rest(camera), rest(keys[:, 0]))
+        batch["points"] = points if not num_coarse else jnp.concatenate([front_end_points, points])
     if "uv" in maps_of(config.channels):
         batch["uv"] = (2.0 * full.uv - 1.0) * mask[..., None]
     if targets:

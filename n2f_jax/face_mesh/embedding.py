@@ -12,6 +12,18 @@ from jaxtyping import Float
 
 from flame_jax import HeadModel
 from n2f_jax.face_mesh.coarse_mesh import ASSET, load_coarse_mesh
+from n2f_jax.models.correction import CorrectionConfig
+from n2f_jax.models.surface import SurfacePlaces
+
+
+def places_of_correction(model: HeadModel, config: CorrectionConfig) -> SurfacePlaces:
+    """Where a correction looks on a head model: image positions at the face mesh's points, if they are embedded in it.
+
+    Raises:
+        ValueError: the head model's face has fewer places than ``config`` asks for.
+    """
+    embedding = face_mesh_embedding(model)
+    return SurfacePlaces.of_model(model, config.num_normals, config.num_points, embedding)
 
 
 @functools.cache

@@ -15,8 +15,8 @@ from jaxtyping import Array, Float
 from flame_jax import FlameParams, HeadModel, landmarks68
 from flame_jax.landmarks import NUM_CONTOUR
 from flame_jax.rotations import matrix_to_rotation_6d
-from n2f_jax.fitting.camera import rotation_to_z
 from n2f_jax.geometry.camera import Camera
+from n2f_jax.geometry.pose import rotation_to_z
 
 # Landmarks of lids over each other, upper and lower: the left eye's, then the right eye's.
 _UPPER, _LOWER = ((43, 44), (37, 38)), ((47, 46), (41, 40))

@@ -33,7 +33,6 @@ from flame_jax.rotations import (
     matrix_to_rotation_6d,
     rotation_6d_to_matrix,
 )
-from n2f_jax.fitting.camera import align_camera
 from n2f_jax.fitting.head_tables import HeadTables, Posed, pose
 from n2f_jax.fitting.linear_solve import solve_positive
 from n2f_jax.fitting.observations import Anchors, Observation, usable
@@ -45,7 +44,6 @@ from n2f_jax.fitting.residuals import (
     Target,
     Values,
     data_cost,
-    move_camera,
     normal_equations,
     place_samples,
     residual_values,
@@ -53,6 +51,7 @@ from n2f_jax.fitting.residuals import (
     whole_target,
 )
 from n2f_jax.geometry.camera import Camera
+from n2f_jax.geometry.pose import align_camera, move_camera
 
 _DAMPING_DOWN, _DAMPING_UP = 0.2, 6.0
 _DAMPING_MIN, _DAMPING_MAX = 1e-5, 1e4

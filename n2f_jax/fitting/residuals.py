@@ -23,7 +23,6 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from flame_jax import points_on_mesh
-from flame_jax.rotations import axis_angle_to_matrix
 from n2f_jax.face_mesh.error_model import PointErrors
 from n2f_jax.fitting.head_tables import HeadTables, Posed, pull_back
 from n2f_jax.fitting.observations import (
@@ -35,6 +34,7 @@ from n2f_jax.fitting.observations import (
     spread_order,
 )
 from n2f_jax.geometry.camera import Camera
+from n2f_jax.geometry.pose import moved_pose
 from n2f_jax.render import normalize, rasterize
 
 MIN_DEPTH = 1e-2  # metres; nothing nearer counts
@@ -234,36 +234,6 @@ def _normal_residual(ring, turn, shift, fans, pixel, observed, camera, pivot):
     normal = drawn_normal(ring, fans, pixel, rotation, translation, camera.focal, camera.principal_point)
     # The second, for the kernel, is right at the antipode too.
     return _chord(normal, observed), 2.0 * (1.0 - normal @ observed)
-
-
-def moved_pose(
-    rotation: Float[Array, "3 3"],
-    translation: Float[Array, "3"],
-    pivot: Float[Array, "3"],
-    turn: Float[Array, "3"],
-    shift: Float[Array, "3"],
-) -> tuple[Float[Array, "3 3"], Float[Array, "3"]]:
-    """The pose with the head turned about ``pivot`` and shifted.
-
-    Args:
-        rotation, translation: head to camera.
-        pivot: head frame, metres.
-        turn: axis times angle, camera frame, radians.
-        shift: added to (x/z, y/z, log z) of the pivot in the camera frame.
-    """
-    centre = rotation @ pivot + translation
-    depth = jnp.maximum(centre[2], MIN_DEPTH)
-    place = centre[:2] / depth + shift[:2]
-    # No step goes further than a factor of e: the exponential must not overflow in a step that will be refused.
-    depth = depth * jnp.exp(jnp.clip(shift[2], -1.0, 1.0))
-    turned = axis_angle_to_matrix(turn) @ rotation
-    return turned, jnp.append(place, 1.0) * depth - turned @ pivot
-
-
-def move_camera(camera: Camera, pivot: Float[Array, "3"], step: Float[Array, "6"]) -> Camera:
-    """``moved_pose`` of a camera; ``step`` is turn, then shift."""
-    rotation, translation = moved_pose(camera.rotation, camera.translation, pivot, step[:3], step[3:])
-    return dataclasses.replace(camera, rotation=rotation, translation=translation)
 
 
 def _project(point, turn, shift, camera, pivot):

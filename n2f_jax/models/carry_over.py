@@ -23,7 +23,8 @@ class Change:
     Attributes:
         offset: ``(K,)``.
         matrix: ``(K, K)``.
-        residual: largest distance between a vertex of the two models' heads, metres, at coefficients of one σ each.
+        residual: largest distance between a vertex of the two models' heads, metres, at coefficients of one σ each;
+            of what can be seen (the wall of the mouth's cavity does not count).
     """
 
     offset: Float[np.ndarray, " K"]
@@ -47,7 +48,8 @@ def change_of_coefficients(old: HeadModel, new: HeadModel) -> Change:
         raise ValueError(
             f"the head models differ in {', '.join(differing) or 'their numbers of coefficients'}"
         )
-    flat = lambda x: np.asarray(x, np.float64).reshape(3 * old.num_vertices, -1)  # noqa: E731
+    seen = np.setdiff1d(np.arange(old.num_vertices), np.asarray(new.masks.get("mouth_cavity", ())))
+    flat = lambda x: np.asarray(x, np.float64)[seen].reshape(3 * len(seen), -1)  # noqa: E731
     size = old.num_shape + old.num_expression
     matrix, offset = np.zeros((size, size)), np.zeros(size)
     residual = 0.0

@@ -15,8 +15,10 @@ from flax import nnx
 from jaxtyping import Array, Float, Real
 
 from flame_jax.params import FlameParams
-from flame_jax.rotations import IDENTITY_6D, rotation_6d_to_matrix
+from flame_jax.rotations import IDENTITY_6D, matrix_to_rotation_6d, rotation_6d_to_matrix
 from n2f_jax.geometry.camera import Camera, frontal_rotation
+from n2f_jax.models.calibration import from_unknowns, to_unknowns
+from n2f_jax.models.correction import CorrectionConfig, Scene, SurfaceCorrection
 from n2f_jax.models.dinov3 import DinoV3, DinoV3Config, dinov3_config
 from n2f_jax.models.layers import Attention, LayerNorm, Mlp, linear
 
@@ -50,6 +52,8 @@ class N2FNetConfig:
             the translation itself, which tokens of a crop do not determine.
         camera_mean: what the camera module predicts before training, (u, v, s) or the translation in metres. s is
             the log of the crop's width in metres: e^−1.55 = 0.21.
+        correction: sizes of the correction on the surface (``models.correction``); None, as in the paper: there is
+            none.
     """
 
     backbone: DinoV3Config = dataclasses.field(default_factory=lambda: dinov3_config("L"))
@@ -64,6 +68,7 @@ class N2FNetConfig:
     regressor_layers: int = 1
     camera_parameterization: Parameterization = "uvs"
     camera_mean: tuple[float, float, float] | None = None
+    correction: CorrectionConfig | None = None
 
     def resolved_camera_mean(self) -> tuple[float, float, float]:
         """``camera_mean``, or the default of the parameterization."""
@@ -103,6 +108,8 @@ class N2FOutput:
         camera_rotation_6d: 6D of ``R_φ``: the identity is a frontal face.
         camera_position: (u, v, s), or the translation in metres (see ``camera_from_output``).
         camera_parameterization: which of the two (static).
+        earlier: what was predicted before the correction's last pass: the network's own answer first. Empty without
+            a correction.
     """
 
     shape: Float[Array, "*B S"]
@@ -112,6 +119,7 @@ class N2FOutput:
     camera_rotation_6d: Float[Array, "*B 6"]
     camera_position: Float[Array, "*B 3"]
     camera_parameterization: Parameterization = dataclasses.field(default="uvs", metadata={"static": True})
+    earlier: tuple[N2FOutput, ...] = ()
 
     @property
     def camera_uvs(self) -> Float[Array, "B 3"]:
@@ -250,13 +258,16 @@ class CameraModule(RegressionModule):
 
 
 class N2FNet(nnx.Module):
-    """The whole network. ``backbone``, ``flame`` and ``camera`` are the groups that are trained or frozen."""
+    """The whole network. ``backbone``, ``flame``, ``camera`` (and ``correction``) are trained or frozen by group."""
 
     def __init__(self, config: N2FNetConfig, *, rngs: nnx.Rngs):
         self.config = config
         self.backbone = DinoV3(config.backbone, rngs=rngs)
         self.flame = FlameModule(config, rngs=rngs)
         self.camera = CameraModule(config, rngs=rngs)
+        if config.correction is not None:
+            unknowns = config.num_shape + config.num_expression + 5
+            self.correction = SurfaceCorrection(config.correction, unknowns, config.backbone.width, rngs=rngs)
 
     def tokens(
         self, normals: Float[Array, "B H W C"], mask: Float[Array, "B H W"]
@@ -264,16 +275,38 @@ class N2FNet(nnx.Module):
         """Patch tokens T of ``N_face = N ⊙ S_face``; normals lie in [−1, 1] and are not standardised."""
         return self.backbone.patch_tokens(normals * mask[..., None])
 
-    def __call__(self, normals: Float[Array, "B H W C"], mask: Float[Array, "B H W"]) -> N2FOutput:
+    def __call__(
+        self, normals: Float[Array, "B H W C"], mask: Float[Array, "B H W"], scene: Scene | None = None
+    ) -> N2FOutput:
         """FLAME parameters and camera of a batch of crops.
 
         Args:
             normals: unit normals in [−1, 1] (or UV, or both, by ``config.backbone.channels``); any sides that
                 are multiples of the patch size, ``config.input_size`` being what was trained.
             mask: 1 on the face, 0 elsewhere; ones leave the map as it is.
+            scene: what the correction needs, where the network has one; None leaves it out.
         """
         tokens = self.tokens(normals, mask)
-        return self.heads(tokens)
+        output = self.heads(tokens)
+        if scene is None or self.config.correction is None:
+            return output
+        size = float(normals.shape[1])
+        camera = camera_from_output(output, scene.focal, scene.principal_point, size)
+        steps = self.correction(
+            to_unknowns(output.flame_params()), camera, self.flame.features(tokens), normals, mask, scene
+        )
+        outputs = [output, *(self._corrected(unknowns, moved, size) for unknowns, moved in steps)]
+        return dataclasses.replace(outputs[-1], earlier=tuple(outputs[:-1]))
+
+    def _corrected(self, unknowns: Float[Array, "B U"], camera: Camera, size: float) -> N2FOutput:
+        params = from_unknowns(unknowns, self.config.num_shape)
+        kind = self.config.camera_parameterization
+        return N2FOutput(
+            *(params.shape, params.expression, params.jaw, params.eyelids),
+            matrix_to_rotation_6d(frontal_rotation(jnp.asarray(camera.rotation))),
+            uvs_from_camera(camera, size) if kind == "uvs" else jnp.asarray(camera.translation),
+            kind,
+        )
 
     def heads(self, tokens: Float[Array, "B N width"]) -> N2FOutput:
         """Both modules on patch tokens."""

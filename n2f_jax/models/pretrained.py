@@ -19,6 +19,7 @@ from flax import nnx
 
 from flame_jax.model import HeadModel
 from n2f_jax.models.calibration import Calibration, calibrations_from_arrays, calibrations_to_arrays
+from n2f_jax.models.correction import CorrectionConfig
 from n2f_jax.models.dinov3 import DinoV3Config
 from n2f_jax.models.folders import (
     CONFIG_FILE,
@@ -297,6 +298,8 @@ def config_from_dict(values: Mapping[str, Any]) -> N2FNetConfig:
     values["backbone"] = DinoV3Config(**values["backbone"])
     if values.get("camera_mean") is not None:
         values["camera_mean"] = tuple(values["camera_mean"])
+    if values.get("correction") is not None:
+        values["correction"] = CorrectionConfig(**values["correction"])
     return N2FNetConfig(**values)
 
 

@@ -12,11 +12,11 @@ from jaxtyping import Array, Float
 
 import flame_jax
 from flame_jax import FlameParams, HeadModel
-from n2f_jax.fitting.camera import align_camera
 from n2f_jax.fitting.eyes import with_eyes
 from n2f_jax.fitting.gauss_newton import fit_images
 from n2f_jax.fitting.prior import HeadPrior
 from n2f_jax.geometry.camera import Camera, yaw_seen
+from n2f_jax.geometry.pose import align_camera
 from n2f_jax.models.n2fnet import camera_from_output
 
 NUM_INNER = 51  # landmarks 17 … 67: they are places on the skin, the contour is not

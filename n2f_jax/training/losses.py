@@ -31,6 +31,8 @@ class ParameterLossConfig:
             capacity on the directions that matter instead of 300 equal ones, most of which move nothing.
         rest_weight: with ``'vertices'``, the weight of a vertex outside the face region; not 0, so that the
             directions of scalp and neck are pulled towards what the face says of them.
+        lambda_camera: of the camera's rotation (raw 6D) and, ten times it, of its (u, v, s); 0 in the paper, whose
+            camera is trained by what is drawn.
     """
 
     lambda_beta: float = 10.0
@@ -39,6 +41,7 @@ class ParameterLossConfig:
     lambda_gamma: float = 10.0
     shape_loss: Literal["coefficients", "vertices"] = "coefficients"
     rest_weight: float = 0.1
+    lambda_camera: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +128,7 @@ def parameter_loss(
     target: FlameParams,
     config: ParameterLossConfig,
     metric: CoefficientMetric | None = None,
+    camera: tuple[Float[Array, "B 6"], Float[Array, "B 3"]] | None = None,
 ) -> tuple[Float[Array, ""], Terms]:
     """``L_param``.
 
@@ -133,9 +137,10 @@ def parameter_loss(
         target: Ω*, batch B in front.
         config: weights.
         metric: needed for ``shape_loss='vertices'``.
+        camera: true rotation (6D of R_φ) and position, where ``lambda_camera`` is not 0.
 
     Returns:
-        The weighted sum and its unweighted terms ``beta``, ``theta``, ``psi``, ``gamma``.
+        The weighted sum and its unweighted terms ``beta``, ``theta``, ``psi``, ``gamma`` (and ``camera``).
     """
     beta = output.shape - target.shape
     psi = output.expression - target.expression
@@ -157,6 +162,12 @@ def parameter_loss(
         + config.lambda_psi * terms["psi"]
         + config.lambda_gamma * terms["gamma"]
     )
+    if camera is not None and config.lambda_camera > 0.0:
+        rotation, position = camera
+        terms["camera"] = _mean_square(output.camera_rotation_6d - rotation) + 10.0 * _mean_square(
+            output.camera_position - position
+        )
+        total = total + config.lambda_camera * terms["camera"]
     return total, terms
 
 

@@ -49,7 +49,7 @@ def stop_if_not_finite(
     @jax.jit
     def step_again(params: Any, assets: Assets, data: Any) -> tuple[Batch, dict[str, Any]]:
         batch = objective.batch(key, assets) if data is None else stored_batch(data)
-        output = objective.predict(params, batch)
+        output = objective.predict(params, batch, assets)
 
         def terms_of(output: Any, batch: Any) -> dict[str, Any]:
             one = lambda tree: jax.tree.map(lambda leaf: leaf[None], tree)  # noqa: E731

@@ -22,7 +22,9 @@ from n2f_jax.data.pipeline import make_pipeline
 from n2f_jax.data.sampler import SyntheticConfig
 from n2f_jax.data.w300 import AnnotatedFaces
 from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
+from n2f_jax.face_mesh.embedding import places_of_correction
 from n2f_jax.models.conversion import ConversionError
+from n2f_jax.models.correction import CorrectionConfig
 from n2f_jax.models.dinov3 import DinoV3Config
 from n2f_jax.models.dinov3_files import load_dinov3
 from n2f_jax.models.folders import PretrainedError
@@ -57,7 +59,10 @@ def _fields(section: ml_collections.ConfigDict) -> dict[str, Any]:
 
 def model_config(section: ml_collections.ConfigDict) -> N2FNetConfig:
     values = _fields(section)
-    return N2FNetConfig(**(values | {"backbone": DinoV3Config(**_fields(section.backbone))}))
+    values["backbone"] = DinoV3Config(**_fields(section.backbone))
+    if values.get("correction") is not None:
+        values["correction"] = CorrectionConfig(**_fields(section.correction))
+    return N2FNetConfig(**values)
 
 
 def sampler_config(section: ml_collections.ConfigDict) -> SyntheticConfig:
@@ -178,7 +183,7 @@ def layout(config: ml_collections.ConfigDict, sampler: SyntheticConfig) -> Layou
 def build_assets(config: ml_collections.ConfigDict, model: HeadModel) -> Assets:
     """Head model and what sampling, drawing and losses precompute of it, on the default device."""
     coarse_mesh = None
-    if config.data.front_end_share > 0.0:
+    if config.data.front_end_share > 0.0 or config.data.point_share > 0.0:
         if config.head_model:
             raise SetupError(
                 "data.front_end_share needs the open head: the front end's 468 points are embedded in that one"
@@ -189,9 +194,9 @@ def build_assets(config: ml_collections.ConfigDict, model: HeadModel) -> Assets:
     metric = None
     if isinstance(loss, ParameterLossConfig) and loss.shape_loss == "vertices":
         metric = coefficient_metric(model, loss.rest_weight)
-    assets = Assets(
-        model=model, topology=HeadTopology.from_model(model), coarse_mesh=coarse_mesh, metric=metric
-    )
+    correction = model_config(config.model).correction
+    places = None if correction is None else places_of_correction(model, correction)
+    assets = Assets(model, HeadTopology.from_model(model), coarse_mesh, metric, places)
     return jax.tree.map(jax.numpy.asarray, assets)
 
 
@@ -283,7 +288,7 @@ def initial_params(config: ml_collections.ConfigDict, model: HeadModel) -> Tree:
     """
     network = model_config(config.model)
     if config.init_from:
-        return params_from_run(config.init_from, network, model)
+        return params_from_run(config.init_from, network, model, config.seed)
     if config.objective == "render":
         raise SetupError(
             "stage 2 trains the camera module on a network that stage 1 has trained; say which with "
@@ -297,8 +302,7 @@ def initial_params(config: ml_collections.ConfigDict, model: HeadModel) -> Tree:
                 "no pretrained weights exist for this backbone; train it with --config.from_scratch=True"
             )
         raise SetupError(BACKBONE_HELP.format(name=name))
-    make = jax.jit(lambda key: to_dict(N2FNet(network, rngs=nnx.Rngs(key))))
-    params = make(jax.random.key(config.seed))
+    params = _random_params(network, config.seed)
     if config.backbone_weights:
         try:
             loaded = load_dinov3(config.backbone_weights, network.backbone)
@@ -308,13 +312,20 @@ def initial_params(config: ml_collections.ConfigDict, model: HeadModel) -> Tree:
     return params
 
 
-def params_from_run(folder: str | Path, network: N2FNetConfig, model: HeadModel) -> Tree:
+def _random_params(network: N2FNetConfig, seed: int) -> Tree:
+    return jax.jit(lambda key: to_dict(N2FNet(network, rngs=nnx.Rngs(key))))(jax.random.key(seed))
+
+
+def params_from_run(folder: str | Path, network: N2FNetConfig, model: HeadModel, seed: int = 0) -> Tree:
     """Parameters of a saved network of the same sizes, trained for the same head model.
+
+    A saved network without a correction may be given one: it starts untrained, and corrects nothing.
 
     Args:
         folder: ``runs/stage1/best``, or ``default`` for the checkpoint that ships.
         network: the config's sizes.
         model: the config's head model.
+        seed: of what starts untrained.
 
     Raises:
         SetupError: the folder is missing or damaged, or holds another network or head model's.
@@ -328,9 +339,15 @@ def params_from_run(folder: str | Path, network: N2FNetConfig, model: HeadModel)
         saved.config.backbone, dtype=network.backbone.dtype, remat=network.backbone.remat
     )
     saved_config = dataclasses.replace(saved.config, backbone=backbone)
+    fresh = network.correction is not None and saved_config.correction is None
+    if fresh:
+        saved_config = dataclasses.replace(saved_config, correction=network.correction)
     if saved_config != network:
         raise SetupError(f"init_from: {folder} holds another network: {difference(saved_config, network)}")
-    return to_dict(saved.network)
+    params = to_dict(saved.network)
+    if fresh:
+        params["correction"] = _random_params(network, seed)["correction"]
+    return params
 
 
 def difference(saved: Any, wanted: Any) -> str:

@@ -14,9 +14,13 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 import flame_jax
+from flame_jax.rotations import matrix_to_rotation_6d
 from n2f_jax.data.assets import Assets
 from n2f_jax.data.sampler import Batch, SyntheticConfig, make_batch, network_inputs
-from n2f_jax.models.n2fnet import N2FNet, N2FNetConfig, N2FOutput, camera_from_output
+from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS
+from n2f_jax.geometry.camera import frontal_rotation
+from n2f_jax.models.correction import Scene
+from n2f_jax.models.n2fnet import N2FNet, N2FNetConfig, N2FOutput, camera_from_output, uvs_from_camera
 from n2f_jax.models.parameters import Tree, flatten, functional
 from n2f_jax.render import render_head
 from n2f_jax.training.contour import Contour, projected_landmarks
@@ -37,8 +41,8 @@ State = dict[str, Any]
 Data = Mapping[str, Array] | None
 
 
-def network_forward(config: N2FNetConfig) -> Callable[[Tree, Array, Array], N2FOutput]:
-    """``forward(params, normals, mask)`` of a network of these sizes; holds no arrays."""
+def network_forward(config: N2FNetConfig) -> Callable[..., N2FOutput]:
+    """``forward(params, normals, mask, scene)`` of a network of these sizes; holds no arrays."""
     apply, _ = functional(nnx.eval_shape(lambda: N2FNet(config, rngs=nnx.Rngs(0))))
     return apply
 
@@ -73,6 +77,7 @@ class Objective:
             self.parameter_loss = loss if isinstance(loss, ParameterLossConfig) else None
             self.render_loss = loss if isinstance(loss, RenderLossConfig) else None
         self.batch_size = batch_size
+        self.network = network
         self.forward = network_forward(network)
 
     def batch(
@@ -96,17 +101,34 @@ class Objective:
             indices=indices,
         )
 
-    def predict(self, params: Tree, batch: Batch) -> N2FOutput:
-        """The network's output for its inputs of a batch."""
-        return self.forward(params, *network_inputs(batch, self.sampler))
+    def predict(self, params: Tree, batch: Batch, assets: Assets) -> N2FOutput:
+        """The network's output for its inputs of a batch, corrected where the network has a correction."""
+        scene = None
+        if self.network.correction is not None:
+            assert assets.places is not None
+            camera, count = batch["camera"], len(batch["normals"])
+            points = batch.get("points", jnp.full((count, NUM_POINTS, 3), jnp.nan))
+            scene = Scene(assets.places, camera.focal, camera.principal_point, points)
+        return self.forward(params, *network_inputs(batch, self.sampler), scene)
 
     def loss(self, output: N2FOutput, batch: Batch, assets: Assets) -> tuple[Float[Array, ""], Terms]:
         """The stage's loss and its terms."""
         total = jnp.zeros(())
         terms: Terms = {}
         if self.parameter_loss is not None:
-            loss, found = parameter_loss(output, batch["params"], self.parameter_loss, assets.metric)
-            total, terms = total + loss, terms | found
+            camera = None
+            if self.parameter_loss.lambda_camera > 0.0:
+                truth, uvs = batch["camera"], self.network.camera_parameterization == "uvs"
+                camera = (
+                    matrix_to_rotation_6d(frontal_rotation(truth.rotation)),
+                    uvs_from_camera(truth, self.sampler.image_size) if uvs else truth.translation,
+                )
+            # Every pass of a correction answers for itself; the terms are the last one's.
+            for answer in (*output.earlier, output):
+                loss, found = parameter_loss(
+                    answer, batch["params"], self.parameter_loss, assets.metric, camera
+                )
+                total, terms = total + loss, terms | found
         if self.render_loss is not None:
             loss, found = self._render_loss(output, batch, assets, self.render_loss)
             total, terms = total + loss, terms | found
@@ -229,7 +251,7 @@ def make_train_step(
             else:
                 batch = stored_batch(rows_of_turn(turn))
             params = merge_frozen(gather(trained, axes), whole_frozen)
-            output = objective.predict(params, batch)
+            output = objective.predict(params, batch, assets)
             return objective.loss(output, batch, assets)
 
         value_and_gradient = jax.value_and_grad(loss_of, has_aux=True)

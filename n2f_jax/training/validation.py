@@ -73,7 +73,7 @@ class Validation:
         else:
             numbers = data["numbers"]
             batch = stored_batch(data)
-        output = objective.predict(unflatten(gather(params, axes)), batch)
+        output = objective.predict(unflatten(gather(params, axes)), batch, assets)
         loss, terms = objective.loss(output, batch, assets)
         heads = self._heads(output, batch, assets)
         return jax.lax.pmean({"loss": loss, **terms}, AXIS), heads | {"numbers": numbers}

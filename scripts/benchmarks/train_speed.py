@@ -67,7 +67,7 @@ def take_apart(
     trained, frozen = split_frozen(params, groups)
 
     def loss_of(trained, frozen, batch, assets):
-        output = objective.predict(merge_frozen(trained, frozen), batch)
+        output = objective.predict(merge_frozen(trained, frozen), batch, assets)
         return objective.loss(output, batch, assets)[0]
 
     forward, backward = jax.jit(loss_of), jax.jit(jax.grad(loss_of))

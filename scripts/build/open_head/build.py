@@ -51,7 +51,8 @@ def build_open_head(
     if not np.allclose(statistics.shape_rms, arrays["shape_rms"], rtol=1e-3):
         raise ValueError("the scans' statistics are of other directions: make them again with --scans")
     mixture = generator.mix(statistics, population or PopulationConfig())
-    basis = generator.shapedirs
+    wall = mouth.wall_weights(generator.topology, generator.template)
+    basis = np.moveaxis(mouth.hold_wall(np.moveaxis(generator.shapedirs, -1, 0), wall), 0, -1)
     count = basis.shape[-1]
     shapedirs = (basis.reshape(-1, count) @ mixture.matrix).reshape(basis.shape)
     expressions = arrays["shapedirs"][..., count:].astype(np.float64) * SAMPLED_STD

@@ -1,10 +1,11 @@
-"""Keeps neutral lips closed and lays the tongue down."""
+"""Keeps neutral lips closed and the mouth's inner wall behind the lips, and lays the tongue down."""
 
 from __future__ import annotations
 
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
+from scipy.spatial import cKDTree
 
 from open_head.topology import HeadTopology, edge_ring
 
@@ -14,6 +15,12 @@ LIP_RING_EDGE = (474, 7229)
 _FADE_RINGS = 7.0
 # MakeHuman's tongue fills the upper mouth; lower and further back it rests behind the lower teeth.
 TONGUE_SHIFT = np.array([0.0, -0.010, -0.003])
+
+# The mouth's inner wall follows the outer skin in front of it: wholly up to the first distance (metres), from there
+# less, beyond the second not at all; so many quads from the lips' inner edge on, where it starts.
+_WALL_NEAR, _WALL_FAR, _WALL_RINGS = 0.012, 0.03, (1.0, 4.0)
+# Of the Gaussian weights over the outer skin, metres.
+_WALL_SIGMA = 0.006
 
 
 def lip_pairs(
@@ -63,3 +70,43 @@ def close_lips(
     nearest, counterpart, follow = pairs
     excess = (displacement[..., nearest, :] - displacement[..., counterpart, :]) / 2
     return displacement - follow[:, None] * excess
+
+
+def wall_weights(
+    topology: HeadTopology, vertices: Float[np.ndarray, "V 3"]
+) -> tuple[Int[np.ndarray, "W"], Int[np.ndarray, "S"], Float[np.ndarray, "W S"]]:
+    """How the mouth's inner wall follows the outer skin in front of it.
+
+    Returns:
+        The wall's vertices, those of the outer skin, and the weights of the latter's displacements for each of the
+        former; what a row lacks to one, the vertex's own displacement has.
+    """
+    parts = topology.parts
+    wall = parts["mouth_cavity"]
+    outer = np.setdiff1d(parts["skin"], np.concatenate([wall, parts["left_socket"], parts["right_socket"]]))
+    number = len(topology.source)
+    graph = sp.coo_matrix((np.ones(len(topology.edges)), topology.edges.T), shape=(number, number)).tocsr()
+    rings = sp.csgraph.dijkstra(graph, directed=False, indices=outer, unweighted=True, min_only=True)[wall]
+    distance, _ = cKDTree(vertices[outer]).query(vertices[wall])
+    share = np.clip((_WALL_FAR - distance) / (_WALL_FAR - _WALL_NEAR), 0.0, 1.0)
+    share *= np.clip((rings - _WALL_RINGS[0]) / (_WALL_RINGS[1] - _WALL_RINGS[0]), 0.0, 1.0)
+    apart = ((vertices[wall][:, None] - vertices[outer]) ** 2).sum(axis=-1)
+    nearest = apart.min(axis=1, keepdims=True)
+    weights = np.exp((nearest - apart) / (2 * _WALL_SIGMA**2))
+    return wall, outer, share[:, None] * weights / weights.sum(axis=1, keepdims=True)
+
+
+def hold_wall(
+    displacement: Float[np.ndarray, "N V 3"],
+    weights: tuple[Int[np.ndarray, "W"], Int[np.ndarray, "S"], Float[np.ndarray, "W S"]],
+) -> Float[np.ndarray, "N V 3"]:
+    """Moves the mouth's inner wall with the skin in front of it, so that it does not come through. Linear.
+
+    What nobody sees follows from nothing in scans: left free, it stood before the upper lip in a tenth of the heads.
+    """
+    wall, outer, rows = weights
+    followed = np.einsum("ws,nsc->nwc", rows, displacement[:, outer], optimize=True)
+    own = 1.0 - rows.sum(axis=1)[:, None]
+    held = displacement.copy()
+    held[:, wall] = own * displacement[:, wall] + followed
+    return held

@@ -13,8 +13,8 @@ from n2f_jax.data.sampler import SyntheticConfig, make_batch
 from n2f_jax.fitting import adam
 from n2f_jax.fitting.adam import AdamConfig, AdamTables, fit_adam
 from n2f_jax.fitting.observations import Observation
-from n2f_jax.fitting.residuals import move_camera
 from n2f_jax.geometry.camera import project
+from n2f_jax.geometry.pose import move_camera
 from n2f_jax.render import render_head
 
 pytestmark = pytest.mark.medium

@@ -10,9 +10,9 @@ import pytest
 import flame_jax
 from flame_jax import FlameParams
 from flame_jax.rotations import euler_to_matrix, rotation_6d_to_matrix
-from n2f_jax.fitting.camera import rotation_to_z
 from n2f_jax.fitting.eyes import lid_gaps, with_eyes
 from n2f_jax.geometry.camera import Camera, frontal_rotation
+from n2f_jax.geometry.pose import rotation_to_z
 
 pytestmark = pytest.mark.medium
 

@@ -27,6 +27,7 @@ from n2f_jax.fitting.observations import (
     usable,
 )
 from n2f_jax.geometry.camera import project
+from n2f_jax.geometry.pose import move_camera
 from n2f_jax.metrics.head_errors import vertex_errors
 from n2f_jax.render import HeadTopology, render_head
 from tests.flame_jax.random_model import random_arrays
@@ -64,7 +65,7 @@ def batch(open_head, tables):
         jaw=FlameParams.neutral(open_head, (4,)).jaw,
     )
     steps = 0.05 * jax.random.normal(jax.random.key(4), (4, 6))
-    camera = jax.vmap(residuals.move_camera, in_axes=(0, None, 0))(batch["camera"], tables.pivot, steps)
+    camera = jax.vmap(move_camera, in_axes=(0, None, 0))(batch["camera"], tables.pivot, steps)
     seen = Observation(batch["normals"], batch["mask"], batch["landmarks_2d"])
     return batch, seen, start, camera
 
@@ -165,7 +166,7 @@ def test_jacobian_is_the_derivative(open_head, batch, correctives):
 
         def values(x):
             posed = pose(tables, x[:7], x[7:10], x[10:12])
-            moved = residuals.move_camera(camera, tables.pivot, x[12:])
+            moved = move_camera(camera, tables.pivot, x[12:])
             return residuals.residual_values(tables, posed, moved, samples, target, anchors, config)
 
         def stacked(x):
@@ -212,7 +213,7 @@ def test_gradient_of_the_cost_by_finite_differences(tables, anchors, batch):
     @jax.jit
     def cost(tables, target, samples, x):
         posed = pose(tables, coefficients + x[:400], x[400:403], x[403:405])
-        moved = residuals.move_camera(camera, tables.pivot, x[405:])
+        moved = move_camera(camera, tables.pivot, x[405:])
         values = residuals.residual_values(tables, posed, moved, samples, target, anchors, config)
         return residuals.data_cost(values, weights)
 

@@ -3,15 +3,17 @@
 Only the six unknowns of the pose move; the intrinsics are given. Pure JAX: jit and vmap as you like.
 """
 
+# mypy: disable-error-code="no-untyped-def, arg-type"
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from flame_jax.rotations import quaternion_to_matrix
+from flame_jax.rotations import axis_angle_to_matrix, quaternion_to_matrix
 from n2f_jax.geometry.camera import Camera
 
 HUBER = 0.05  # residuals above this share of the point cloud's size count linearly, not squared
@@ -274,3 +276,33 @@ def _finite(camera: Camera) -> Bool[Array, ""]:
 
 def _choose(condition, yes: Camera, no: Camera) -> Camera:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
+def moved_pose(
+    rotation: Float[Array, "3 3"],
+    translation: Float[Array, "3"],
+    pivot: Float[Array, "3"],
+    turn: Float[Array, "3"],
+    shift: Float[Array, "3"],
+) -> tuple[Float[Array, "3 3"], Float[Array, "3"]]:
+    """The pose with the head turned about ``pivot`` and shifted.
+
+    Args:
+        rotation, translation: head to camera.
+        pivot: head frame, metres.
+        turn: axis times angle, camera frame, radians.
+        shift: added to (x/z, y/z, log z) of the pivot in the camera frame.
+    """
+    centre = rotation @ pivot + translation
+    depth = jnp.maximum(centre[2], MIN_DEPTH)
+    place = centre[:2] / depth + shift[:2]
+    # No step goes further than a factor of e: the exponential must not overflow in a step that will be refused.
+    depth = depth * jnp.exp(jnp.clip(shift[2], -1.0, 1.0))
+    turned = axis_angle_to_matrix(turn) @ rotation
+    return turned, jnp.append(place, 1.0) * depth - turned @ pivot
+
+
+def move_camera(camera: Camera, pivot: Float[Array, "3"], step: Float[Array, "6"]) -> Camera:
+    """``moved_pose`` of a camera; ``step`` is turn, then shift."""
+    rotation, translation = moved_pose(camera.rotation, camera.translation, pivot, step[:3], step[3:])
+    return dataclasses.replace(camera, rotation=rotation, translation=translation)

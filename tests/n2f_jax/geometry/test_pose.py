@@ -8,8 +8,8 @@ import scipy.optimize
 import scipy.spatial
 
 from flame_jax.rotations import axis_angle_to_matrix, euler_to_matrix, matrix_to_axis_angle
-from n2f_jax.fitting.camera import HUBER, align_camera, estimate_camera
 from n2f_jax.geometry.camera import Camera, frontal_rotation, project
+from n2f_jax.geometry.pose import HUBER, align_camera, estimate_camera
 
 BATCH, POINTS = 64, 51
 
