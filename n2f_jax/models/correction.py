@@ -159,7 +159,7 @@ class SurfaceCorrection(nnx.Module):
             change = self.regress(number, residuals, unknowns, camera, features)
             count = unknowns.shape[-1]
             unknowns = unknowns + change[:, :count]
-            step = change[:, count:] * jnp.asarray([_TURN_UNIT] * 3 + [_SHIFT_UNIT] * 3)
+            step = change[:, count:] * jnp.asarray([_TURN_UNIT] * 3 + [_SHIFT_UNIT] * 3)[None]
             # On points the camera is found, and not regressed.
             step = jnp.where(located[:, None], 0.0, step)
             camera = jax.vmap(move_camera, in_axes=(0, None, 0))(camera, places.pivot, step)

@@ -190,7 +190,8 @@ def read_maps(maps: Float[Array, "B S S C"], pixels: Float[Array, "B P 2"]) -> F
             u, v = first[..., 0] + right, first[..., 1] + down
             inside = (u >= 0) & (u < size) & (v >= 0) & (v < size)
             index = jnp.where(inside, v * size + u, 0)
-            weight = jnp.abs(1 - right - part[..., 0]) * jnp.abs(1 - down - part[..., 1]) * inside
+            weight = jnp.abs(1.0 - right - part[..., 0]) * jnp.abs(1.0 - down - part[..., 1])
+            weight = jnp.where(inside, weight, 0.0)
             total = total + weight[..., None] * jnp.take_along_axis(flat, index[..., None], axis=1)
     return total
 

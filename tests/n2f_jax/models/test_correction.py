@@ -1,0 +1,149 @@
+"""The correction on the surface: places decoded as the head model decodes them, what is read there, what it changes."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import flame_jax
+from n2f_jax.data.sampler import SyntheticConfig, coarse_points, make_batch, network_inputs
+from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
+from n2f_jax.face_mesh.embedding import places_of_correction
+from n2f_jax.models.calibration import to_unknowns
+from n2f_jax.models.correction import CorrectionConfig, Scene
+from n2f_jax.models.n2fnet import N2FNet, camera_from_output, n2fnet_config
+from n2f_jax.models.pretrained import InputSpec, from_pretrained, save_pretrained
+from n2f_jax.models.surface import (
+    SurfacePlaces,
+    decode_places,
+    normals_of_places,
+    read_maps,
+    residuals_at_places,
+)
+from n2f_jax.render import HeadTopology, vertex_normals
+
+SIZE, COUNT = 64, 4
+SMALL = CorrectionConfig(passes=2, num_normals=24, num_points=16, width=32, blocks=1)
+CONFIG = SyntheticConfig(image_size=SIZE, front_end_share=0.5, point_errors="v1+v2", point_share=0.5)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return flame_jax.load_open_head()
+
+
+@pytest.fixture(scope="module")
+def places(model):
+    return places_of_correction(model, SMALL)
+
+
+@pytest.fixture(scope="module")
+def batch(model):
+    mesh = jax.tree.map(jnp.asarray, load_coarse_mesh())
+    make = jax.jit(lambda key, *x: make_batch(key, *x[:2], CONFIG, 8, coarse_mesh=x[2]))
+    return make(jax.random.key(1), model, HeadTopology.from_model(model), mesh)
+
+
+@pytest.fixture(scope="module")
+def network():
+    config = n2fnet_config("tiny", width=64, depth=1, num_heads=1, mlp_width=64, input_size=SIZE)
+    return N2FNet(dataclasses.replace(config, correction=SMALL), rngs=nnx.Rngs(0))
+
+
+def test_places_lie_where_the_head_model_puts_them(model, places, batch):
+    vertices, _ = flame_jax.decode(model, batch["params"])
+    own = decode_places(places, to_unknowns(batch["params"]))
+    template = np.asarray(model.v_template)
+    index = np.array(
+        [np.flatnonzero((template == place).all(axis=1))[0] for place in np.asarray(places.template)]
+    )
+    np.testing.assert_allclose(own, np.asarray(vertices)[:, index], atol=1e-6)
+    normals = np.asarray(vertex_normals(vertices[0], model.faces))[index[np.asarray(places.centres)]]
+    np.testing.assert_allclose(normals_of_places(places, own)[0], normals, atol=1e-5)
+
+
+def test_places_are_spread_over_the_visible_face(model, places):
+    centres = np.asarray(places.template)[np.asarray(places.centres)]
+    apart = np.linalg.norm(centres[:, None] - centres, axis=-1) + np.eye(len(centres))
+    assert apart.min() > 0.01, "two places within a centimetre"
+    face = np.asarray(model.v_template)[np.asarray(model.masks["face"])]
+    assert np.linalg.norm(face[:, None] - centres, axis=-1).min(axis=1).mean() < 0.025
+    with pytest.raises(ValueError, match="9000 places are asked for and there are"):
+        SurfacePlaces.of_model(model, 9000, 4)
+
+
+def test_maps_are_read_between_pixel_centres():
+    ramp = jnp.broadcast_to(jnp.arange(8.0) + 0.5, (8, 8))
+    maps = jnp.stack([ramp, ramp.T], axis=-1)[None]
+    pixels = jnp.asarray([[[2.5, 3.5], [2.75, 3.25], [0.5, 7.5], [-3.0, 2.0], [9.0, 2.0], [jnp.nan, 1.0]]])
+    read = np.asarray(read_maps(maps, pixels))[0]
+    np.testing.assert_allclose(read[:3], [[2.5, 3.5], [2.75, 3.25], [0.5, 7.5]], atol=1e-6)
+    assert not read[3:].any(), "what lies outside reads as nothing"
+
+
+def test_a_head_that_is_right_leaves_nothing(model, places, batch):
+    """Points of the true head give no residual; a head moved by 2 mm gives 2 mm, in the head's axes."""
+    mesh = load_coarse_mesh()
+    vertices, _ = flame_jax.decode(model, batch["params"])
+    points = jax.vmap(lambda v, c: coarse_points(mesh, model, v, c))(vertices, batch["camera"])
+    own = decode_places(places, to_unknowns(batch["params"]))
+    inputs = batch["camera"], *network_inputs(batch, CONFIG), points.at[0].set(jnp.nan)
+    right = residuals_at_places(places, own, *inputs)
+    # Depth is told from the mean of these few points, and that of the 468 is another by perspective.
+    assert np.abs(right.points).max() < 2e-3 and not np.any(right.known[0]) and np.all(right.known[1:])
+    # Renders, not the front end's maps: seen places mostly show their normal.
+    off = np.linalg.norm(right.normals[4:], axis=-1)[np.asarray(right.seen[4:]) > 0.5]
+    assert np.median(off) < 0.1
+    moved = residuals_at_places(places, own + jnp.asarray([0.002, 0.0, 0.0])[None, None], *inputs)
+    change = np.asarray(moved.points - right.points)[1:].mean(axis=(0, 1))
+    np.testing.assert_allclose(change, [-0.002, 0.0, 0.0], atol=3e-4)
+
+
+def test_untrained_it_changes_no_head_and_puts_the_camera_on_the_points(network, places, batch):
+    camera = batch["camera"]
+    scene = Scene(places, camera.focal, camera.principal_point, batch["points"])
+    inputs = network_inputs(batch, CONFIG)
+    plain, corrected = network(*inputs), network(*inputs, scene)
+    assert plain.earlier == () and len(corrected.earlier) == SMALL.passes
+    np.testing.assert_allclose(corrected.shape, plain.shape, atol=1e-6)
+    np.testing.assert_allclose(corrected.jaw, plain.jaw, atol=1e-5)
+    known = np.isfinite(np.asarray(batch["points"])).all(axis=(1, 2))
+    assert known[:4].all() and 0 < known[4:].sum() < 4
+    before, after = (
+        camera_from_output(answer, camera.focal, camera.principal_point, SIZE).translation
+        for answer in (plain, corrected)
+    )
+    moved = np.linalg.norm(np.asarray(after - before), axis=-1) > 1e-4
+    np.testing.assert_array_equal(moved, known)
+
+
+def test_gradients_are_finite_and_reach_the_backbone(network, places, batch):
+    graph, state = nnx.split(network)
+    camera = batch["camera"]
+    scene = Scene(places, camera.focal, camera.principal_point, batch["points"])
+
+    @jax.jit
+    @jax.grad
+    def gradient(state):
+        moved = jax.tree.map(lambda x: x + 0.01 if jnp.issubdtype(x.dtype, jnp.floating) else x, state)
+        answer = nnx.merge(graph, moved)(*network_inputs(batch, CONFIG), scene)
+        return jnp.sum(answer.shape**2)
+
+    found = gradient(state)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+    assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(found["backbone"]))
+
+
+def test_a_checkpoint_keeps_its_correction(network, model, places, batch, tmp_path):
+    folder = save_pretrained(
+        tmp_path / "saved", network, network.config, head_model=model, inputs=InputSpec(SIZE, 1.4)
+    )
+    back = from_pretrained(folder, model)
+    assert back.config == network.config
+    camera = batch["camera"]
+    scene = Scene(places, camera.focal, camera.principal_point, batch["points"])
+    inputs = network_inputs(batch, CONFIG)
+    np.testing.assert_array_equal(back.network(*inputs, scene).shape, network(*inputs, scene).shape)
