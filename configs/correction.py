@@ -5,8 +5,8 @@ The small one, from the checkpoint that ships, on two CPU cores:
 One for a large GPU, from the paper's two stages:
     python scripts/train.py --config=configs/correction.py:paper --workdir=runs/correction \\
         --config.init_from=runs/stage2/best
-A checkpoint that was trained so is finished by scripts/build/carry_over_checkpoint.py --keep-layers, which measures
-what its answers are worth.
+So far the correction is trained and validated; reconstruct.py takes such a checkpoint and uses the network's own
+answer.
 """
 
 from n2f_jax.training.presets import correction as get_config

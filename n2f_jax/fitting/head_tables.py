@@ -9,31 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from flame_jax import JOINT_NAMES, HeadModel
+from flame_jax import HeadModel
 from flame_jax.rotations import axis_angle_to_matrix
 from n2f_jax.metrics.skin import skin_vertices
+from n2f_jax.models.resting_head import RestingHead, decode_resting, resting_arrays
 from n2f_jax.render import HeadTopology
-
-_JAW = JOINT_NAMES.index("jaw")
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class HeadTables:
+class HeadTables(RestingHead):
     """A head model laid out for fitting. A pytree: pass it through ``jax.jit`` as an argument.
 
-    Neck and eyes are at rest, as the network has them, so of the joints only the jaw turns. K = S + E directions, R
-    vertices around a triangle, T triangles around a vertex; what a triangle or vertex has fewer of is filled up with
-    its own first vertex, which adds triangles without area.
+    All vertices of a ``RestingHead``. K = S + E directions, R vertices around a triangle, T triangles around a vertex;
+    what a triangle or vertex has fewer of is filled up with its own first vertex, which adds triangles without area.
 
     Attributes:
-        template: ``(V, 3)`` mean head.
-        basis: ``(V, 3, K)`` shape directions, then expression directions.
-        correctives: ``(V, 3, 9)`` pose correctives of the jaw, or ``(0, 3, 9)`` where the model has none.
-        eyelids: ``(V, 3, 2)``.
-        jaw_weight: ``(V,)`` skinning weight of the jaw.
-        joint: ``(3,)`` the jaw's joint of the mean head.
-        joint_basis: ``(3, K)`` how it moves with the coefficients.
         topology: of the whole head; its ``region`` is the face.
         ring: ``(F, R)`` vertices that the normals at a triangle's corners depend on, the corners first; zeros
             outside the face region.
@@ -47,13 +38,6 @@ class HeadTables:
         shape_std, expression_std: of the coefficients over people (static).
     """
 
-    template: Float[Array, "V 3"]
-    basis: Float[Array, "V 3 K"]
-    correctives: Float[Array, "_ 3 9"]
-    eyelids: Float[Array, "V 3 2"]
-    jaw_weight: Float[Array, " V"]
-    joint: Float[Array, "3"]
-    joint_basis: Float[Array, "3 K"]
     topology: HeadTopology
     ring: Int[Array, "F R"]
     fans: Int[Array, "F 3 T 2"]
@@ -68,23 +52,13 @@ class HeadTables:
     def from_model(cls, model: HeadModel, topology: HeadTopology | None = None) -> HeadTables:
         """Tables of a head model; ``topology`` defaults to ``HeadTopology.from_model(model)``."""
         topology = HeadTopology.from_model(model) if topology is None else topology
-        basis = np.concatenate([np.asarray(model.shapedirs), np.asarray(model.exprdirs)], axis=-1)
-        regressor = np.asarray(model.J_regressor)[_JAW]
+        arrays = resting_arrays(model)
         ring, fans = triangle_rings(np.asarray(model.faces), np.asarray(topology.region))
-        # posedirs holds nine numbers for every joint but the root.
-        first = 9 * (_JAW - 1)
-        correctives = np.asarray(model.posedirs)[..., first : first + 9]
         face = np.asarray(model.faces)[np.asarray(topology.region)].reshape(-1)
         skin = np.intersect1d(skin_vertices(model), face)
-        size = size_slopes(np.asarray(model.v_template), basis, skin)
+        size = size_slopes(np.asarray(model.v_template), np.asarray(arrays["basis"]), skin)
         return cls(
-            template=jnp.asarray(model.v_template),
-            basis=jnp.asarray(basis),
-            correctives=jnp.asarray(correctives if model.has_pose_correctives else correctives[:0]),
-            eyelids=jnp.asarray(np.moveaxis(np.asarray(model.eyelids), 0, -1)),
-            jaw_weight=jnp.asarray(np.asarray(model.weights)[:, _JAW]),
-            joint=jnp.asarray(regressor @ np.asarray(model.v_template)),
-            joint_basis=jnp.asarray(np.einsum("v,vck->ck", regressor, basis)),
+            **arrays,
             topology=topology,
             ring=jnp.asarray(ring),
             fans=jnp.asarray(fans),
@@ -179,15 +153,7 @@ def pose(
     """Decodes one head: ``flame_jax.decode`` with neck and eyes at rest, the jaw as axis times angle (radians)."""
     turn = axis_angle_to_matrix(jaw)
     slope = jax.jacfwd(axis_angle_to_matrix)(jaw)
-    num_vertices = tables.template.shape[0]
-    flat = tables.basis.reshape(3 * num_vertices, -1)
-    rest = tables.template + (flat @ coefficients).reshape(num_vertices, 3)
-    still = jnp.eye(3, dtype=turn.dtype)
-    if tables.correctives.shape[0]:
-        rest = rest + tables.correctives @ (turn - still).reshape(9)
-    from_joint = rest - (tables.joint + tables.joint_basis @ coefficients)[None]
-    swing = from_joint @ (turn - still).T
-    vertices = rest + tables.jaw_weight[:, None] * swing + tables.eyelids @ eyelids
+    vertices, from_joint = decode_resting(tables, coefficients, turn, eyelids)
     return Posed(vertices, from_joint, turn, slope)
 
 

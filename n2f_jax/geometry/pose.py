@@ -3,15 +3,14 @@
 Only the six unknowns of the pose move; the intrinsics are given. Pure JAX: jit and vmap as you like.
 """
 
-# mypy: disable-error-code="no-untyped-def, arg-type"
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from flame_jax.rotations import axis_angle_to_matrix, quaternion_to_matrix
 from n2f_jax.geometry.camera import Camera
@@ -45,7 +44,9 @@ class _Problem(NamedTuple):
     usable: Bool[Array, ""]  # three or more points, not all in one place
 
 
-def _problem(points_3d, points_2d, camera: Camera, weights) -> _Problem:
+def _problem(
+    points_3d: Float[Array, "N 3"], points_2d: Float[Array, "N 2"], camera: Camera, weights: Float[Array, "N"]
+) -> _Problem:
     """Drops points that are not finite, normalises the weights and centres the 3D points."""
     finite = jnp.isfinite(points_3d).all(-1) & jnp.isfinite(points_2d).all(-1) & jnp.isfinite(weights)
     weights = jnp.where(finite, jnp.maximum(weights, 0.0), 0.0)
@@ -63,13 +64,13 @@ def _problem(points_3d, points_2d, camera: Camera, weights) -> _Problem:
         targets=points_2d,
         weights=weights,
         size=size,
-        focal=camera.focal,
-        principal_point=camera.principal_point,
+        focal=jnp.asarray(camera.focal),
+        principal_point=jnp.asarray(camera.principal_point),
         usable=(count >= 3) & (size > 0.01),
     )
 
 
-def _to_pose(rotation, translation, problem: _Problem) -> _Pose:
+def _to_pose(rotation: Float[Array, "3 3"], translation: Float[Array, "3"], problem: _Problem) -> _Pose:
     centre = rotation @ problem.centroid + translation
     depth = jnp.maximum(centre[2], MIN_DEPTH)
     return _Pose(rotation, jnp.concatenate([centre[:2] / depth, jnp.log(depth)[None]]))
@@ -89,7 +90,7 @@ def _to_camera(pose: _Pose, problem: _Problem) -> Camera:
     )
 
 
-def _residuals(pose: _Pose, problem: _Problem):
+def _residuals(pose: _Pose, problem: _Problem) -> tuple[Float[Array, "N 2"], tuple[Array, ...]]:
     """Reprojection errors as a share of the cloud's size ``(N, 2)``, and what the Jacobian needs."""
     turned = problem.points @ pose.rotation.T
     in_camera = turned + _centre(pose)[None]
@@ -108,7 +109,7 @@ def _cost(pose: _Pose, problem: _Problem) -> Float[Array, ""]:
     return jnp.where(behind | ~jnp.isfinite(cost), jnp.inf, cost)
 
 
-def _step(pose: _Pose, problem: _Problem, damping) -> _Pose:
+def _step(pose: _Pose, problem: _Problem, damping: Float[Array, ""]) -> _Pose:
     """One damped Gauss–Newton step on the iteratively reweighted squares (Huber's weights)."""
     residual, (turned, in_camera, depth, scale) = _residuals(pose, problem)
     distance = jnp.linalg.norm(residual, axis=-1)
@@ -217,10 +218,10 @@ def align_camera(
 
 def _descend(camera: Camera, problem: _Problem) -> tuple[Camera, Float[Array, ""]]:
     """From one start, which is returned where nothing better is found; and the cost, inf where it is of no use."""
-    start = _to_pose(camera.rotation, camera.translation, problem)
+    start = _to_pose(jnp.asarray(camera.rotation), jnp.asarray(camera.translation), problem)
     dtype = problem.points.dtype
 
-    def attempt(carry, _):
+    def attempt(carry: Any, _: None) -> tuple[Any, None]:
         pose, trial, cost, damping = carry
         trial_cost = _cost(trial, problem)
         better = trial_cost < cost  # False for NaN
@@ -253,7 +254,7 @@ def _solve(matrix: Float[Array, "n n"], right: Float[Array, "n k"]) -> Float[Arr
     """
     size = matrix.shape[0]
 
-    def eliminate(k, table):
+    def eliminate(k: Int[Array, ""], table: Float[Array, "n w"]) -> Float[Array, "n w"]:
         pivot = table[k] / table[k, k]
         table = table - table[:, k][:, None] * pivot[None]
         return table.at[k].set(pivot)
@@ -274,7 +275,7 @@ def _finite(camera: Camera) -> Bool[Array, ""]:
     return jnp.isfinite(camera.rotation).all() & jnp.isfinite(camera.translation).all()
 
 
-def _choose(condition, yes: Camera, no: Camera) -> Camera:
+def _choose(condition: Bool[Array, ""], yes: Camera, no: Camera) -> Camera:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
@@ -304,5 +305,6 @@ def moved_pose(
 
 def move_camera(camera: Camera, pivot: Float[Array, "3"], step: Float[Array, "6"]) -> Camera:
     """``moved_pose`` of a camera; ``step`` is turn, then shift."""
-    rotation, translation = moved_pose(camera.rotation, camera.translation, pivot, step[:3], step[3:])
+    pose = jnp.asarray(camera.rotation), jnp.asarray(camera.translation)
+    rotation, translation = moved_pose(*pose, pivot, step[:3], step[3:])
     return dataclasses.replace(camera, rotation=rotation, translation=translation)

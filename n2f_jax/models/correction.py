@@ -154,7 +154,7 @@ class SurfaceCorrection(nnx.Module):
                 lambda a, b: jnp.where(located.reshape(-1, *(1,) * (a.ndim - 1)), a, b), found, camera
             )
             residuals = jax.lax.stop_gradient(
-                residuals_at_places(places, vertices, camera, maps, mask, scene.points)
+                residuals_at_places(places, vertices, camera, maps, mask, given, known)
             )
             change = self.regress(number, residuals, unknowns, camera, features)
             count = unknowns.shape[-1]

@@ -301,12 +301,8 @@ class N2FNet(nnx.Module):
     def _corrected(self, unknowns: Float[Array, "B U"], camera: Camera, size: float) -> N2FOutput:
         params = from_unknowns(unknowns, self.config.num_shape)
         kind = self.config.camera_parameterization
-        return N2FOutput(
-            *(params.shape, params.expression, params.jaw, params.eyelids),
-            matrix_to_rotation_6d(frontal_rotation(jnp.asarray(camera.rotation))),
-            uvs_from_camera(camera, size) if kind == "uvs" else jnp.asarray(camera.translation),
-            kind,
-        )
+        answer = camera_to_output(camera, size, kind)
+        return N2FOutput(params.shape, params.expression, params.jaw, params.eyelids, *answer, kind)
 
     def heads(self, tokens: Float[Array, "B N width"]) -> N2FOutput:
         """Both modules on patch tokens."""
@@ -346,8 +342,17 @@ def camera_from_output(
     return Camera(rotation, translation, focal, principal_point)
 
 
+def camera_to_output(
+    camera: Camera, size: float, parameterization: Parameterization
+) -> tuple[Float[Array, "... 6"], Float[Array, "... 3"]]:
+    """``camera_rotation_6d`` and ``camera_position`` of a crop's camera: the inverse of ``camera_from_output``."""
+    turn = matrix_to_rotation_6d(frontal_rotation(jnp.asarray(camera.rotation)))
+    position = uvs_from_camera(camera, size) if parameterization == "uvs" else jnp.asarray(camera.translation)
+    return turn, position
+
+
 def uvs_from_camera(camera: Camera, size: float) -> Float[Array, "... 3"]:
-    """(u, v, s) of a crop's camera: the inverse of ``camera_from_output``."""
+    """(u, v, s) of a crop's camera."""
     metres_per_pixel = camera.translation[..., 2] / camera.focal
     uv = camera.translation[..., :2] / metres_per_pixel[..., None] + camera.principal_point
     return jnp.concatenate([uv / size, jnp.log(metres_per_pixel * size)[..., None]], axis=-1)

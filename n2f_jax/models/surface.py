@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from flame_jax import JOINT_NAMES, HeadModel
+from flame_jax import HeadModel
 from flame_jax.rotations import axis_angle_to_matrix
 from n2f_jax.geometry.camera import Camera, project_camera_points, to_camera
+from n2f_jax.models.resting_head import RestingHead, decode_resting, resting_arrays
 
-_JAW = JOINT_NAMES.index("jaw")
 # A place counts from this cosine to the line of sight on, fully from twice that.
 _GRAZING = 0.15
 # Regions that are part of the face region and hardly ever seen, or that turn on their own.
@@ -27,18 +27,12 @@ _EXACT = jax.lax.Precision.HIGHEST
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class SurfacePlaces:
+class SurfacePlaces(RestingHead):
     """A head model at P places with normals and Q with image positions. A pytree.
 
-    Only the W vertices that these depend on; neck and eyes at rest. K = S + E directions, T triangles around a vertex.
+    Of the head only the W vertices that these depend on. T triangles around a vertex.
 
     Attributes:
-        template: ``(W, 3)`` mean head, metres.
-        basis: ``(W, 3, K)`` shape directions, then expression directions.
-        correctives: ``(W, 3, 9)`` pose correctives of the jaw.
-        eyelids: ``(W, 3, 2)``.
-        jaw_weight: ``(W,)``.
-        joint: ``(3,)`` the jaw's joint of the mean head; joint_basis: ``(3, K)``.
         centres: ``(P,)`` vertices with normals.
         fans: ``(P, T, 2)`` the other two corners of each triangle around them; where there are fewer, twice the same.
         corners: ``(Q, 3)`` corners of the triangles under the points.
@@ -47,13 +41,6 @@ class SurfacePlaces:
         pivot: ``(3,)`` about which a correction turns the head: the middle of the mean places.
     """
 
-    template: Float[Array, "W 3"]
-    basis: Float[Array, "W 3 K"]
-    correctives: Float[Array, "W 3 9"]
-    eyelids: Float[Array, "W 3 2"]
-    jaw_weight: Float[Array, " W"]
-    joint: Float[Array, "3"]
-    joint_basis: Float[Array, "3 K"]
     centres: Int[Array, " P"]
     fans: Int[Array, "P T 2"]
     corners: Int[Array, "Q 3"]
@@ -99,25 +86,11 @@ class SurfacePlaces:
         used = np.unique(np.concatenate([centres, fans.ravel(), corners.ravel()]))
         at = np.zeros(len(template), np.int64)
         at[used] = np.arange(len(used))
-        basis = np.concatenate([np.asarray(model.shapedirs), np.asarray(model.exprdirs)], axis=-1)
-        regressor = np.asarray(model.J_regressor)[_JAW]
-        # posedirs holds nine numbers for every joint but the root.
-        first_corrective = 9 * (_JAW - 1)
-        correctives = np.asarray(model.posedirs)[used, :, first_corrective : first_corrective + 9]
-        values = {
-            "template": template[used],
-            "basis": basis[used],
-            "correctives": correctives,
-            "eyelids": np.moveaxis(np.asarray(model.eyelids), 0, -1)[used],
-            "jaw_weight": np.asarray(model.weights)[used, _JAW],
-            "joint": regressor @ template,
-            "joint_basis": np.einsum("v,vck->ck", regressor, basis),
-            "barycentric": barycentric,
-            "pivot": template[centres].mean(axis=0),
-        }
         indices = {"centres": at[centres], "fans": at[fans], "corners": at[corners], "numbers": numbers}
         return cls(
-            **{name: jnp.asarray(value, jnp.float32) for name, value in values.items()},
+            **resting_arrays(model, used),
+            barycentric=jnp.asarray(barycentric, jnp.float32),
+            pivot=jnp.asarray(template[centres].mean(axis=0), jnp.float32),
             **{name: jnp.asarray(value, jnp.int32) for name, value in indices.items()},
         )
 
@@ -153,15 +126,10 @@ def decode_places(places: SurfacePlaces, unknowns: Float[Array, "B U"]) -> Float
     """
     count = places.basis.shape[-1]
     coefficients, jaw, eyelids = unknowns[:, :count], unknowns[:, count : count + 3], unknowns[:, count + 3 :]
-    swing = jax.vmap(axis_angle_to_matrix)(jaw) - jnp.eye(3)[None]
-    flat = places.basis.reshape(-1, count)
-    rest = places.template[None] + jnp.matmul(coefficients, flat.T).reshape(-1, *places.template.shape)
-    rest = rest + jnp.einsum("wcp,bp->bwc", places.correctives, swing.reshape(-1, 9))
-    joint = places.joint[None] + coefficients @ places.joint_basis.T
-    turned = jnp.einsum("bij,bwj->bwi", swing, rest - joint[:, None], precision=_EXACT)
-    return (
-        rest + places.jaw_weight[None, :, None] * turned + jnp.einsum("wce,be->bwc", places.eyelids, eyelids)
+    vertices, _ = jax.vmap(decode_resting, in_axes=(None, 0, 0, 0))(
+        places, coefficients, jax.vmap(axis_angle_to_matrix)(jaw), eyelids
     )
+    return vertices
 
 
 def points_of_places(places: SurfacePlaces, vertices: Float[Array, "B W 3"]) -> Float[Array, "B Q 3"]:
@@ -230,7 +198,8 @@ def residuals_at_places(
     camera: Camera,
     maps: Float[Array, "B S S 3"],
     mask: Float[Array, "B S S"],
-    points: Float[Array, "B 468 3"],
+    given: Float[Array, "B Q 3"],
+    known: Float[Array, "B Q"],
 ) -> Residuals:
     """Compares heads with what their images show.
 
@@ -240,8 +209,7 @@ def residuals_at_places(
         camera: of the crops.
         maps: normals in the head frame.
         mask: 1 where they count.
-        points: the face mesh's, crop pixels and depth in the same scale, growing away from the camera; NaN where there
-            are none.
+        given, known: ``observed_points``: crop pixels and depth in the same scale, growing away from the camera.
     """
     centres, normals = vertices[:, places.centres], normals_of_places(places, vertices)
     in_camera = to_camera(centres, camera)
@@ -258,7 +226,6 @@ def residuals_at_places(
     seen = jnp.where(there, jnp.clip(facing / _GRAZING - 1.0, 0.0, 1.0), 0.0)
     difference = observed / jnp.maximum(length, 0.3)[..., None] - normals
 
-    given, known = observed_points(places, points)
     ours = to_camera(points_of_places(places, vertices), camera)
     count = jnp.maximum(known.sum(axis=-1), 1.0)[:, None]
     ours_depth = jnp.sum(ours[..., 2] * known, axis=-1, keepdims=True) / count

@@ -13,13 +13,11 @@ from flax import nnx
 from jaxtyping import Array, Float
 from tqdm import tqdm
 
-from flame_jax.rotations import matrix_to_rotation_6d
 from n2f_jax.data.assets import Assets
 from n2f_jax.data.degradation_presets import ESTIMATED, FRONT_END_MEASURED
 from n2f_jax.data.sampler import SyntheticConfig, make_batch, network_inputs
-from n2f_jax.geometry.camera import frontal_rotation
 from n2f_jax.models.calibration import to_unknowns
-from n2f_jax.models.n2fnet import uvs_from_camera
+from n2f_jax.models.n2fnet import camera_to_output
 from n2f_jax.models.pretrained import Pretrained
 
 _STREAM = 0x43414C49
@@ -80,19 +78,14 @@ def collect_answers(
             network = nnx.merge(graph, state)
             tokens = network.tokens(*network_inputs(batch, config))
             params, camera = batch["params"], batch["camera"]
-            position = (
-                uvs_from_camera(camera, config.image_size)
-                if saved.config.camera_parameterization == "uvs"
-                else camera.translation
-            )
-            turn = matrix_to_rotation_6d(frontal_rotation(camera.rotation))
+            wanted = camera_to_output(camera, config.image_size, saved.config.camera_parameterization)
             return {
                 "features": network.flame.features(tokens),
                 "camera_features": network.camera.features(tokens),
                 "answers": to_unknowns(network.heads(tokens).flame_params()),
                 "truths": to_unknowns(params),
                 "targets": jnp.concatenate([params.shape, params.expression, params.jaw, params.eyelids], -1),
-                "camera_targets": jnp.concatenate([turn, position], axis=-1),
+                "camera_targets": jnp.concatenate(wanted, axis=-1),
             }
 
         return one

@@ -183,10 +183,11 @@ def layout(config: ml_collections.ConfigDict, sampler: SyntheticConfig) -> Layou
 def build_assets(config: ml_collections.ConfigDict, model: HeadModel) -> Assets:
     """Head model and what sampling, drawing and losses precompute of it, on the default device."""
     coarse_mesh = None
-    if config.data.front_end_share > 0.0 or config.data.point_share > 0.0:
+    asking = [name for name in ("front_end_share", "point_share") if config.data[name] > 0.0]
+    if asking:
         if config.head_model:
             raise SetupError(
-                "data.front_end_share needs the open head: the front end's 468 points are embedded in that one"
+                f"data.{asking[0]} needs the open head: the front end's 468 points are embedded in that one"
             )
         coarse_mesh = load_coarse_mesh()
     loss = loss_config(config)

@@ -14,13 +14,11 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 import flame_jax
-from flame_jax.rotations import matrix_to_rotation_6d
 from n2f_jax.data.assets import Assets
 from n2f_jax.data.sampler import Batch, SyntheticConfig, make_batch, network_inputs
 from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS
-from n2f_jax.geometry.camera import frontal_rotation
 from n2f_jax.models.correction import Scene
-from n2f_jax.models.n2fnet import N2FNet, N2FNetConfig, N2FOutput, camera_from_output, uvs_from_camera
+from n2f_jax.models.n2fnet import N2FNet, N2FNetConfig, N2FOutput, camera_from_output, camera_to_output
 from n2f_jax.models.parameters import Tree, flatten, functional
 from n2f_jax.render import render_head
 from n2f_jax.training.contour import Contour, projected_landmarks
@@ -118,10 +116,8 @@ class Objective:
         if self.parameter_loss is not None:
             camera = None
             if self.parameter_loss.lambda_camera > 0.0:
-                truth, uvs = batch["camera"], self.network.camera_parameterization == "uvs"
-                camera = (
-                    matrix_to_rotation_6d(frontal_rotation(truth.rotation)),
-                    uvs_from_camera(truth, self.sampler.image_size) if uvs else truth.translation,
+                camera = camera_to_output(
+                    batch["camera"], self.sampler.image_size, self.network.camera_parameterization
                 )
             # Every pass of a correction answers for itself; the terms are the last one's.
             for answer in (*output.earlier, output):

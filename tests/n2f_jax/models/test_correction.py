@@ -20,6 +20,7 @@ from n2f_jax.models.surface import (
     SurfacePlaces,
     decode_places,
     normals_of_places,
+    observed_points,
     read_maps,
     residuals_at_places,
 )
@@ -90,7 +91,8 @@ def test_a_head_that_is_right_leaves_nothing(model, places, batch):
     vertices, _ = flame_jax.decode(model, batch["params"])
     points = jax.vmap(lambda v, c: coarse_points(mesh, model, v, c))(vertices, batch["camera"])
     own = decode_places(places, to_unknowns(batch["params"]))
-    inputs = batch["camera"], *network_inputs(batch, CONFIG), points.at[0].set(jnp.nan)
+    seen = observed_points(places, points.at[0].set(jnp.nan))
+    inputs = batch["camera"], *network_inputs(batch, CONFIG), *seen
     right = residuals_at_places(places, own, *inputs)
     # Depth is told from the mean of these few points, and that of the 468 is another by perspective.
     assert np.abs(right.points).max() < 2e-3 and not np.any(right.known[0]) and np.all(right.known[1:])
