@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 from flame_jax import FlameParams, HeadModel
 from n2f_jax.evaluation.regions import template_of
 from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS
-from n2f_jax.face_mesh.embedding import face_mesh_embedding
+from n2f_jax.face_mesh.embedding import face_mesh_embedding, places_of_correction
 from n2f_jax.fitting.adam import AdamConfig, AdamTables, fit_adam
 from n2f_jax.fitting.gauss_newton import GaussNewtonConfig, fit_images, gauss_newton_steps
 from n2f_jax.fitting.head_tables import HeadTables
@@ -30,6 +30,7 @@ from n2f_jax.fitting.starts import mean_start
 from n2f_jax.frontends.base import FrontendFace
 from n2f_jax.geometry.camera import Camera
 from n2f_jax.geometry.focal import Focal
+from n2f_jax.models.correction import Scene
 from n2f_jax.models.input_channels import join_maps, maps_of
 from n2f_jax.models.n2fnet import N2FNetConfig, camera_from_output
 from n2f_jax.models.parameters import functional
@@ -53,7 +54,8 @@ class Crops:
         mask: 0 or 1.
         landmarks: the 68, pixels of the crop; NaN where not found.
         focal, principal_point: of the crops' cameras, pixels of the crop.
-        points: the face mesh's points, pixels of the crop, where a front end found them.
+        points: the face mesh's points, pixels of the crop and depth (``FaceBatch.points``), where a front end found
+            them.
         uv: in [0, 1], where a front end gives it.
         beyond_the_face: whether ``normals`` are those of the whole head, for networks without segmentation (static).
     """
@@ -63,7 +65,7 @@ class Crops:
     landmarks: Float[Array, "B 68 2"]
     focal: Float[Array, " B"]
     principal_point: Float[Array, "B 2"]
-    points: Float[Array, "B 468 2"] | None = None
+    points: Float[Array, "B 468 3"] | None = None
     uv: Float[Array, "B S S 2"] | None = None
     beyond_the_face: bool = dataclasses.field(default=False, metadata={"static": True})
 
@@ -88,11 +90,11 @@ class Crops:
         return self.normals * self.mask[..., None]
 
     @property
-    def mesh_points(self) -> Float[Array, "B 468 2"]:
+    def mesh_points(self) -> Float[Array, "B 468 3"]:
         """NaN where there are none."""
         if self.points is not None:
             return self.points
-        return jnp.full((len(self.mask), NUM_POINTS, 2), jnp.nan, jnp.float32)
+        return jnp.full((len(self.mask), NUM_POINTS, 3), jnp.nan, jnp.float32)
 
 
 class Prediction(NamedTuple):
@@ -159,7 +161,7 @@ def make_methods(
     def gauss_newton(start: Method, config: GaussNewtonConfig, answered: bool, crops: Crops) -> Prediction:
         points = crops.landmarks
         if embedding is not None:
-            points = jnp.concatenate([points, crops.mesh_points], axis=1)
+            points = jnp.concatenate([points, crops.mesh_points[..., :2]], axis=1)
         observed = Observation(crops.face_normals, crops.mask, points)
         params, camera = start(crops)
         prior = None
@@ -172,7 +174,7 @@ def make_methods(
         observed = Observation(crops.face_normals, crops.mask, crops.landmarks)
         return Prediction(*descend(model, adam_tables(), observed, *start(crops), config=AdamConfig())[:2])
 
-    make_network = functools.partial(_pipeline, model) if photographs else _network
+    make_network = functools.partial(_pipeline if photographs else _network, model)
     methods = {MEAN: Method(mean)} | {name: make_network(saved) for name, saved in networks.items()}
     starts = {"mean": methods[MEAN]}
     if networks:
@@ -193,15 +195,18 @@ def make_methods(
     return methods
 
 
-def _network(saved: Pretrained) -> Method:
+def _network(model: HeadModel, saved: Pretrained) -> Method:
     """A network, jitted, on what it was trained on."""
     inputs = saved.inputs
     forward, params = functional(saved.network)
     has_uv = "uv" in maps_of(inputs.channels)
+    places = places_of_correction(model, saved.config.correction)
 
     @jax.jit
-    def call(params: Any, maps: Array, mask: Array, focal: Array, principal_point: Array) -> Prediction:
-        output = forward(params, maps, mask)
+    def call(
+        params: Any, places: Any, maps: Array, mask: Array, focal: Array, principal_point: Array
+    ) -> Prediction:
+        output = forward(params, maps, mask, Scene.of_crops(places, focal, principal_point))
         camera = camera_from_output(output, focal, principal_point, inputs.size)
         return Prediction(output.flame_params(), camera)
 
@@ -210,7 +215,8 @@ def _network(saved: Pretrained) -> Method:
         maps = {"normals": crops.normals * mask[..., None]}
         if has_uv:
             maps["uv"] = (2.0 * crops.uv - 1.0) * mask[..., None]
-        return call(params, join_maps(maps, inputs.channels), mask, crops.focal, crops.principal_point)
+        joined = join_maps(maps, inputs.channels)
+        return call(params, places, joined, mask, crops.focal, crops.principal_point)
 
     def accepts(crops: Crops) -> bool:
         return (inputs.masked or crops.beyond_the_face) and not (has_uv and crops.uv is None)
@@ -220,7 +226,7 @@ def _network(saved: Pretrained) -> Method:
 
 def _pipeline(model: HeadModel, saved: Pretrained, refine: int = 0) -> Method:
     """What ``Reconstructor`` makes of what the free front end found, with so many steps of refinement."""
-    reconstructor = functools.cache(lambda: Reconstructor(saved, model, refine=refine, maps="face_mesh_v1"))
+    reconstructor = functools.cache(lambda: Reconstructor(saved, model, refine=refine, maps="face_mesh_v2"))
 
     def predict(crops: Crops) -> Prediction:
         intrinsics = crops.focal, crops.principal_point

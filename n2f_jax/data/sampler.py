@@ -32,6 +32,8 @@ Batch = dict[str, Any]
 
 # Evaluations draw from a stream of their own, so a training run never sees a held-out head, whatever its seed.
 _HELD_OUT_STREAM = 0x4E32464E
+# What a sample loses is drawn from a stream of its own: the rest of the sample is the same with it and without.
+_DROP_STREAM = 0x44524F50
 
 # ``point_errors`` of one face mesh or the other.
 EITHER = "+".join(VERSIONS)
@@ -87,6 +89,8 @@ class SyntheticConfig:
             each. ``''``: they have not.
         point_share: share of the samples with a full render that come with the front end's points too. Above 0, batches
             hold ``points``: of these, and of all samples of the front end.
+        drop_maps: share of the samples with ``points`` whose normals and mask are blank: points alone are then seen.
+        drop_points: share of the front end's samples that come without ``points``: their maps alone are then seen.
         mask_erosion: largest erosion of the mask, in units of the crop's side; drawn uniformly from 0.
         occluder_share: share of samples with one elliptical hole cut from normals and mask.
         mask_dilation: largest dilation of the mask over the rest of the head, in units of the crop's side;
@@ -138,6 +142,8 @@ class SyntheticConfig:
     point_z_scale: float = 0.0
     point_errors: str = ""
     point_share: float = 0.0
+    drop_maps: float = 0.0
+    drop_points: float = 0.0
     mask_erosion: float = 0.0
     occluder_share: float = 0.0
     mask_dilation: float = 0.0
@@ -161,6 +167,10 @@ class SyntheticConfig:
         if self.point_errors and (self.point_noise > 0.0 or self.point_z_scale > 0.0):
             raise ValueError(
                 f"point_errors = {self.point_errors!r} takes the place of point_noise and point_z_scale: set them to 0"
+            )
+        if self.point_share == 0.0 and (self.drop_maps > 0.0 or self.drop_points > 0.0):
+            raise ValueError(
+                "drop_maps and drop_points are shares of what has points: set point_share above 0"
             )
         # The front end has no UV and sees nothing but the face; what degrades a mask needs one.
         what = f"channels = {self.channels!r}" if self.masked else "masked = False"
@@ -510,13 +520,39 @@ def draw_batch(
 
     batch = {"normals": normals, "mask": mask}
     if config.point_share > 0.0:
-        points = jax.vmap(some_points)(rest(vertices), rest(camera), rest(keys[:, 0]))
-        batch["points"] = points if not num_coarse else jnp.concatenate([front_end_points, points])
+        found = [front_end_points] if num_coarse else []
+        if num_coarse < len(vertices):
+            found.append(jax.vmap(some_points)(rest(vertices), rest(camera), rest(keys[:, 0])))
+        points = jnp.concatenate(found)
+        batch |= _drop_observations(degrade_keys, normals, mask, points, num_coarse, config)
     if "uv" in maps_of(config.channels):
         batch["uv"] = (2.0 * full.uv - 1.0) * mask[..., None]
     if targets:
         batch |= {"target_normals": full_normals, "target_mask": full_mask}
     return batch
+
+
+def _drop_observations(
+    keys: Key[Array, " B"],
+    normals: Float[Array, "B S S 3"],
+    mask: Float[Array, "B S S"],
+    points: Float[Array, "B 468 3"],
+    num_front_end: int,
+    config: SyntheticConfig,
+) -> Batch:
+    """``normals``, ``mask`` and ``points`` of which some samples have the one or the other no more; never both."""
+    if config.drop_maps == 0.0 and config.drop_points == 0.0:
+        return {"normals": normals, "mask": mask, "points": points}
+    drawn = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, _DROP_STREAM)))(keys)
+    has_points = jnp.isfinite(points[:, 0, 0])
+    shown = 1.0 - (has_points & (drawn < config.drop_maps)).astype(mask.dtype)[:, None, None]
+    front_end = jnp.arange(len(points)) < num_front_end
+    lost = front_end & (drawn > 1.0 - config.drop_points)
+    return {
+        "normals": normals * shown[..., None],
+        "mask": mask * shown,
+        "points": jnp.where(lost[:, None, None], jnp.nan, points),
+    }
 
 
 def network_inputs(

@@ -14,17 +14,19 @@ from jaxtyping import Array
 
 import flame_jax
 from n2f_jax.data.assets import Assets
-from n2f_jax.data.degradation_presets import FRONT_END
+from n2f_jax.data.degradation_presets import FRONT_END_MEASURED
 from n2f_jax.data.sampler import SyntheticConfig, held_out_key, make_batch, network_inputs
 from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
+from n2f_jax.face_mesh.embedding import places_of_correction
 from n2f_jax.metrics.batch_errors import batch_errors
 from n2f_jax.metrics.head_errors import REGIONS
+from n2f_jax.models.correction import Scene
 from n2f_jax.models.n2fnet import N2FOutput
 from n2f_jax.models.parameters import functional
 from n2f_jax.models.pretrained import from_pretrained
 from n2f_jax.render import HeadTopology
 
-Forward = Callable[[Any, Array, Array], N2FOutput]
+Forward = Callable[[Any, Array, Array, Scene | None], N2FOutput]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,15 +39,16 @@ class Condition:
     """
 
     title: str
-    maps: Mapping[str, float]
+    maps: Mapping[str, Any]
 
 
 # What a user of the free front end gets comes first. Without the error of its points there is no such front end: that
 # column says what its coarse mesh alone costs.
+_FRONT_END = {"front_end_share": 1.0, "point_share": 1.0}
 CONDITIONS = {
-    "front_end": Condition("front end", {"front_end_share": 1.0, **FRONT_END}),
+    "front_end": Condition("front end", _FRONT_END | FRONT_END_MEASURED["v2"]),
     "full": Condition("full normals", {}),
-    "front_end_without_error": Condition("front end without error", {"front_end_share": 1.0}),
+    "front_end_without_error": Condition("front end without error", _FRONT_END),
 }
 
 
@@ -64,7 +67,7 @@ def evaluate(
     ``face_ratio`` is the face region's mean error over that of predicting the mean head.
 
     Args:
-        forward: ``forward(params, normals, mask) -> N2FOutput``.
+        forward: ``forward(params, normals, mask, scene) -> N2FOutput``.
         params: the network's parameters.
         assets: head model and what drawing needs.
         config: the sampler, which also says what the inputs are.
@@ -84,7 +87,9 @@ def evaluate(
             coarse_mesh=assets.coarse_mesh,
             targets=True,
         )
-        output = forward(params, *network_inputs(batch, config))
+        camera = batch["camera"]
+        scene = Scene.of_crops(assets.places, camera.focal, camera.principal_point, batch.get("points"))
+        output = forward(params, *network_inputs(batch, config), scene)
         return batch_errors(output, batch, assets, config)
 
     parts = [
@@ -121,6 +126,7 @@ def evaluate_pretrained(
     saved = from_pretrained(folder, head_model=model)
     coarse_mesh = None if head_model else jax.tree.map(jnp.asarray, load_coarse_mesh())
     assets = Assets(model=model, topology=HeadTopology.from_model(model), coarse_mesh=coarse_mesh)
+    assets = dataclasses.replace(assets, places=places_of_correction(model, saved.config.correction))
     forward, params = functional(saved.network)
     sampler = SyntheticConfig(
         image_size=saved.inputs.size,

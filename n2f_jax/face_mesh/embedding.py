@@ -16,12 +16,16 @@ from n2f_jax.models.correction import CorrectionConfig
 from n2f_jax.models.surface import SurfacePlaces
 
 
-def places_of_correction(model: HeadModel, config: CorrectionConfig) -> SurfacePlaces:
+def places_of_correction(model: HeadModel, config: CorrectionConfig | None) -> SurfacePlaces | None:
     """Where a correction looks on a head model: image positions at the face mesh's points, if they are embedded in it.
+
+    None where a network has no correction.
 
     Raises:
         ValueError: the head model's face has fewer places than ``config`` asks for.
     """
+    if config is None:
+        return None
     embedding = face_mesh_embedding(model)
     return SurfacePlaces.of_model(model, config.num_normals, config.num_points, embedding)
 

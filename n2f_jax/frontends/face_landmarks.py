@@ -127,7 +127,7 @@ class FaceLandmarker:
         average_mirrored: bool = True,
         small_faces: bool = False,
         every_face: bool = False,
-        landmarks: Landmarks = "v1",
+        landmarks: Landmarks = "v2",
         newer: bool = True,
         eyes: bool = True,
         check: bool = True,

@@ -48,7 +48,7 @@ class FaceMeshFrontend(Frontend):
         num_threads: int = 1,
         min_score: float = 0.5,
         small_faces: bool = False,
-        landmarks: Landmarks = "v1",
+        landmarks: Landmarks = "v2",
         eyes: bool = True,
         landmarker: FaceLandmarker | None = None,
     ):

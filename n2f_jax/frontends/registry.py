@@ -31,7 +31,7 @@ class FrontendOptions:
     size: int = 256
     crop_scale: float = 1.4
     max_faces: int | None = None
-    landmarks: Literal["v1", "v2"] = "v1"
+    landmarks: Literal["v1", "v2"] = "v2"
     small_faces: bool = False
     pixel3dmm_normals: Path | None = None
     pixel3dmm_uv: Path | None = None

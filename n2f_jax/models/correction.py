@@ -22,6 +22,7 @@ from n2f_jax.geometry.camera import Camera, frontal_rotation
 from n2f_jax.geometry.pose import align_camera, move_camera
 from n2f_jax.models.layers import LayerNorm, Mlp, linear
 from n2f_jax.models.surface import (
+    NUM_FACE_MESH_POINTS,
     Residuals,
     SurfacePlaces,
     decode_places,
@@ -73,6 +74,22 @@ class Scene:
     focal: Float[Array, " B"]
     principal_point: Float[Array, "B 2"]
     points: Float[Array, "B 468 3"]
+
+    @classmethod
+    def of_crops(
+        cls,
+        places: SurfacePlaces | None,
+        focal: Float[Array, " B"],
+        principal_point: Float[Array, "B 2"],
+        points: Float[Array, "B 468 3"] | None = None,
+    ) -> Scene | None:
+        """Fields as above; without points none is known, and without places (a network that corrects nothing) there is
+        no scene."""
+        if places is None:
+            return None
+        if points is None:
+            points = jnp.full((focal.shape[0], NUM_FACE_MESH_POINTS, 3), jnp.nan, jnp.float32)
+        return cls(places, focal, principal_point, points)
 
 
 class PlaceTokens(nnx.Module):

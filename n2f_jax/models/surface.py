@@ -18,6 +18,7 @@ from flame_jax.rotations import axis_angle_to_matrix
 from n2f_jax.geometry.camera import Camera, project_camera_points, to_camera
 from n2f_jax.models.resting_head import RestingHead, decode_resting, resting_arrays
 
+NUM_FACE_MESH_POINTS = 468
 # A place counts from this cosine to the line of sight on, fully from twice that.
 _GRAZING = 0.15
 # Regions that are part of the face region and hardly ever seen, or that turn on their own.
@@ -76,7 +77,7 @@ class SurfacePlaces(RestingHead):
             chosen = region[_spread(template[region], num_points)]
             first = np.array([np.flatnonzero((faces == vertex).any(axis=1))[0] for vertex in chosen])
             corners, barycentric = faces[first], (faces[first] == chosen[:, None]).astype(np.float64)
-            numbers = np.full(num_points, 468)
+            numbers = np.full(num_points, NUM_FACE_MESH_POINTS)
         else:
             triangles, weights = (np.asarray(one) for one in embedding)
             on_mean = np.einsum("nkc,nk->nc", template[faces[triangles]], weights)

@@ -29,7 +29,8 @@ class FaceBatch:
         focal: ``(B,)`` of the crops' cameras, crop pixels.
         principal_point: ``(B, 2)`` of the crops' cameras, crop pixels.
         landmarks: ``(B, 68, 2)`` crop pixels; NaN where there are none.
-        points: ``(B, 468, 2)`` crop pixels; NaN where there are none.
+        points: ``(B, 468, 3)`` crop pixels, and depth in the same scale, growing away from the camera; NaN where there
+            are none.
         closure: ``(B, 2)`` of the eyes (``frontends.eyes.Eyes``); NaN where not known.
         gaze: ``(B, 3)`` likewise.
     """
@@ -41,7 +42,7 @@ class FaceBatch:
     focal: Float[Array, "B"]
     principal_point: Float[Array, "B 2"]
     landmarks: Float[Array, "B 68 2"]
-    points: Float[Array, "B 468 2"]
+    points: Float[Array, "B 468 3"]
     closure: Float[np.ndarray, "B 2"]
     gaze: Float[np.ndarray, "B 3"]
 
@@ -91,7 +92,7 @@ class FaceBatch:
             focal=jnp.asarray(focal),
             principal_point=jnp.asarray(principal_point),
             landmarks=_in_crop(np.stack([face.landmarks_68 for face in faces]), crop, size),
-            points=_in_crop(points[..., :2], crop, size),
+            points=_points_in_crop(points, crop, size),
             closure=_of_eyes(faces, "closure", 2),
             gaze=_of_eyes(faces, "gaze", 3),
         )
@@ -99,6 +100,11 @@ class FaceBatch:
 
 def _in_crop(pixels: np.ndarray, crop: Crop, size: int) -> Float[Array, "B N 2"]:
     return to_crop(jnp.asarray(pixels, jnp.float32), crop, size)
+
+
+def _points_in_crop(points: np.ndarray, crop: Crop, size: int) -> Float[Array, "B N 3"]:
+    depth = points[..., 2:] * (size / np.asarray(crop.side, np.float32))[:, None, None]
+    return jnp.concatenate([_in_crop(points[..., :2], crop, size), jnp.asarray(depth, jnp.float32)], axis=-1)
 
 
 def _of_eyes(faces: Sequence[FrontendFace], name: str, count: int) -> Float[np.ndarray, "B K"]:

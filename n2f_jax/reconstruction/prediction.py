@@ -1,4 +1,4 @@
-"""The compiled stage: crops of a batch → network → camera on the landmarks → Gauss–Newton → decoded heads."""
+"""The compiled stage: crops → network and its correction → camera on the landmarks → Gauss–Newton → decoded heads."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from n2f_jax.fitting.gauss_newton import fit_images
 from n2f_jax.fitting.prior import HeadPrior
 from n2f_jax.geometry.camera import Camera, yaw_seen
 from n2f_jax.geometry.pose import align_camera
+from n2f_jax.models.correction import Scene
 from n2f_jax.models.n2fnet import camera_from_output
 
 NUM_INNER = 51  # landmarks 17 … 67: they are places on the skin, the contour is not
@@ -45,6 +46,7 @@ def predict_heads(
     graph,
     state,
     model,
+    places,
     answers,
     embedding,
     normals,
@@ -63,6 +65,7 @@ def predict_heads(
     Args:
         graph, state: the network (``nnx.split``); ``graph`` is static.
         model: the head model.
+        places: where the network's correction looks on it, None without one (``face_mesh.embedding``).
         answers: what the network's answers say (``fitting.prior.AnswerModel``).
         embedding: triangles and barycentrics of the face mesh's points on it, or None.
         normals, masks, focal, principal_point, landmarks, points: as in ``Reconstructor.predict``.
@@ -70,7 +73,7 @@ def predict_heads(
         alignment: ``'network'`` or ``'landmarks'`` (static).
     """
     network = nnx.merge(graph, state)
-    output = network(normals, masks)
+    output = network(normals, masks, Scene.of_crops(places, focal, principal_point, points))
     prior = answers.prior(output.flame_params())
     params = prior.heads(model.num_shape)
     vertices, _ = flame_jax.decode(model, params)
@@ -81,7 +84,10 @@ def predict_heads(
         if embedding is not None:
             count = points.shape[1]
             mesh = flame_jax.points_on_mesh(vertices, model.faces, *embedding)
-            anchors, targets = jnp.concatenate([anchors, mesh], 1), jnp.concatenate([targets, points], 1)
+            anchors, targets = (
+                jnp.concatenate([anchors, mesh], 1),
+                jnp.concatenate([targets, points[..., :2]], 1),
+            )
             weights = jnp.concatenate([weights, jnp.full(count, 1 / count)])
         align = jax.vmap(align_camera, in_axes=(0, 0, 0, None))
         camera = align(anchors, targets, camera, weights)

@@ -24,7 +24,7 @@ import flame_jax
 from flame_jax import HeadModel
 from flame_jax.rotations import matrix_to_axis_angle, rotation_6d_to_matrix
 from n2f_jax.data.images import read_image
-from n2f_jax.face_mesh.embedding import face_mesh_embedding
+from n2f_jax.face_mesh.embedding import face_mesh_embedding, places_of_correction
 from n2f_jax.fitting.gauss_newton import gauss_newton_steps
 from n2f_jax.fitting.head_tables import HeadTables
 from n2f_jax.fitting.observations import Anchors, Observation
@@ -86,7 +86,8 @@ class Reconstructor:
             pretrained: the network with its input description.
             head_model: the head model it was trained for.
             frontend: photographs to normal maps; None if only ``from_maps`` is used.
-            alignment: ``'network'``: the camera is the network's. ``'landmarks'``: its pose is then moved by
+            alignment: ``'network'``: the camera is the network's (which its correction, where there is one, puts on the
+                face mesh's points). ``'landmarks'``: its pose is then moved by
                 Levenberg–Marquardt until the mesh's inner 51 landmarks, and the points of the face mesh where
                 they are embedded in the head model, lie on the front end's.
             refine: so many Gauss–Newton steps at most from the network's output, on the front end's normals and mask
@@ -143,6 +144,7 @@ class Reconstructor:
             raise ValueError(f"maps is one of {', '.join(KINDS)}, not {maps!r}")
         self.maps = maps
         self._answers = AnswerModel.make(tables, pretrained.calibration.get(maps))
+        self._places = places_of_correction(head_model, pretrained.config.correction)
         self._graph, self._state = nnx.split(pretrained.network)
 
     @classmethod
@@ -323,7 +325,7 @@ class Reconstructor:
         focal: Float[Array, "B"],
         principal_point: Float[Array, "B 2"],
         landmarks: Float[Array, "B 68 2"],
-        points: Float[Array, "B 468 2"],
+        points: Float[Array, "B 468 3"],
     ) -> PredictedHeads:
         """The compiled stage alone, on arrays of crops; compiled anew for each batch size.
 
@@ -333,13 +335,14 @@ class Reconstructor:
             focal: of the crop's camera, crop pixels.
             principal_point: of the crop's camera, crop pixels.
             landmarks: crop pixels; NaN where there are none.
-            points: the face mesh's points, crop pixels; NaN where there are none. With neither, or with
-                ``alignment='network'``, the camera is the network's.
+            points: the face mesh's points, crop pixels and depth in the same scale (``FaceBatch.points``); NaN where
+                there are none. With neither, or with ``alignment='network'``, the camera is the network's.
         """
         predicted, prior = predict_heads(
             self._graph,
             self._state,
             self.head_model,
+            self._places,
             self._answers,
             self._embedding,
             maps,
@@ -354,7 +357,9 @@ class Reconstructor:
         if not self.refine:
             return predicted
         aligned = self.alignment == "landmarks"
-        found = landmarks if self._embedding is None else jnp.concatenate([landmarks, points], axis=1)
+        found = (
+            landmarks if self._embedding is None else jnp.concatenate([landmarks, points[..., :2]], axis=1)
+        )
         observation = Observation(maps, masks, found if aligned else jnp.full_like(found, jnp.nan))
         config = gauss_newton_steps(self.refine, of_face_mesh=self.maps != "normals")
         config = dataclasses.replace(config, align=aligned)

@@ -17,6 +17,7 @@ from n2f_jax.data.assets import Assets
 from n2f_jax.data.degradation_presets import ESTIMATED, FRONT_END_MEASURED
 from n2f_jax.data.sampler import SyntheticConfig, make_batch, network_inputs
 from n2f_jax.models.calibration import to_unknowns
+from n2f_jax.models.correction import Scene
 from n2f_jax.models.n2fnet import camera_to_output
 from n2f_jax.models.pretrained import Pretrained
 
@@ -26,7 +27,7 @@ _COMMON = {"crop_centre_jitter": 0.03, "crop_scale_jitter": 0.05, "closed_eyes_s
 SETTINGS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "normals": ({**_COMMON, "eight_bit": True}, {**_COMMON, **ESTIMATED}),
     **{
-        f"face_mesh_{version}": ({**_COMMON, "front_end_share": 1.0, **settings},)
+        f"face_mesh_{version}": ({**_COMMON, "front_end_share": 1.0, "point_share": 1.0, **settings},)
         for version, settings in FRONT_END_MEASURED.items()
     },
 }
@@ -38,7 +39,8 @@ class Answers:
 
     Attributes:
         features, camera_features: ``(N, W)`` what the last layers of the FLAME and the camera module are given.
-        answers: ``(N, U)`` of the FLAME module, as unknowns (``calibration.to_unknowns``).
+        answers: ``(N, U)`` of the network, corrected where it has a correction, as unknowns
+            (``calibration.to_unknowns``).
         truths: ``(N, U)``.
         targets: ``(N, O)`` what the FLAME module's output should be.
         camera_targets: ``(N, 9)`` 6D of ``R_φ`` and (u, v, s).
@@ -59,7 +61,7 @@ def collect_answers(
 
     Args:
         saved: the network; its input description says what the crops are.
-        assets: head model and what drawing needs.
+        assets: head model, what drawing needs, and where a correction looks.
         kind: of ``SETTINGS``.
         heads: rounded up to whole batches of each setting.
         batch_size: heads drawn at once.
@@ -76,13 +78,15 @@ def collect_answers(
                 key, assets.model, assets.topology, config, batch_size, coarse_mesh=assets.coarse_mesh
             )
             network = nnx.merge(graph, state)
-            tokens = network.tokens(*network_inputs(batch, config))
+            shown = network_inputs(batch, config)
+            tokens = network.tokens(*shown)
             params, camera = batch["params"], batch["camera"]
+            scene = Scene.of_crops(assets.places, camera.focal, camera.principal_point, batch.get("points"))
             wanted = camera_to_output(camera, config.image_size, saved.config.camera_parameterization)
             return {
                 "features": network.flame.features(tokens),
                 "camera_features": network.camera.features(tokens),
-                "answers": to_unknowns(network.heads(tokens).flame_params()),
+                "answers": to_unknowns(network(*shown, scene).flame_params()),
                 "truths": to_unknowns(params),
                 "targets": jnp.concatenate([params.shape, params.expression, params.jaw, params.eyelids], -1),
                 "camera_targets": jnp.concatenate(wanted, axis=-1),

@@ -191,7 +191,7 @@ def correction(variant: str = "small") -> ConfigDict:
     config.data.update(ESTIMATED)
     config.data.update({"normal_noise_deg": 6.0, "errors_vary": True})
     config.data.update(FRONT_END_MEASURED["v1"] | {"point_errors": EITHER})
-    config.data.update({"front_end_share": 0.5, "point_share": 0.3})
+    config.data.update({"front_end_share": 0.5, "point_share": 0.3, "drop_maps": 0.1, "drop_points": 0.1})
     config.data.update({"crop_centre_jitter": 0.03, "crop_scale_jitter": 0.05, "closed_eyes_share": 0.1})
     config.loss.lambda_camera = 20.0
     config.stage_share = 1.0

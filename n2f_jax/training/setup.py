@@ -195,8 +195,7 @@ def build_assets(config: ml_collections.ConfigDict, model: HeadModel) -> Assets:
     metric = None
     if isinstance(loss, ParameterLossConfig) and loss.shape_loss == "vertices":
         metric = coefficient_metric(model, loss.rest_weight)
-    correction = model_config(config.model).correction
-    places = None if correction is None else places_of_correction(model, correction)
+    places = places_of_correction(model, model_config(config.model).correction)
     assets = Assets(model, HeadTopology.from_model(model), coarse_mesh, metric, places)
     return jax.tree.map(jax.numpy.asarray, assets)
 

@@ -16,7 +16,6 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 import flame_jax
 from n2f_jax.data.assets import Assets
 from n2f_jax.data.sampler import Batch, SyntheticConfig, make_batch, network_inputs
-from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS
 from n2f_jax.models.correction import Scene
 from n2f_jax.models.n2fnet import N2FNet, N2FNetConfig, N2FOutput, camera_from_output, camera_to_output
 from n2f_jax.models.parameters import Tree, flatten, functional
@@ -101,12 +100,8 @@ class Objective:
 
     def predict(self, params: Tree, batch: Batch, assets: Assets) -> N2FOutput:
         """The network's output for its inputs of a batch, corrected where the network has a correction."""
-        scene = None
-        if self.network.correction is not None:
-            assert assets.places is not None
-            camera, count = batch["camera"], len(batch["normals"])
-            points = batch.get("points", jnp.full((count, NUM_POINTS, 3), jnp.nan))
-            scene = Scene(assets.places, camera.focal, camera.principal_point, points)
+        camera = batch["camera"]
+        scene = Scene.of_crops(assets.places, camera.focal, camera.principal_point, batch.get("points"))
         return self.forward(params, *network_inputs(batch, self.sampler), scene)
 
     def loss(self, output: N2FOutput, batch: Batch, assets: Assets) -> tuple[Float[Array, ""], Terms]:

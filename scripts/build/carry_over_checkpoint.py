@@ -40,6 +40,7 @@ def main() -> int:
     import flame_jax
     from n2f_jax.data.assets import Assets
     from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
+    from n2f_jax.face_mesh.embedding import places_of_correction
     from n2f_jax.models.calibration import calibrate
     from n2f_jax.models.carry_over import carry_over, change_of_coefficients
     from n2f_jax.models.pretrained import from_pretrained, save_pretrained
@@ -55,7 +56,8 @@ def main() -> int:
             carry_over(saved.network, change)
             print(f"coefficients changed; {1000 * change.residual:.3f} mm are left at most")
         mesh = jax.tree.map(jnp.asarray, load_coarse_mesh())
-        assets = Assets(new, HeadTopology.from_model(new), mesh)
+        places = places_of_correction(new, saved.config.correction)
+        assets = Assets(new, HeadTopology.from_model(new), mesh, places=places)
         notes = dict(saved.notes)
         if not flags.keep_layers:
             every = [collect_answers(saved, assets, kind, flags.heads, seed=1) for kind in SETTINGS]

@@ -11,13 +11,12 @@ import flame_jax
 from flame_jax import FlameParams
 from n2f_jax.data.sampler import SyntheticConfig
 from n2f_jax.evaluation import synthetic
+from n2f_jax.frontends.registry import FrontendOptions
 from n2f_jax.geometry.camera import frontal_rotation
 from n2f_jax.metrics.head_errors import vertex_errors
 from n2f_jax.models.n2fnet import N2FOutput, uvs_from_camera
 from n2f_jax.models.pretrained import DEFAULT_CHECKPOINT
-from n2f_jax.preprocessing.open_sets import RENDERED
 from n2f_jax.render import HeadTopology
-from n2f_jax.training.presets import get_config
 
 pytestmark = pytest.mark.medium
 
@@ -31,7 +30,7 @@ def setting(open_head):
 def _constant(output):
     """A network that answers this to everything."""
 
-    def forward(params, normals, mask):
+    def forward(params, normals, mask, scene):
         batch = normals.shape[0]
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (batch, *x.shape)), output)
 
@@ -115,15 +114,11 @@ def test_decoding_agrees_with_the_parameters(setting):
 
 
 def test_the_front_end_has_its_error_and_comes_first(open_head, monkeypatch):
-    """What stands for the front end is what training and the open sets take for it; without error it is called so."""
-    assert {name: getattr(RENDERED, name) for name in ("point_noise", "point_z_scale")} == synthetic.FRONT_END
-    small = get_config("stage1:small").data
-    assert all(small[name] == value for name, value in synthetic.FRONT_END.items())
-
+    """The front end errs as measured of the network that is the default; without error it is called so."""
     shown = []
 
     def measured(forward, params, assets, config, **_):
-        shown.append((config.front_end_share, config.point_noise, config.point_z_scale))
+        shown.append((config.front_end_share, config.point_share, config.point_errors))
         names = ("face_mm", "mean_head_face_mm", "face_ratio", "landmarks_percent", "rotation_degrees")
         names += (
             "normals_degrees",
@@ -138,7 +133,7 @@ def test_the_front_end_has_its_error_and_comes_first(open_head, monkeypatch):
     monkeypatch.setattr(synthetic, "evaluate", measured)
     results = synthetic.evaluate_pretrained(DEFAULT_CHECKPOINT, num_heads=1)
     assert list(results) == ["front_end", "full", "front_end_without_error"]
-    assert shown == [(1.0, 0.008, 0.06), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0)]
+    assert shown == [(1.0, 1.0, FrontendOptions.landmarks), (0.0, 0.0, ""), (1.0, 1.0, "")]
     head, face = synthetic.format_report(results).splitlines()[:2]
     titles = ["mean head", "front end", "full normals", "front end without error"]
     assert sorted(titles, key=lambda title: head.index(f"  {title}")) == titles

@@ -9,9 +9,12 @@ import pytest
 from flax import nnx
 
 import flame_jax
+from n2f_jax.data.assets import Assets
 from n2f_jax.data.sampler import SyntheticConfig, coarse_points, make_batch, network_inputs
 from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
 from n2f_jax.face_mesh.embedding import places_of_correction
+from n2f_jax.fitting.head_tables import HeadTables
+from n2f_jax.fitting.prior import AnswerModel
 from n2f_jax.models.calibration import to_unknowns
 from n2f_jax.models.correction import CorrectionConfig, Scene
 from n2f_jax.models.n2fnet import N2FNet, camera_from_output, n2fnet_config
@@ -24,7 +27,9 @@ from n2f_jax.models.surface import (
     read_maps,
     residuals_at_places,
 )
+from n2f_jax.reconstruction.reconstructor import Reconstructor
 from n2f_jax.render import HeadTopology, vertex_normals
+from n2f_jax.training.calibrating import collect_answers
 
 SIZE, COUNT = 64, 4
 SMALL = CorrectionConfig(passes=2, num_normals=24, num_points=16, width=32, blocks=1)
@@ -52,6 +57,37 @@ def batch(model):
 def network():
     config = n2fnet_config("tiny", width=64, depth=1, num_heads=1, mlp_width=64, input_size=SIZE)
     return N2FNet(dataclasses.replace(config, correction=SMALL), rngs=nnx.Rngs(0))
+
+
+def moved(network):
+    """The network as if trained: an untrained correction changes nothing."""
+    graph, state = nnx.split(network)
+    return nnx.merge(
+        graph, jax.tree.map(lambda x: x + 0.01 if jnp.issubdtype(x.dtype, jnp.floating) else x, state)
+    )
+
+
+@pytest.fixture(scope="module")
+def saved(network, model, tmp_path_factory):
+    """The moved network from a checkpoint."""
+    folder = tmp_path_factory.mktemp("correction")
+    inputs = InputSpec(SIZE, 1.4)
+    save_pretrained(folder, moved(network), network.config, head_model=model, inputs=inputs)
+    return from_pretrained(folder, model)
+
+
+@pytest.fixture(scope="module")
+def answer(network, batch, places):
+    """A network's output for the batch's maps and any scene; compiled once for all networks."""
+    graph, _ = nnx.split(network)
+    call = jax.jit(lambda state, scene: nnx.merge(graph, state)(*network_inputs(batch, CONFIG), scene))
+    return lambda network, scene=None: call(nnx.split(network)[1], scene)
+
+
+@pytest.fixture(scope="module")
+def scene(batch, places):
+    camera = batch["camera"]
+    return Scene.of_crops(places, camera.focal, camera.principal_point, batch["points"])
 
 
 def test_places_lie_where_the_head_model_puts_them(model, places, batch):
@@ -104,34 +140,44 @@ def test_a_head_that_is_right_leaves_nothing(model, places, batch):
     np.testing.assert_allclose(change, [-0.002, 0.0, 0.0], atol=3e-4)
 
 
-def test_untrained_it_changes_no_head_and_puts_the_camera_on_the_points(network, places, batch):
+def test_untrained_it_changes_no_head_and_puts_the_camera_on_the_points(network, batch, answer, scene):
     camera = batch["camera"]
-    scene = Scene(places, camera.focal, camera.principal_point, batch["points"])
-    inputs = network_inputs(batch, CONFIG)
-    plain, corrected = network(*inputs), network(*inputs, scene)
+    plain, corrected = answer(network), answer(network, scene)
     assert plain.earlier == () and len(corrected.earlier) == SMALL.passes
     np.testing.assert_allclose(corrected.shape, plain.shape, atol=1e-6)
     np.testing.assert_allclose(corrected.jaw, plain.jaw, atol=1e-5)
     known = np.isfinite(np.asarray(batch["points"])).all(axis=(1, 2))
     assert known[:4].all() and 0 < known[4:].sum() < 4
     before, after = (
-        camera_from_output(answer, camera.focal, camera.principal_point, SIZE).translation
-        for answer in (plain, corrected)
+        camera_from_output(one, camera.focal, camera.principal_point, SIZE).translation
+        for one in (plain, corrected)
     )
-    moved = np.linalg.norm(np.asarray(after - before), axis=-1) > 1e-4
-    np.testing.assert_array_equal(moved, known)
+    shifted = np.linalg.norm(np.asarray(after - before), axis=-1) > 1e-4
+    np.testing.assert_array_equal(shifted, known)
 
 
-def test_gradients_are_finite_and_reach_the_backbone(network, places, batch):
-    graph, state = nnx.split(network)
-    camera = batch["camera"]
-    scene = Scene(places, camera.focal, camera.principal_point, batch["points"])
+def test_samples_lose_maps_or_points_and_never_both(model, batch):
+    """The rest of each sample stays; as blank maps count only those of samples whose points are known."""
+    mesh = jax.tree.map(jnp.asarray, load_coarse_mesh())
+    config = dataclasses.replace(CONFIG, drop_maps=0.5, drop_points=0.5)
+    make = jax.jit(lambda key, *x: make_batch(key, *x[:2], config, 8, coarse_mesh=x[2]))
+    dropped = jax.device_get(make(jax.random.key(1), model, HeadTopology.from_model(model), mesh))
+    blank = dropped["mask"].max(axis=(1, 2)) == 0
+    lost = np.isnan(dropped["points"]).any(axis=(1, 2)) & np.isfinite(batch["points"]).all(axis=(1, 2))
+    assert blank.any() and lost[:4].any() and not lost[4:].any() and not (blank & lost).any()
+    assert np.isfinite(dropped["points"][blank]).all() and (dropped["normals"][blank] == 0).all()
+    np.testing.assert_allclose(dropped["normals"][~blank], np.asarray(batch["normals"])[~blank], atol=1e-6)
+    with pytest.raises(ValueError, match="set point_share above 0"):
+        SyntheticConfig(drop_maps=0.1)
+
+
+def test_gradients_are_finite_and_reach_the_backbone(network, batch, scene):
+    graph, state = nnx.split(moved(network))
 
     @jax.jit
     @jax.grad
     def gradient(state):
-        moved = jax.tree.map(lambda x: x + 0.01 if jnp.issubdtype(x.dtype, jnp.floating) else x, state)
-        answer = nnx.merge(graph, moved)(*network_inputs(batch, CONFIG), scene)
+        answer = nnx.merge(graph, state)(*network_inputs(batch, CONFIG), scene)
         return jnp.sum(answer.shape**2)
 
     found = gradient(state)
@@ -139,13 +185,31 @@ def test_gradients_are_finite_and_reach_the_backbone(network, places, batch):
     assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(found["backbone"]))
 
 
-def test_a_checkpoint_keeps_its_correction(network, model, places, batch, tmp_path):
-    folder = save_pretrained(
-        tmp_path / "saved", network, network.config, head_model=model, inputs=InputSpec(SIZE, 1.4)
-    )
-    back = from_pretrained(folder, model)
-    assert back.config == network.config
-    camera = batch["camera"]
-    scene = Scene(places, camera.focal, camera.principal_point, batch["points"])
-    inputs = network_inputs(batch, CONFIG)
-    np.testing.assert_array_equal(back.network(*inputs, scene).shape, network(*inputs, scene).shape)
+def test_a_checkpoint_keeps_its_correction(network, saved, answer, scene):
+    assert saved.config == network.config
+    np.testing.assert_array_equal(answer(saved.network, scene).shape, answer(moved(network), scene).shape)
+
+
+def test_a_reconstructor_takes_the_corrected_answer(saved, model, batch, answer, scene):
+    """What is predicted from maps and points is the last pass's head, weighed against people."""
+    reconstructor = Reconstructor(saved, model, refine=0, maps="face_mesh_v2")
+    camera, nowhere = batch["camera"], jnp.full((8, 68, 2), jnp.nan)
+    maps, mask = network_inputs(batch, CONFIG)
+    found = reconstructor.predict(maps, mask, camera.focal, camera.principal_point, nowhere, batch["points"])
+    output = answer(saved.network, scene)
+    answers = AnswerModel.make(HeadTables.from_model(model))
+    expected = answers.prior(output.flame_params()).heads(model.num_shape)
+    own = answers.prior(output.earlier[0].flame_params()).heads(model.num_shape)
+    np.testing.assert_allclose(found.params.shape, expected.shape, atol=1e-4)
+    assert np.abs(found.params.shape - own.shape).max() > 1e-2
+
+
+@pytest.mark.slow
+def test_calibration_is_of_the_corrected_answer(saved, model, places):
+    """Maps of the front end come with points there, as they do where the calibration is used."""
+    mesh = jax.tree.map(jnp.asarray, load_coarse_mesh())
+    assets = Assets(model, HeadTopology.from_model(model), mesh, places=places)
+    corrected = collect_answers(saved, assets, "face_mesh_v2", 2, batch_size=2)
+    plain = collect_answers(saved, dataclasses.replace(assets, places=None), "face_mesh_v2", 2, batch_size=2)
+    np.testing.assert_array_equal(corrected.truths, plain.truths)
+    assert np.abs(corrected.answers - plain.answers).max() > 1e-2
