@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import sys
 from collections.abc import Callable, Sequence
 
+from n2f_jax.runtime.display import printable, printable_lines
 from n2f_jax.runtime.output_folder import EXIT_INTERRUPTED, EXIT_NOTHING
+from n2f_jax.runtime.signals import stop_on_sigterm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +31,10 @@ class Command:
         """Runs with these arguments (``sys.argv[1:]`` if None) and returns the exit code.
 
         Flags are spelt with hyphens; underscores are taken too. Errors of ours and of files are one line on stderr and
-        exit code 2; anything else is a bug and keeps its traceback.
+        exit code 2; anything else is a bug and keeps its traceback. SIGTERM is Ctrl-C.
         """
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter ends no run
         parser = argparse.ArgumentParser(
             prog=prog,
             description=self.description,
@@ -41,16 +46,17 @@ class Command:
         flags, rest = parser.parse_known_args([_hyphenated(argument) for argument in arguments])
         flags.overrides = rest
         if rest and not hasattr(flags, "config"):
-            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+            parser.error(f"unrecognized arguments: {printable(' '.join(rest))}")
         try:
-            return self.run(flags)
+            with stop_on_sigterm():
+                return self.run(flags)
         except KeyboardInterrupt:
             print("interrupted; the same command resumes", file=sys.stderr)
             return EXIT_INTERRUPTED
         except Exception as error:
             if not _is_the_users(error):
                 raise
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {printable_lines(error)}", file=sys.stderr)
             return EXIT_NOTHING
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from n2f_jax.cli import options
 from n2f_jax.cli.command import Command
+from n2f_jax.runtime.display import echo
 
 _WEIGHTS = """Pretrained DINOv3 weights as a folder of ours.
 
@@ -51,7 +52,7 @@ def _convert_weights(flags: argparse.Namespace) -> int:
     weights = with_channels(read_dinov3(flags.source), flags.channels)
     save_dinov3(flags.out, weights, flags.dtype)
     config, source = weights.config, weights.source
-    print(f"{flags.source} → {flags.out}")
+    echo(f"{flags.source} → {flags.out}")
     print(
         f"DINOv3 ViT {weights.name}: width {config.width}, {config.depth} blocks, {config.num_heads} heads, "
         f"{count(weights.tree):,} numbers; names: {source['names']}"
@@ -83,7 +84,7 @@ def _convert_head_model(flags: argparse.Namespace) -> int:
     )
     model = head_model_from_arrays(arrays, default_name=flags.name or flags.out.stem)
     write_archive(flags.out, arrays, model.name)
-    print(f"{path}{' with ' + ', '.join(found) if found else ''} → {flags.out}")
+    echo(f"{path}{' with ' + ', '.join(found) if found else ''} → {flags.out}")
     print(
         f"{model.num_vertices} vertices, {model.num_faces} triangles, {model.num_shape} shape and "
         f"{model.num_expression} expression directions"
@@ -124,7 +125,7 @@ def _convert_heads(flags: argparse.Namespace) -> int:
             vertices = vertices @ head["rotation"].T + head["translation"]
         for kind in formats:
             writer.write(flags.out / f"{path.stem}.{kind}", vertices, head["faces"])
-    print(f"{len(flags.heads)} heads as {', '.join(formats)}: {flags.out}")
+    echo(f"{len(flags.heads)} heads as {', '.join(formats)}: {flags.out}")
     return 0
 
 

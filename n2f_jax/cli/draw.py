@@ -8,6 +8,7 @@ from pathlib import Path
 from n2f_jax.cli import options
 from n2f_jax.cli.command import Command
 from n2f_jax.cli.configs import add_config, read_config
+from n2f_jax.runtime.display import echo
 
 _FRONT_ENDS = """What Pixel3DMM and FaRL see of a photograph, beside our own head; with their files, also their output.
 
@@ -52,7 +53,7 @@ def _save(page, flags: argparse.Namespace, what: str, quality: int) -> int:
     from PIL import Image
 
     Image.fromarray(np.asarray(page)).save(flags.out, quality=quality)
-    print(f"{what} → {flags.out}")
+    echo(f"{what} → {flags.out}")
     return 0
 
 

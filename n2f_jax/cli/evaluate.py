@@ -20,6 +20,7 @@ import os
 from pathlib import Path
 
 from n2f_jax.cli.command import Command
+from n2f_jax.runtime.display import echo
 from n2f_jax.runtime.threads import use_one_thread
 
 
@@ -83,7 +84,7 @@ def run(flags: argparse.Namespace) -> int:
     from n2f_jax.evaluation.run import evaluate, format_samples, named_folders
 
     if flags.list:
-        print(format_samples(flags.ground_truth, flags.layout, flags.protocol, flags.multiface_frames))
+        echo(format_samples(flags.ground_truth, flags.layout, flags.protocol, flags.multiface_frames))
         return 0
     if not flags.predictions or flags.out is None:
         raise ValueError("--predictions and --out are needed")
@@ -103,7 +104,7 @@ def run(flags: argparse.Namespace) -> int:
         jobs=flags.jobs,
         worst=flags.worst,
     )
-    print(result.text)
+    echo(result.text)
     return result.exit_code
 
 

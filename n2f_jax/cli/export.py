@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from n2f_jax.cli.command import Command
+from n2f_jax.runtime.display import echo
 
 _TORCH = """A trained network for PyTorch, and back.
 
@@ -86,11 +87,11 @@ def _export_torch(flags: argparse.Namespace) -> int:
         from n2f_jax.export.torch_folder import save_back
 
         save_back(folder, flags.out)
-        print(f"{folder} → {flags.out}")
+        echo(f"{folder} → {flags.out}")
         return 0
     _write_torch(folder, flags.out, flags.head_model, flags.out / "model.onnx" if flags.onnx else None)
     extras = (" with vertices" if flags.head_model else "") + (" and ONNX" if flags.onnx else "")
-    print(f"{folder} → {flags.out}{extras}")
+    echo(f"{folder} → {flags.out}{extras}")
     return 0
 
 
@@ -100,7 +101,7 @@ def _export_onnx(flags: argparse.Namespace) -> int:
     folder = _folder(flags.checkpoint)
     with tempfile.TemporaryDirectory() as scratch:
         _write_torch(folder, Path(scratch), flags.head_model, flags.out)
-    print(f"{folder} → {flags.out}")
+    echo(f"{folder} → {flags.out}")
     return 0
 
 

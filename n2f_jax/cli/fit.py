@@ -12,7 +12,8 @@ pictures of it) and point-to-plane distances; holes, other topologies and cut ne
 
 The same command again resumes.
 
-Exit code: 0 every face or mesh has its file; 1 some have none; 2 wrong usage, or nothing could be done.
+Exit code: 0 every face or mesh has its file; 1 some have none, or the disk is full; 2 wrong usage, or nothing could be
+done.
 """
 
 from __future__ import annotations
@@ -53,9 +54,15 @@ def run(flags: argparse.Namespace) -> int:
     if bool(flags.mesh) == (flags.folder is not None):
         raise ValueError("one of: a preprocessed folder, --mesh FILE …")
     from n2f_jax.runtime import compilation_cache
+    from n2f_jax.runtime.display import echo
+    from n2f_jax.runtime.output_folder import EXIT_PARTLY, OutputError
 
     compilation_cache.enable()
-    counts = _fit_meshes(flags) if flags.mesh else _fit_faces(flags)
+    try:
+        counts = _fit_meshes(flags) if flags.mesh else _fit_faces(flags)
+    except OutputError as error:
+        echo(f"stopped: {error}; what is finished is kept, and the same command resumes from there")
+        return EXIT_PARTLY
     print(", ".join(f"{number} {what}" for what, number in counts.items()) or "no faces")
     done = counts["written"] + counts["before"]
     if flags.mesh and not done:

@@ -11,8 +11,8 @@ their suffix or their first bytes, and what is neither image nor video is listed
 Pixel3DMM's own output: --frontend precomputed --precomputed PREPROCESSED_DATA takes its maps instead of making them,
 and --tracking TRACKING_OUTPUT --head-model FLAME its heads as pseudo ground truth.
 
-Exit code: 0 every image gave a face; 1 some did not, or the disk is full; 2 wrong usage, or not one image could be
-read; 130 interrupted.
+Exit code: 0 every image gave a face; 1 some did not, a video is cut off, or the disk is full; 2 wrong
+usage, or not one image could be read; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import argparse
 
 from n2f_jax.cli import options
 from n2f_jax.cli.command import Command, shard_of
+from n2f_jax.runtime.display import echo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,24 +86,23 @@ def run(flags: argparse.Namespace) -> int:
     )
     inputs = parse_inputs(flags.inputs)
     settings = Settings(flags.frontend, frontend_options, flags.margin, flags.focal, flags.frame_step)
-    with preprocessing.stop_on_sigterm():
-        summary = preprocessing.run(
-            inputs,
-            flags.out,
-            settings,
-            shard=shard,
-            workers=flags.workers,
-            batch_size=flags.batch_size,
-        )
+    summary = preprocessing.run(
+        inputs,
+        flags.out,
+        settings,
+        shard=shard,
+        workers=flags.workers,
+        batch_size=flags.batch_size,
+    )
     if skipped := skipped_files(inputs).text():
-        print(skipped)
-    print(summary.text())
+        echo(skipped)
+    echo(summary.text())
     if flags.tracking and not (summary.stopped or summary.interrupted):
         model = flame_jax.load_head_model(flags.head_model)
         tracked = write_tracked_truths(flags.out, flags.precomputed, flags.tracking, model, shard=shard)
         print("tracked heads: " + ", ".join(f"{count} {name}" for name, count in tracked.items()))
     merged = count_statuses(flags.out)
-    print(f"{flags.out}, all shards: " + ", ".join(f"{count} {name}" for name, count in merged.items()))
+    echo(f"{flags.out}, all shards: " + ", ".join(f"{count} {name}" for name, count in merged.items()))
     return summary.exit_code
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 
 from n2f_jax.data.images import HEAD_SIZE, IMAGE_SUFFIXES, image_format
+from n2f_jax.runtime.display import printable
 
 # Files that are not opened to see whether they are images: what lies beside photographs, and what begins like one but
 # is none that can be used: raw files (TIFF), cameras' thumbnails (JPEG), downloads that have not ended.
@@ -60,7 +61,7 @@ class SkippedFiles:
 
     def add(self, name: str, problem: str = "") -> None:
         """One more; ``problem`` where it is not simply that the file is no image."""
-        name = "".join(letter if letter.isprintable() else "?" for letter in name)  # names need not be text
+        name = printable(name)
         self.count += 1
         names = self.problems if problem else self.names
         if len(names) < _KEPT:

@@ -10,7 +10,6 @@ Nothing here grows with the number of images but ``ManifestIndex``, by 32 bytes 
 from __future__ import annotations
 
 import array
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -18,13 +17,26 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from n2f_jax.runtime.json_values import (
+    check_fields,
+    is_list_of,
+    is_number,
+    is_path_within,
+    is_text,
+    is_whole_number,
+    or_null,
+    parse_json,
+)
+from n2f_jax.runtime.locks import lock_file
+
 FOLDER = "manifest"
-Status = Literal["ok", "no face", "error"]
-STATUSES: tuple[Status, ...] = ("ok", "no face", "error")
+Status = Literal["ok", "no face", "error", "cut off"]
+STATUSES: tuple[Status, ...] = ("ok", "no face", "error")  # of an image
+CUT_OFF: Status = "cut off"  # of a video as a whole
 
 
 class ManifestError(RuntimeError):
@@ -37,10 +49,12 @@ class Record:
 
     Attributes:
         key: which image: its path relative to what was preprocessed, with the name of that in front.
-        status: ``'ok'``, ``'no face'`` or ``'error'``.
+        status: ``'ok'``, ``'no face'`` or ``'error'``; of a video as a whole also ``'cut off'``: it has fewer frames
+            that can be read than it says.
         frame: number of the frame in a video, from 0; None for an image and for the video as a whole.
         reason: what went wrong or was ignored, for people.
         faces: ids of its stored faces, the largest first.
+        sizes: of their files, in bytes; none in older manifests.
         source: path of the file as it was read.
         file: its size in bytes and its time of change in ns; another pair is another image.
         image_size: height and width in pixels, None if it could not be read.
@@ -54,6 +68,7 @@ class Record:
     frame: int | None = None
     reason: str = ""
     faces: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
     source: str = ""
     file: tuple[int, int] | None = None
     image_size: tuple[int, int] | None = None
@@ -64,7 +79,8 @@ class Record:
     def to_line(self) -> bytes:
         values = {k: v for k, v in dataclasses.asdict(self).items() if v not in (None, "", ())}
         text = json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n"
-        return text.encode("utf-8", "surrogateescape")  # names of files need not be UTF-8
+        # Names of files need not be UTF-8; the line is: JSON's own escapes stand for what is not.
+        return text.encode("utf-8", "backslashreplace")
 
     @classmethod
     def from_line(cls, line: bytes) -> Record:
@@ -73,14 +89,35 @@ class Record:
         Raises:
             ValueError: not such a line.
         """
+        values = check_fields(parse_json(line.decode("utf-8", "surrogateescape")), _CHECKS)
+        for name in ("faces", "sizes", "file", "image_size"):
+            if values.get(name) is not None:
+                values[name] = tuple(values[name])
         try:
-            values: dict[str, Any] = json.loads(line.decode("utf-8", "surrogateescape"))
-            for name in ("faces", "file", "image_size"):
-                if name in values:
-                    values[name] = tuple(values[name])
-            return cls(**values)
-        except TypeError as error:
+            record = cls(**values)
+        except TypeError as error:  # without a key or a status
             raise ValueError(f"not a line of a manifest: {error}") from error
+        if record.status == CUT_OFF and record.frames is None:
+            raise ValueError("'cut off' without a number of frames")
+        if record.sizes and len(record.sizes) != len(record.faces):
+            raise ValueError(f"{len(record.faces)} faces with {len(record.sizes)} sizes")
+        return record
+
+
+_CHECKS = {
+    "key": is_text,
+    "status": lambda value: value in (*STATUSES, CUT_OFF),
+    "frame": or_null(is_whole_number),
+    "reason": lambda value: isinstance(value, str),
+    "faces": is_list_of(is_path_within),
+    "sizes": is_list_of(is_whole_number),
+    "source": is_text,
+    "file": or_null(is_list_of(is_whole_number, 2)),
+    "image_size": or_null(is_list_of(is_whole_number, 2)),
+    "frames": or_null(is_whole_number),
+    "seconds": is_number,
+    "time": is_number,
+}
 
 
 def key_hash(key: str, frame: int | None = None) -> str:
@@ -106,8 +143,13 @@ class ManifestWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
-            _lock(self._file, self.path)
+            lock_file(self._file)
             _cut_unfinished_line(self._file)
+        except BlockingIOError:
+            os.close(self._file)
+            raise ManifestError(
+                f"another process is writing {self.path}: give every process a --shard of its own"
+            ) from None
         except BaseException:
             os.close(self._file)
             raise
@@ -174,10 +216,18 @@ class ManifestIndex:
         return len(self._hashes)
 
     def record(self, index: int) -> Record:
-        """The latest record of one image, read from its file."""
-        with self.files[self._file[index]].open("rb") as stream:
+        """The latest record of one image, read from its file.
+
+        Raises:
+            ManifestError: it has changed since the index was made.
+        """
+        path = self.files[self._file[index]]
+        with path.open("rb") as stream:
             stream.seek(int(self._offset[index]))
-            return Record.from_line(stream.read(int(self._length[index])))
+            try:
+                return Record.from_line(stream.read(int(self._length[index])))
+            except ValueError as error:
+                raise ManifestError(f"{path} has changed: {error}") from error
 
     def find(self, key: str, frame: int | None = None) -> Record | None:
         """The latest record of an image; None if it has none."""
@@ -197,12 +247,17 @@ class ManifestIndex:
 
 
 def count_statuses(folder: str | Path) -> dict[str, int]:
-    """How many images a preprocessed folder has in each state, and ``faces`` in all; lines of whole videos apart."""
-    counts = dict.fromkeys(STATUSES, 0) | {"faces": 0}
+    """How many images a preprocessed folder has in each state, and ``faces`` in all.
+
+    Whole videos are no images; where any is cut off, ``cut off`` says how many are.
+    """
+    counts: dict[str, int] = dict.fromkeys(STATUSES, 0) | {"faces": 0}
     for record in ManifestIndex(folder):
         if record.frames is None:
             counts[record.status] += 1
             counts["faces"] += len(record.faces)
+        elif record.status == CUT_OFF:
+            counts[CUT_OFF] = counts.get(CUT_OFF, 0) + 1
     return counts
 
 
@@ -233,16 +288,3 @@ def _cut_unfinished_line(file: int) -> None:
         end = start
     if end < size:
         os.ftruncate(file, end)
-
-
-def _lock(file: int, path: Path) -> None:
-    """Until the process ends, however it ends."""
-    with contextlib.suppress(ImportError):  # no such locks on Windows
-        import fcntl
-
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ManifestError(
-                f"another process is writing {path}: give every process a --shard of its own"
-            ) from None

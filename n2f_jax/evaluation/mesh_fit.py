@@ -20,7 +20,10 @@ from n2f_jax.fitting.registration import Registrar, Registration, RegistrationCo
 from n2f_jax.mesh.cleaning import clean
 from n2f_jax.mesh.reading import read_mesh
 from n2f_jax.mesh.writing import write_ply
+from n2f_jax.runtime.archives import is_whole_archive
 from n2f_jax.runtime.atomic_files import atomic_path
+from n2f_jax.runtime.display import printable
+from n2f_jax.runtime.output_folder import stop_if_over
 
 SCALE = "scale"
 UNITS = (AUTO, *METRES_PER, SCALE)
@@ -78,6 +81,7 @@ def fit_meshes(
 
     Raises:
         ValueError: an unknown unit, two meshes of one name, or a model without landmarks.
+        OutputError: nothing can be written any more; what is written stays.
     """
     if unit not in UNITS:
         raise ValueError(f"unit {unit!r}; there are {', '.join(UNITS)}")
@@ -91,7 +95,7 @@ def fit_meshes(
     registrar = Registrar(model, config)
     counts: collections.Counter[str] = collections.Counter()
     for path in tqdm(paths, desc="registering", unit="mesh", disable=not progress):
-        if (out / f"{path.stem}.npz").is_file():
+        if is_whole_archive(out / f"{path.stem}.npz"):
             counts["before"] += 1
             continue
         try:
@@ -99,11 +103,15 @@ def fit_meshes(
             landmarks = _landmarks(path, mesh)
             metres = 1.0 if unit == SCALE else _metres(unit, landmarks, str(path))
             found = registrar(mesh.scaled(metres), metres * landmarks)
-            _write(out / path.stem, path.name, model, found, metres)
+            try:
+                _write(out / path.stem, path.name, model, found, metres)
+            except OSError as error:
+                stop_if_over(error, out)
+                raise
             counts["written"] += 1
         except (ValueError, OSError) as error:
             counts["error"] += 1
-            say(f"{path}: {error}" if str(path) not in str(error) else str(error))
+            say(printable(f"{path}: {error}" if str(path) not in str(error) else error))
     return counts
 
 

@@ -25,6 +25,9 @@ from n2f_jax.preprocessing.inputs import in_shard
 from n2f_jax.reconstruction.prediction import NUM_INNER, PredictedHeads
 from n2f_jax.reconstruction.reconstructor import Reconstructor
 from n2f_jax.render import HeadTopology, render_head
+from n2f_jax.runtime.archives import is_whole_archive
+from n2f_jax.runtime.display import printable
+from n2f_jax.runtime.output_folder import stop_if_over
 
 NO_LANDMARKS = "no landmarks"
 
@@ -55,9 +58,10 @@ def fit_folder(
 
     Raises:
         ManifestError: not a preprocessed folder.
-        OSError: nothing can be written.
+        OutputError: nothing can be written any more; what is written stays.
     """
     folder = Path(folder)
+    tell: Callable[[str], None] = lambda line: say(printable(line))  # noqa: E731
     list_faces(folder)  # raises where there are none to be expected
     index = ManifestIndex(folder)
     names = [name for record in index if in_shard(record.key, *shard) for name in record.faces]
@@ -66,15 +70,17 @@ def fit_folder(
     counts: collections.Counter[str] = collections.Counter()
     with tqdm(total=len(names), desc="fitting", unit="face", disable=not progress) as bar:
         for batch in _batches(
-            _faces(folder, names, reconstructor, counts, say, bar), reconstructor.batch_size
+            _faces(folder, names, reconstructor, counts, tell, bar), reconstructor.batch_size
         ):
             for path, truth in _fit(batch, folder, reconstructor, topology, identity):
                 try:
                     write_truth(path, truth)
                     counts["written"] += 1
-                except ValueError as error:
+                except (ValueError, OSError) as error:
+                    if isinstance(error, OSError):
+                        stop_if_over(error, folder)
                     counts["error"] += 1
-                    say(f"{path}: {error}")
+                    tell(f"{path}: {error}")
                 bar.update()
     return counts
 
@@ -82,7 +88,7 @@ def fit_folder(
 def _faces(folder, names, reconstructor, counts, say, bar) -> Iterator[tuple[str, StoredFace, View, float]]:
     """What is to be done: id, face, what the network is shown, and the side of that in stored pixels."""
     for name in names:
-        if truth_path(folder, name).is_file():
+        if is_whole_archive(truth_path(folder, name)):
             counts["before"] += 1
             bar.update()
             continue

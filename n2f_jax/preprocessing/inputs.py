@@ -14,6 +14,7 @@ from pathlib import Path
 from n2f_jax.data.image_files import SkippedFiles, is_image_file, walk_files
 from n2f_jax.data.manifest import key_hash
 from n2f_jax.frontends.pixel3dmm.folder import is_frame_folder
+from n2f_jax.runtime.paths import is_folder
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"})
 _MAGIC = frozenset("*?[")
@@ -110,7 +111,7 @@ def parse_inputs(arguments: Sequence[str]) -> list[Input]:
     moved, are the same data. Two different inputs of one name need ``NAME=PATH``.
 
     Raises:
-        InputError: a path that does not exist, or two inputs that would share a name.
+        InputError: a path at which there is nothing, or two inputs that would share a name.
     """
     inputs: dict[tuple, Input] = {}
     for argument in arguments:
@@ -161,16 +162,16 @@ def in_shard(key: str, index: int, count: int) -> bool:
 
 def _parse(text: str, name: str | None) -> Input:
     path = Path.cwd() / Path(os.path.normpath(text))  # not resolved: a link is a name that the user gave
-    if path.is_dir():
+    if is_folder(path):
         return Input(name or path.name or "root", path)
-    if path.exists():
+    if os.path.lexists(path):  # a link to nowhere or in a circle, too: the run reports it and goes on
         return Input(name or path.parent.name or "root", path.parent, file=path)
     parts = path.parts
     magic = next((i for i, part in enumerate(parts) if _MAGIC & set(part)), None)
     if magic is None:
         raise InputError(f"{text}: no such file or folder")
     root = Path(*parts[:magic])
-    if not root.is_dir():
+    if not is_folder(root):
         raise InputError(f"{text}: there is no folder {root}")
     return Input(name or root.name or "root", root, pattern=parts[magic:])
 

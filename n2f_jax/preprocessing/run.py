@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import itertools
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from n2f_jax.data.manifest import STATUSES, ManifestIndex, ManifestWriter, Record
+from n2f_jax.data.manifest import CUT_OFF, STATUSES, ManifestIndex, ManifestWriter, Record
 from n2f_jax.data.preprocessed import face_path
 from n2f_jax.preprocessing.inputs import Input, Source, walk
 from n2f_jax.preprocessing.settings import Settings, settle
 from n2f_jax.preprocessing.videos import VideoError, count_frames, read_frames
 from n2f_jax.preprocessing.worker import Task, Worker
+from n2f_jax.runtime.archives import is_whole_archive
+from n2f_jax.runtime.display import printable
 from n2f_jax.runtime.fingerprints import file_stamp
 from n2f_jax.runtime.output_folder import (
     EXIT_INTERRUPTED,
     EXIT_NOTHING,
     EXIT_OK,
     EXIT_PARTLY,
-    FATAL_ERRNOS,
     OutputError,
     prepare_output,
+    stop_if_over,
 )
+from n2f_jax.runtime.paths import is_file
 from n2f_jax.runtime.worker_pool import process_all
 
 # On screen; the manifest has them all.
@@ -44,6 +44,7 @@ class Summary:
         counts: images of this shard by status, finished before or now.
         before: how many of them were finished before.
         faces: stored by this run.
+        cut_off: videos of this shard with fewer frames that can be read than they say.
         stopped: why the run ended before its time, or "".
         interrupted: by the user.
     """
@@ -51,25 +52,30 @@ class Summary:
     counts: dict[str, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(STATUSES, 0))
     before: int = 0
     faces: int = 0
+    cut_off: int = 0
     stopped: str = ""
     interrupted: bool = False
 
     @property
     def exit_code(self) -> int:
-        """0: every image gave a face. 1: some did not. 2: not one image could be read. 130: interrupted."""
+        """0: every image gave a face. 1: some did not, or a video is cut off. 2: not one image could be read.
+        130: interrupted."""
         if self.interrupted:
             return EXIT_INTERRUPTED
         total = sum(self.counts.values())
         if total and self.counts["error"] == total:
             return EXIT_NOTHING
-        return EXIT_OK if self.counts["ok"] == total and not self.stopped else EXIT_PARTLY
+        whole = self.counts["ok"] == total and not self.cut_off and not self.stopped
+        return EXIT_OK if whole else EXIT_PARTLY
 
     def text(self) -> str:
-        """One line for people."""
+        """For people: a line, and another for each thing that is amiss with the run."""
         parts = [f"{self.counts[status]} {status}" for status in STATUSES]
         before = f", {self.before} of them before" if self.before else ""
         line = f"{sum(self.counts.values())} images ({', '.join(parts)}{before}); {self.faces} faces written"
-        return f"{line}\nstopped: {self.stopped}" if self.stopped else line
+        if self.cut_off:
+            line += f"\n{self.cut_off} video{'s' * (self.cut_off > 1)} cut off: fewer frames can be read than they say"
+        return f"{line}\nstopped: {printable(self.stopped)}" if self.stopped else line
 
 
 def run(
@@ -86,7 +92,8 @@ def run(
     """Preprocesses one shard of the inputs into ``output``; the same call again resumes.
 
     An image is finished once its line is in the manifest with ``ok`` or ``no face``; errors are tried again by the next
-    run. An image whose size or time of change is another is done anew, and so is one whose faces are gone.
+    run. An image whose size or time of change is another is done anew, and so is one whose faces are gone or have
+    another size than they were written with.
 
     Args:
         inputs: from ``parse_inputs``.
@@ -108,10 +115,14 @@ def run(
     """
     output = Path(output)
     prepare_output(output)
-    settle(output, settings)
+    try:
+        settle(output, settings)
+    except OSError as error:
+        raise OutputError(f"cannot write to {output}: {error.strerror or error}") from error
+    tell: Callable[[str], None] = lambda line: say(printable(line))  # noqa: E731
     summary = Summary()
     with ManifestWriter(output, f"{shard[0]:04d}-of-{shard[1]:04d}") as manifest:
-        state = _State(ManifestIndex(output), output, settings, manifest, summary, say)
+        state = _State(ManifestIndex(output), output, settings, manifest, summary, tell)
         total = _count(inputs, output, shard, settings.frame_step, progress)
         with tqdm(total=total, unit="image", disable=not progress, smoothing=0.05, mininterval=0.5) as bar:
             state.bar = bar
@@ -124,7 +135,7 @@ def run(
                     state.finish(record)
             except OutputError as error:
                 summary.stopped = str(error)
-                say(f"stopped: {error}; what is finished is kept, and the same command resumes from there")
+                tell(f"stopped: {error}; what is finished is kept, and the same command resumes from there")
             except KeyboardInterrupt:
                 summary.stopped, summary.interrupted = "interrupted", True
             finally:
@@ -179,12 +190,14 @@ class _State:
             if all(self._finished(dataclasses.replace(video, frame=number)) for number in numbers):
                 for number in numbers:
                     self._is_new(dataclasses.replace(video, frame=number))
+                if whole.reason:
+                    self._tell_cut_off(whole)
                 return
-        frames = 0
+        frames, step = 0, self.settings.frame_step
         try:
             frame_of = lambda number: dataclasses.replace(video, frame=number)  # noqa: E731
             new = lambda number: not self._finished(frame_of(number))  # noqa: E731
-            for number, image in read_frames(video.path, self.settings.frame_step, new):
+            for number, image in read_frames(video.path, step, new):
                 task = dataclasses.replace(video, frame=number, image=image)
                 if image is not None or self._is_new(task):
                     yield task
@@ -194,17 +207,30 @@ class _State:
             self.finish(video.record(status="error", reason=reason))
             return
         announced = count_frames(video.path)
-        cut = f"it says {announced} frames and {frames} can be read" if frames < announced else ""
-        self._write(video.record(status="ok", frames=frames, reason=cut))
+        if -(-frames // step) == -(-announced // step) or frames > announced:
+            self._write(video.record(status="ok", frames=frames))
+            return
+        reason = f"it says {announced} frames and {frames} can be read"
+        record = video.record(status=CUT_OFF, frames=frames, reason=reason)
+        self._write(record)
+        self._tell_cut_off(record)
 
     def _finished(self, task: Task) -> Record | None:
         """The record of an image that needs not be done again."""
         record = self.index.find(task.key, task.frame)
         if record is None or record.status == "error" or record.file != task.file:
             return None
-        if not all(face_path(self.output, face).is_file() for face in record.faces):
-            return None
-        return record
+        return record if self._is_stored(record) else None
+
+    def _is_stored(self, record: Record) -> bool:
+        """Whether all of a record's faces are there as they were written."""
+        paths = [face_path(self.output, face) for face in record.faces]
+        try:
+            if record.sizes:
+                return [path.stat().st_size for path in paths] == list(record.sizes)
+            return all(map(is_whole_archive, paths))  # an older manifest has no sizes
+        except OSError:
+            return False
 
     def _is_new(self, task: Task) -> bool:
         """Whether an image is to be done; counts it where it is not."""
@@ -214,12 +240,7 @@ class _State:
             self.bar.update()
             return False
         record = self.index.find(task.key, task.frame)
-        if (
-            record is not None
-            and record.faces
-            and record.source != str(task.path)
-            and Path(record.source).is_file()
-        ):
+        if record is not None and record.faces and record.source != str(task.path) and is_file(record.source):
             reason = f"{record.source} has the same name in the manifest; give one of the inputs another: NAME=PATH"
             self._count(task.record(status="error", reason=reason))
             return False
@@ -234,16 +255,22 @@ class _State:
         try:
             self.manifest.write(record)
         except OSError as error:
-            if error.errno in FATAL_ERRNOS:
-                raise OutputError(f"cannot write {self.manifest.path}: {error.strerror}") from error
+            stop_if_over(error, self.output)
             raise
 
     def _count(self, record: Record) -> None:
         self.summary.counts[record.status] += 1
         self.summary.faces += len(record.faces)
         self.bar.update()
-        if record.status == "ok":
-            return
+        if record.status != "ok":
+            self._tell(record)
+
+    def _tell_cut_off(self, video: Record) -> None:
+        self.summary.cut_off += 1
+        self._tell(dataclasses.replace(video, status=CUT_OFF))
+
+    def _tell(self, record: Record) -> None:
+        """A line on screen of what went wrong."""
         self._messages += 1
         if self._messages <= _MAX_MESSAGES:
             frame = "" if record.frame is None else f", frame {record.frame}"
@@ -251,19 +278,6 @@ class _State:
             self.say(f"{record.source}{frame}: {record.status}{reason}")
         if self._messages == _MAX_MESSAGES:
             self.say(f"(further ones only in {self.manifest.path})")
-
-
-@contextlib.contextmanager
-def stop_on_sigterm() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does: what is finished stays."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _count(

@@ -9,6 +9,7 @@ from typing import Any
 
 from n2f_jax.frontends.registry import FrontendOptions
 from n2f_jax.runtime.atomic_files import write_text
+from n2f_jax.runtime.json_values import parse_json
 
 FILE = "settings.json"
 FORMAT = "n2f-jax/preprocessed"
@@ -87,7 +88,9 @@ def settle(folder: Path, settings: Settings) -> None:
     if not path.exists():
         write_text(path, text)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("it is no object")
     except ValueError as error:
         raise SettingsError(f"{path} is damaged: {error}") from error
     wanted = settings.description()

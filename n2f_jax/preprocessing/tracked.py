@@ -21,6 +21,9 @@ from n2f_jax.frontends.pixel3dmm.tracking import TrackingError, camera_in_photo,
 from n2f_jax.frontends.resample import Window
 from n2f_jax.models.pretrained import HeadModelIdentity
 from n2f_jax.preprocessing.inputs import in_shard
+from n2f_jax.runtime.archives import is_whole_archive
+from n2f_jax.runtime.display import printable
+from n2f_jax.runtime.output_folder import stop_if_over
 
 
 def write_tracked_truths(
@@ -51,6 +54,7 @@ def write_tracked_truths(
 
     Raises:
         ManifestError: not a preprocessed folder.
+        OutputError: nothing can be written any more; what is written stays.
         ValueError: the head model is not the tracker's (``tracking.to_head``).
     """
     folder, root, output = Path(folder), Path(preprocessed_data), Path(tracking_output)
@@ -61,7 +65,7 @@ def write_tracked_truths(
         if not record.faces or not in_shard(record.key, *shard):
             continue
         path = truth_path(folder, record.faces[0])  # Pixel3DMM looks at the largest face alone
-        if path.is_file():
+        if is_whole_archive(path):
             counts["before"] += 1
             continue
         try:
@@ -72,9 +76,11 @@ def write_tracked_truths(
             face = read_face(face_path(folder, record.faces[0]))
             write_truth(path, truth_of_frame(*found, face, model, identity))
             counts["written"] += 1
-        except (TrackingError, FrontendFileError, StoredFaceError) as error:
+        except (TrackingError, FrontendFileError, StoredFaceError, OSError) as error:
+            if isinstance(error, OSError):
+                stop_if_over(error, folder)
             counts["error"] += 1
-            say(f"{record.source}: {error}")
+            say(printable(f"{record.source}: {error}"))
     return counts
 
 

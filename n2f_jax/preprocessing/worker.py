@@ -18,7 +18,7 @@ from n2f_jax.frontends.registry import make_frontend
 from n2f_jax.geometry.crop import Crop, crop_intrinsics
 from n2f_jax.geometry.focal import Focal, resolve_focal
 from n2f_jax.preprocessing.settings import Settings
-from n2f_jax.runtime.output_folder import FATAL_ERRNOS, OutputError, describe_error
+from n2f_jax.runtime.output_folder import describe_error, stop_if_over
 
 _NO_INFO = ImageInfo(focal=None, orientation=1, mode="RGB")  # of a video's frame
 
@@ -104,22 +104,23 @@ class Worker:
         largest = largest_face_size(faces, self.settings.frontend_options.crop_scale)
         focal = resolve_focal(size, self.settings.focal, info.focal, largest)
         note = info.focal_note or focal.note if self.settings.focal is None else ""
-        names = []
+        names, sizes = [], []
         try:
             for face in faces:
                 name = face_id(task.key, task.frame, len(names) + 1)
                 stored = stored_face(face, size, focal, task.path, task.frame)
-                write_face(face_path(self.folder, name), stored)
+                path = face_path(self.folder, name)
+                write_face(path, stored)
                 names.append(name)
+                sizes.append(path.stat().st_size)
         except OSError as error:
-            if error.errno in FATAL_ERRNOS:
-                raise OutputError(f"cannot write to {self.folder}: {error.strerror}") from error
+            stop_if_over(error, self.folder)
             return task.record(status="error", reason=f"writing: {describe_error(error)}", image_size=size)
         except Exception as error:  # one image never stops the others
             return task.record(
                 status="error", reason=f"the front end's maps: {describe_error(error)}", image_size=size
             )
-        return task.record(status="ok", reason=note, faces=tuple(names), image_size=size)
+        return task.record(status="ok", reason=note, faces=tuple(names), sizes=tuple(sizes), image_size=size)
 
 
 def stored_face(

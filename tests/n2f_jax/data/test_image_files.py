@@ -127,6 +127,7 @@ def test_skipped_files_in_one_line():
         skipped.add(f"{i}\n\udcff.txt")
     skipped.add("locked", "this folder cannot be listed")
     assert skipped.text() == (
-        "skipped 202 files: locked (this folder cannot be listed), notes.txt, 0??.txt, 1??.txt, 2??.txt and 197 more"
+        "skipped 202 files: locked (this folder cannot be listed), notes.txt, "
+        r"0\n\udcff.txt, 1\n\udcff.txt, 2\n\udcff.txt and 197 more"
     )
     assert len(skipped.names) == 100
