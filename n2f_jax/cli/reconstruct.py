@@ -22,6 +22,7 @@ from pathlib import Path
 
 from n2f_jax.cli import options
 from n2f_jax.cli.command import Command
+from n2f_jax.runtime.display import echo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +71,7 @@ def run(flags: argparse.Namespace) -> int:
     from n2f_jax.reconstruction.photos import find_photos
     from n2f_jax.reconstruction.reconstructor import DEFAULT_ALIGNMENT, Reconstructor
     from n2f_jax.runtime import compilation_cache
+    from n2f_jax.runtime.locks import lock_folder
     from n2f_jax.runtime.output_folder import prepare_output
 
     compilation_cache.enable()
@@ -84,10 +86,12 @@ def run(flags: argparse.Namespace) -> int:
     skipped = SkippedFiles()
     photos = find_photos(flags.photos, flags.out, skipped)
     if skipped.count:
-        print(skipped.text())
+        echo(skipped.text())
     if not photos:
         raise ValueError(f"no photos in {', '.join(flags.photos)}")
     prepare_output(flags.out)
+    with lock_folder(flags.out):
+        pass  # said before the network is loaded, if another process is writing there
     reconstructor = Reconstructor.from_pretrained(
         flags.checkpoint,
         flags.head_model,
@@ -98,8 +102,8 @@ def run(flags: argparse.Namespace) -> int:
         batch_size=flags.batch_size,
     )
     summary = batch_run.run(photos, flags.out, reconstructor, run_options, skipped=skipped)
-    print(summary.table())
-    print(f"output: {flags.out}")
+    echo(summary.table())
+    echo(f"output: {flags.out}")
     return summary.exit_code
 
 

@@ -22,10 +22,14 @@ from n2f_jax.reconstruction.head import Head
 from n2f_jax.reconstruction.output_files import FORMATS, OutputFiles, write_contact_sheet
 from n2f_jax.reconstruction.photos import output_names
 from n2f_jax.reconstruction.reconstructor import Reconstructor
-from n2f_jax.reconstruction.summary import WITH_HEADS, Entry, Summary, describe_head, read_entries
+from n2f_jax.reconstruction.summary import WITH_HEADS, Entry, Summary, describe_head
+from n2f_jax.reconstruction.summary_file import read_entries
 from n2f_jax.runtime.atomic_files import write_text
+from n2f_jax.runtime.display import printable
 from n2f_jax.runtime.fingerprints import fingerprint
-from n2f_jax.runtime.output_folder import FATAL_ERRNOS, OutputError, describe_error, prepare_output
+from n2f_jax.runtime.locks import lock_folder
+from n2f_jax.runtime.output_folder import OutputError, describe_error, prepare_output, stop_if_over
+from n2f_jax.runtime.paths import real_path
 
 SUMMARY = "summary.json"
 SHEET = "sheet.png"
@@ -85,22 +89,54 @@ def run(
     Raises:
         OutputError: the folder cannot be written at all. If it can no longer be written halfway (the disk is
             full), the run stops, what is finished stays, and the summary says so.
+        LockedError: another process is writing there.
+        SummaryError: what an earlier run says of its photographs cannot be read.
     """
-    options = options or RunOptions()
     output = Path(output)
     prepare_output(output)
+    with lock_folder(output):
+        return _run(
+            photos,
+            output,
+            reconstructor,
+            options or RunOptions(),
+            lambda line: say(printable(line)),
+            progress,
+            skipped or SkippedFiles(),
+        )
+
+
+def _run(
+    photos: Sequence[Path],
+    output: Path,
+    reconstructor: Reconstructor,
+    options: RunOptions,
+    say: Callable[[str], None],
+    progress: bool,
+    skipped: SkippedFiles,
+) -> Summary:
+    """``run`` in a folder that no other process writes to."""
     job = _Job(output, reconstructor, options)
     before = read_entries(output / SUMMARY)
     names = output_names(photos, {path: old.name for path, old in before.items()})
     entries = [Entry(str(photo), name) for photo, name in zip(photos, names, strict=True)]
-    here = {photo.resolve() for photo in photos}
-    earlier = [old for path, old in before.items() if path not in here]
-    summary = Summary(entries, job.settings, earlier, skipped=skipped or SkippedFiles())
+    summary = Summary(entries, job.settings, skipped=skipped)
+    places = [real_path(photo) for photo in photos]
+
+    def write_summary() -> None:
+        """``OutputError`` where that was the end of writing; a line on screen where it was not."""
+        reached = {path for path, entry in zip(places, entries, strict=True) if entry.status != "not reached"}
+        summary.earlier = [old for path, old in before.items() if path not in reached]
+        try:
+            write_text(output / SUMMARY, summary.to_json())
+        except OSError as error:
+            stop_if_over(error, output)
+            say(f"{output / SUMMARY} could not be written: {describe_error(error)}")
 
     todo = []
-    for entry in entries:
+    for place, entry in zip(places, entries, strict=True):
         entry.fingerprint = job.fingerprint(Path(entry.source))
-        old = before.get(Path(entry.source).resolve())
+        old = before.get(place)
         if old is not None and not options.overwrite and _is_finished(old, entry, output):
             entry.__dict__.update({**old.__dict__, "source": entry.source, "resumed": True})
         else:
@@ -111,31 +147,40 @@ def run(
     ) as bar:
         last_flush = time.monotonic()
         try:
+            write_summary()  # from here on it is settled which names are whose
             for start in range(0, len(todo), reconstructor.batch_size):
                 for entry in job.process(todo[start : start + reconstructor.batch_size]):
                     bar.update()
-                    if old := before.get(Path(entry.source).resolve()):
+                    if old := before.get(real_path(Path(entry.source))):
                         _remove_stale(output, old, entry)
                     if entry.focal_note:
                         say(f"{entry.source}: {entry.focal_note}")
                     if entry.status != "done":  # a doubtful head is said, too
                         say(f"{entry.source}: {entry.status}: {entry.message}")
                 if time.monotonic() - last_flush > 5:
-                    write_text(output / SUMMARY, summary.to_json())
+                    write_summary()
                     last_flush = time.monotonic()
         except OutputError as error:
             summary.stopped = str(error)
             say(f"stopped: {error}; what is finished is kept, and the same command resumes there")
         except KeyboardInterrupt:
             summary.stopped, summary.interrupted = "interrupted", True
+        except Exception:  # a bug, or out of memory: what is finished is not lost with it
+            with contextlib.suppress(OutputError):
+                write_summary()
+            raise
     try:
-        write_text(output / SUMMARY, summary.to_json())
+        write_summary()
         if options.picture and not summary.interrupted:
             pictured = [entry for entry in entries if entry.status in WITH_HEADS and entry.overlay]
             overlays, captions = [output / entry.overlay for entry in pictured], [e.name for e in pictured]
             write_contact_sheet(output / SHEET, overlays, captions)
-    except (OSError, OutputError) as error:
+    except OutputError as error:
         summary.stopped = summary.stopped or f"the summary could not be written: {error}"
+    except OSError as error:
+        summary.stopped = (
+            summary.stopped or f"the contact sheet could not be written: {describe_error(error)}"
+        )
     return summary
 
 
@@ -219,30 +264,51 @@ class _Job:
         try:
             faces = []
             for number, head in enumerate(heads, start=1):
-                stem = entry.name if number == 1 else f"{entry.name}_face{number}"
-                files = self.files.write_head(stem, Path(entry.source).name, image, head)
+                files = self.files.write_head(_stem(entry, number), Path(entry.source).name, image, head)
                 faces.append(describe_head(head, files))
             if self.options.picture:
                 entry.overlay = self.files.write_overlay(entry.name, image, heads)
+            entry.faces = faces
+            entry.sizes = {file: (self.output / file).stat().st_size for file in entry.files()}
         except OSError as error:
-            if error.errno in FATAL_ERRNOS:
-                raise OutputError(f"cannot write to {self.output}: {error.strerror}") from error
-            entry.status, entry.message = "failed", f"its files cannot be written: {describe_error(error)}"
+            stop_if_over(error, self.output)
+            self._give_up(entry, len(heads), f"its files cannot be written: {describe_error(error)}")
         except Exception as error:
-            entry.status, entry.message = "failed", f"writing: {describe_error(error)}"
+            self._give_up(entry, len(heads), f"writing: {describe_error(error)}")
         else:
             doubtful = sum(head.is_doubtful for head in heads)
-            entry.faces, entry.status = faces, "doubtful" if heads[0].is_doubtful else "done"
+            entry.status = "doubtful" if heads[0].is_doubtful else "done"
             entry.message = f"{len(heads)} head" + ("s" if len(heads) > 1 else "")
             if doubtful:
                 entry.message += (
                     f", {doubtful} doubtful (confidence {heads[0].confidence:.2f}): look at the picture"
                 )
 
+    def _give_up(self, entry: Entry, count: int, message: str) -> None:
+        """Leaves no file of a photograph of which some could not be written."""
+        entry.status, entry.message = "failed", message
+        entry.faces, entry.overlay, entry.sizes = [], None, {}
+        files = [self.files.overlay_file(entry.name)]
+        for number in range(1, count + 1):
+            files += self.files.head_files(_stem(entry, number)).values()
+        for file in files:
+            with contextlib.suppress(OSError):
+                (self.output / file).unlink(missing_ok=True)
+
+
+def _stem(entry: Entry, number: int) -> str:
+    """What the files of a photograph's n-th face, from 1, begin with."""
+    return entry.name if number == 1 else f"{entry.name}_face{number}"
+
 
 def _is_finished(old: Entry, new: Entry, output: Path) -> bool:
-    same = old.status in WITH_HEADS and old.fingerprint == new.fingerprint and old.name == new.name
-    return same and all((output / file).is_file() for file in old.files())
+    """Whether an earlier run did the same, and its files are there with the sizes that it wrote them with."""
+    if old.status not in WITH_HEADS or old.fingerprint != new.fingerprint or old.name != new.name:
+        return False
+    try:
+        return all((output / file).stat().st_size == old.sizes.get(file) for file in old.files())
+    except OSError:
+        return False
 
 
 def _remove_stale(output: Path, old: Entry, new: Entry) -> None:

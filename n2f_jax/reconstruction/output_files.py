@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from n2f_jax.mesh.colors import region_colors
 from n2f_jax.mesh.writing import write_glb, write_obj, write_ply
 from n2f_jax.reconstruction.head import Head
 from n2f_jax.runtime.atomic_files import atomic_path
+from n2f_jax.runtime.display import printable
 
 MESH_FORMATS = ("obj", "glb", "ply")
 FORMATS = ("npz", *MESH_FORMATS)
@@ -75,6 +77,14 @@ class OutputFiles:
 
             self._paint = HeadPaint.of(model)
 
+    def head_files(self, stem: str) -> dict[str, str]:
+        """Names of all files of one head by kind; the picture last."""
+        files = {kind: f"{stem}.{kind}" for kind in self.formats}
+        return files | ({"picture": f"{stem}_picture.png"} if self.picture else {})
+
+    def overlay_file(self, stem: str) -> str:
+        return f"{stem}_overlay.jpg"
+
     def write_head(self, stem: str, source: str, image: np.ndarray, head: Head) -> dict[str, str]:
         """All files of one head; the picture last.
 
@@ -90,9 +100,8 @@ class OutputFiles:
         Raises:
             OSError: they cannot be written.
         """
-        files = {}
+        files = self.head_files(stem)
         for kind in self.formats:
-            files[kind] = f"{stem}.{kind}"
             path = self.folder / files[kind]
             if kind == "npz":
                 head.save(path, source=source)
@@ -101,9 +110,8 @@ class OutputFiles:
         if self.picture:
             from n2f_jax.reconstruction.pictures import head_picture
 
-            files["picture"] = f"{stem}_picture.png"
             pitch, yaw, roll = head.angles()
-            title = f"{source}   pitch {pitch:+.0f}°  yaw {yaw:+.0f}°  roll {roll:+.0f}°"
+            title = f"{printable(source)}   pitch {pitch:+.0f}°  yaw {yaw:+.0f}°  roll {roll:+.0f}°"
             if np.isfinite(head.confidence):
                 title += f"   confidence {head.confidence:.2f}" + (" (doubtful)" if head.is_doubtful else "")
             picture = head_picture(image, head, self._paint, title, normal_frame=self._normal_frame)
@@ -114,7 +122,7 @@ class OutputFiles:
         """The photograph with the meshes on it; its file name."""
         from n2f_jax.reconstruction.pictures import photo_overlay
 
-        name = f"{stem}_overlay.jpg"
+        name = self.overlay_file(stem)
         write_image(self.folder / name, photo_overlay(image, heads, self._paint))
         return name
 
@@ -129,11 +137,17 @@ def write_contact_sheet(path: Path, overlays: Sequence[Path], captions: Sequence
             image.thumbnail((640, 640))
             tiles.append(np.asarray(image.convert("RGB")))
     if tiles:
-        write_image(path, grid(tiles, list(captions[:MAX_SHEET])))
+        write_image(path, grid(tiles, [printable(caption) for caption in captions[:MAX_SHEET]]))
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Writes ``(H, W, 3)`` uint8 RGB atomically, in the format of the path's suffix."""
+    """Writes ``(H, W, 3)`` uint8 RGB atomically: ``.jpg``, or PNG.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    jpeg = {"format": "JPEG", "quality": 93, "subsampling": 0}
+    content = io.BytesIO()  # Pillow's own writing hides the system's reason: that the disk is full, say
+    Image.fromarray(image).save(content, **(jpeg if path.suffix == ".jpg" else {"format": "PNG"}))
     with atomic_path(path) as temporary:
-        jpeg = {"quality": 93, "subsampling": 0} if path.suffix == ".jpg" else {}
-        Image.fromarray(image).save(temporary, **jpeg)
+        temporary.write_bytes(content.getbuffer())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import errno
 import functools
 import re
@@ -9,6 +10,11 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from n2f_jax.data.image_files import SkippedFiles, is_image_file, walk_files
+from n2f_jax.runtime.paths import is_folder, real_path
+
+# Bytes of a photo's own part of its output names: file systems end at 255, and suffixes, a folder's part and a number
+# have to go with it.
+_LONGEST_STEM, _LONGEST_PART = 160, 30
 
 
 def find_photos(
@@ -29,20 +35,20 @@ def find_photos(
     skipped = SkippedFiles() if skipped is None else skipped
     found: dict[Path, Path] = {}
     searched: set[Hashable] = set()
-    real_folder = functools.cache(Path.resolve)  # once a folder, not once a file
+    real_folder = functools.cache(real_path)  # once a folder, not once a file
     for path in map(Path, paths):
-        if not path.is_dir():
+        if not is_folder(path):
             if _is_circle(path):
                 skipped.add(str(path), "this link leads in a circle")
             else:
-                found.setdefault(path.resolve(), path)
+                found.setdefault(real_path(path), path)
             continue
         for item in sorted(walk_files(path, exclude=output, seen=searched), key=lambda item: item.within):
             if item.problem or not is_image_file(item.path):
                 skipped.add(str(item.path), item.problem)
             else:
                 file = item.path
-                real = file.resolve() if file.is_symlink() else real_folder(file.parent) / file.name
+                real = real_path(file) if file.is_symlink() else real_folder(file.parent) / file.name
                 found.setdefault(real, file)
     return list(found.values())
 
@@ -58,7 +64,8 @@ def _is_circle(path: Path) -> bool:
 def output_names(photos: Sequence[Path], earlier: Mapping[Path, str] | None = None) -> list[str]:
     """A name for each photo's files: its stem, with suffix, folder or number where that is not unique.
 
-    Names that differ in case only count as the same, and none can be mistaken for another's second face.
+    Names that differ in case only count as the same, and none can be mistaken for another's second face. What cannot be
+    printed (line ends, bytes that are no UTF-8) becomes ``_``, and a long stem is cut.
 
     Args:
         photos: in order.
@@ -68,19 +75,25 @@ def output_names(photos: Sequence[Path], earlier: Mapping[Path, str] | None = No
     earlier = earlier or {}
     taken = {name.lower() for name in earlier.values()}
     names = []
-    stems = [photo.stem.lower() for photo in photos]
-    for photo in photos:
-        if photo.resolve() in earlier:
-            names.append(earlier[photo.resolve()])
+    stems = [_plain(photo.stem, _LONGEST_STEM) for photo in photos]
+    count = collections.Counter(stem.lower() for stem in stems)
+    for photo, stem in zip(photos, stems, strict=True):
+        if (real := real_path(photo)) in earlier:
+            names.append(earlier[real])
             continue
-        clash = stems.count(photo.stem.lower()) > 1 or re.search(
-            r"_(face\d+|overlay|picture)$", photo.stem.lower()
-        )
-        options = [] if clash else [photo.stem]
-        with_suffix = f"{photo.stem}_{photo.suffix[1:]}"
-        options += [with_suffix, f"{photo.parent.name}_{with_suffix}"]
+        clash = count[stem.lower()] > 1 or re.search(r"_(face\d+|overlay|picture)$", stem.lower())
+        options = [] if clash else [stem]
+        with_suffix = f"{stem}_{_plain(photo.suffix[1:], _LONGEST_PART)}"
+        options += [with_suffix, f"{_plain(photo.parent.name, _LONGEST_PART)}_{with_suffix}"]
         options += [f"{with_suffix}_{number}" for number in range(2, len(photos) + 3)]
         name = next(option for option in options if option.lower() not in taken)
         taken.add(name.lower())
         names.append(name)
     return names
+
+
+def _plain(text: str, longest: int) -> str:
+    """A part of a file's name that can be printed, of at most ``longest`` bytes."""
+    text = "".join(letter if letter.isprintable() else "_" for letter in text)
+    text = text.encode("utf-8")[:longest].decode("utf-8", "ignore")
+    return text if text.strip(".") else f"_{text}"

@@ -1,17 +1,17 @@
-"""What became of every photograph of a run: ``summary.json``, and the table on screen."""
+"""What became of every photograph of a run: what ``summary.json`` holds, and the table on screen."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
-from pathlib import Path
 from typing import Any, Literal
 
 import n2f_jax
 from n2f_jax.data.image_files import SkippedFiles
 from n2f_jax.frontends.face_confidence import REGIONS
 from n2f_jax.reconstruction.head import Head
+from n2f_jax.runtime.display import printable, printable_lines
 from n2f_jax.runtime.json_values import jsonable
 from n2f_jax.runtime.output_folder import EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_OK, EXIT_PARTLY
 
@@ -37,6 +37,7 @@ class Entry:
         seconds: reading, front end and writing; the network's share is that of its batch.
         overlay: file name of the whole photo with its meshes, or None.
         faces: for each head its files and figures (``describe_head``).
+        sizes: of all output files by name, in bytes; a later run compares them.
         fingerprint: of the photo and all that decides its outputs; a later run compares it.
         focal_note: why EXIF's focal length was ignored, or "".
     """
@@ -50,6 +51,7 @@ class Entry:
     seconds: float = 0.0
     overlay: str | None = None
     faces: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    sizes: dict[str, int] = dataclasses.field(default_factory=dict)
     fingerprint: str = ""
     focal_note: str = ""
 
@@ -66,7 +68,7 @@ class Summary:
     Attributes:
         entries: the photos in order.
         settings: what was used for all of them.
-        earlier: photos of earlier runs into the same folder, for later ones to know.
+        earlier: what earlier runs into the same folder made of photos that are not among these, or were not reached.
         stopped: why the run ended before its time, or "".
         interrupted: by the user.
         skipped: what the search of the folders passed over.
@@ -84,12 +86,14 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0: every photo gave a head to believe. 1: some did not. 2: not one could be read. 130: interrupted."""
+        """0: every photo gave a head to believe. 1: some did not, or the run was stopped. 2: not one could be read.
+        130: interrupted."""
         if self.interrupted:
             return EXIT_INTERRUPTED
         if self.entries and all(entry.status == "failed" for entry in self.entries):
             return EXIT_NOTHING
-        return EXIT_OK if all(entry.status == "done" for entry in self.entries) else EXIT_PARTLY
+        done = all(entry.status == "done" for entry in self.entries)
+        return EXIT_OK if done and not self.stopped else EXIT_PARTLY
 
     def to_json(self) -> str:
         content = {
@@ -102,6 +106,7 @@ class Summary:
             "photos": [dataclasses.asdict(entry) for entry in self.entries],
             "earlier": [dataclasses.asdict(entry) for entry in self.earlier],
         }
+        # ``write_text`` gives what is no UTF-8 in names as JSON's own escapes.
         return json.dumps(jsonable(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     def table(self) -> str:
@@ -124,8 +129,8 @@ class Summary:
                 totals.append(f"{self.count(status)} {status}")
         lines.append(f"{len(self.entries)} photos: {', '.join(totals)}")
         if self.stopped:
-            lines.append(f"stopped: {self.stopped}")
-        return "\n".join(lines)
+            lines.append(f"stopped: {printable(self.stopped)}")
+        return printable_lines("\n".join(lines))
 
 
 def describe_head(head: Head, files: dict[str, str]) -> dict[str, Any]:
@@ -147,36 +152,27 @@ def describe_head(head: Head, files: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def read_entries(path: Path) -> dict[Path, Entry]:
-    """Photos of an earlier summary by resolved path; empty if there is none that can be used."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        entries = [Entry(**photo) for photo in [*content["earlier"], *content["photos"]]]
-        return {Path(entry.source).resolve(): entry for entry in entries}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
 def _table_row(entry: Entry) -> tuple[str, ...]:
     if entry.status not in WITH_HEADS:
-        return _shorten(entry.source), f"{entry.status}: {entry.message}"
+        return _shorten(entry.source), f"{entry.status}: {printable(entry.message)}"
     face = entry.faces[0]
-    gap = face["landmark_gap_percent"]
+    angles = face.get("pitch_yaw_roll_degrees") or ()
     return (
         _shorten(entry.source),
         f"{entry.status} before" if entry.resumed else entry.status,
         str(len(entry.faces)),
         _figure(face.get("confidence"), 2),
-        f"{face['focal']:.0f} {face['focal_source']}",
-        "{:+.0f} {:+.0f} {:+.0f}".format(*face["pitch_yaw_roll_degrees"]),
-        f"{face['distance_metres']:.2f} m",
-        _figure(gap, 1, " %"),
+        f"{_figure(face.get('focal'), 0)} {face.get('focal_source', '')}",
+        " ".join(_figure(angle, 0, sign="+") for angle in angles),
+        _figure(face.get("distance_metres"), 2, " m"),
+        _figure(face.get("landmark_gap_percent"), 1, " %"),
     )
 
 
-def _figure(value: float | None, digits: int, unit: str = "") -> str:
-    return "" if value is None or not math.isfinite(value) else f"{value:.{digits}f}{unit}"
+def _figure(value: float | None, digits: int, unit: str = "", sign: str = "") -> str:
+    return "" if value is None or not math.isfinite(value) else f"{value:{sign}.{digits}f}{unit}"
 
 
 def _shorten(text: str, length: int = 48) -> str:
+    text = printable(text)
     return text if len(text) <= length else f"…{text[1 - length :]}"

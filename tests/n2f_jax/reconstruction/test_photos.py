@@ -11,7 +11,8 @@ from n2f_jax.cli.reconstruct import main as reconstruct
 from n2f_jax.data.image_files import SkippedFiles
 from n2f_jax.reconstruction.batch_run import RunOptions, run
 from n2f_jax.reconstruction.photos import find_photos
-from n2f_jax.reconstruction.summary import Entry, read_entries
+from n2f_jax.reconstruction.summary import Entry
+from n2f_jax.reconstruction.summary_file import read_entries
 
 
 def photo(path, **save):
@@ -106,11 +107,11 @@ def test_the_run_says_what_was_skipped_and_which_focal_lengths_cannot_be(folder,
 
 def test_summaries_of_before_are_read(tmp_path):
     old = {
-        key: value for key, value in vars(Entry("a.png", "a", status="done")).items() if key != "focal_note"
+        key: value for key, value in vars(Entry("a.png", "a", status="no face")).items() if key != "focal_note"
     }
     (tmp_path / "summary.json").write_text(json.dumps({"photos": [old], "earlier": []}))
     (entry,) = read_entries(tmp_path / "summary.json").values()
-    assert entry.status == "done" and entry.focal_note == ""
+    assert entry.status == "no face" and entry.focal_note == ""
 
 
 def test_the_command_lists_what_it_skipped(folder, capsys):
