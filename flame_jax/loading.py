@@ -12,6 +12,7 @@ import numpy as np
 
 from flame_jax.files.contents import FileError, read
 from flame_jax.files.flame import Companions, companion_arrays, find_companions, find_model, model_arrays
+from flame_jax.files.outside import reason
 from flame_jax.model import JOINT_NAMES, HeadModel, LandmarkEmbedding
 
 OPEN_HEAD_PATH = Path(__file__).parent / "assets" / "open_head.npz"
@@ -71,6 +72,13 @@ def load_head_model(
         model = head_model_from_arrays(arrays, default_name=path.stem)
     except HeadModelError as error:
         raise HeadModelError(f"{path}: {error}") from error
+    except (
+        ValueError,
+        TypeError,
+        IndexError,
+        OverflowError,
+    ) as error:  # an array of other axes than are checked
+        raise HeadModelError(f"{path}: an array is not what its name says: {reason(error)}") from error
     beside = f" with {', '.join(found)}" if found else ""
     _log.info("head model %s: %s%s (%s)", model.name, path, beside, source)
     return model

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from flame_jax.files import restricted_pickle, torch_tensors
-from flame_jax.files.restricted_pickle import RefusedPickle, Shell
+from flame_jax.files.budget import Budget, OverBudgetError
+from flame_jax.files.npz import ArrayFileError, read_npy, read_npy_header, read_npz
+from flame_jax.files.outside import OutsideFileError, read_regular_file, reason
+from flame_jax.files.pickle_opcodes import MAX_BYTES, RefusedPickle
+from flame_jax.files.restricted_pickle import Shell
 
 
 class FileError(ValueError):
@@ -24,27 +27,23 @@ def read(path: str | Path) -> Any:
         A dict of arrays for ``.npz`` and ``.safetensors``; what was stored for the others, SciPy's sparse matrices
         and chumpy's arrays as NumPy arrays.
 
+    A file has at most 512 MiB, and what it makes at most 256 MiB and four times its own size (``budget``), whatever
+    it says of itself; a pickle has at most 200,000 opcodes, which take two seconds. Objects that a pickle refers
+    to twice are one object here.
+
     Raises:
-        FileError: missing, unreadable, empty, a web page, cut off, or a pickle that asks for what no model file
-            needs. Nothing in the file has been run.
+        FileError: missing, no regular file, unreadable, empty, a web page, cut off, too large or making too much, or
+            a pickle that asks for what no model file needs. Nothing in the file has been run.
     """
     path = Path(path)
     try:
-        size = path.stat().st_size
-        if size > restricted_pickle.MAX_BYTES:
-            raise FileError(
-                f"{path} has {size} bytes; model files have at most {restricted_pickle.MAX_BYTES}"
-            )
-        data = path.read_bytes()
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
-    try:
-        return _parse(data)
-    except (RefusedPickle, FileError) as error:
+        data = read_regular_file(path, MAX_BYTES, "model files")
+        return _parse(data, Budget(len(data)))
+    except (OutsideFileError, RefusedPickle, ArrayFileError, OverBudgetError, FileError) as error:
         raise FileError(f"{path} {error}") from error
 
 
-def _parse(data: bytes) -> Any:
+def _parse(data: bytes, budget: Budget) -> Any:
     start = data[:512].lstrip().lower()
     if not data:
         raise FileError("is empty: download it again")
@@ -57,49 +56,25 @@ def _parse(data: bytes) -> Any:
     if data.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!")):
         raise FileError("is compressed: unpack it first")
     if data.startswith(b"PK\x03\x04"):
-        return _npz(data)
+        return read_npz(data, budget)
     if data.startswith(b"\x93NUMPY"):
-        return _npy(data)
+        return _npy(data, budget)
     if len(data) > 9 and data[8:9] == b"{" and int.from_bytes(data[:8], "little") < len(data):
         return _safetensors(data)
-    return to_arrays(restricted_pickle.loads(data, names=torch_tensors.NAMES))
+    return _unpickled(data, budget)
 
 
-def _npz(data: bytes) -> dict[str, np.ndarray]:
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            names = archive.namelist()
-            total = sum(entry.file_size for entry in archive.infolist())
-        if not all(name.endswith(".npy") for name in names):
-            raise FileError("is a zip archive and no .npz: unpack it and give the file inside")
-        if total > 4 * restricted_pickle.MAX_BYTES:
-            raise FileError(f"would unpack to {total} bytes")
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
-    except FileError:
-        raise
-    except Exception as error:
-        raise FileError(f"is not an .npz of plain arrays: {error}") from error
+def _unpickled(data: bytes, budget: Budget) -> Any:
+    value = restricted_pickle.loads(data, names=torch_tensors.names(budget), budget=budget)
+    return to_arrays(value, budget)
 
 
-def _npy(data: bytes) -> Any:
+def _npy(data: bytes, budget: Budget) -> Any:
     stream = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(stream)
-        reader = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(version)
-        if reader is None:
-            raise FileError(f"is an .npy of version {version}")
-        shape, _, dtype = reader(stream)
-        if not dtype.hasobject:
-            return np.load(io.BytesIO(data), allow_pickle=False)
-    except FileError:
-        raise
-    except Exception as error:
-        raise FileError(f"is not a sound .npy: {error}") from error
-    value = to_arrays(restricted_pickle.loads(data[stream.tell() :], names=torch_tensors.NAMES))
+    shape, _, dtype = read_npy_header(stream)
+    if not dtype.hasobject:
+        return read_npy(data, budget)
+    value = _unpickled(data[stream.tell() :], budget)
     # np.save of one object writes an array without axes around it.
     return value[0] if shape == () and isinstance(value, list) and len(value) == 1 else value
 
@@ -112,34 +87,47 @@ def _safetensors(data: bytes) -> dict[str, np.ndarray]:
     try:
         return load(data)
     except Exception as error:
-        raise FileError(f"is not a sound .safetensors file: {error}") from error
+        raise FileError(f"is not a sound .safetensors file: {reason(error)}") from error
 
 
-def to_arrays(value: Any) -> Any:
-    """Sparse matrices and chumpy arrays of a restricted pickle as NumPy arrays; other shells stay."""
+def to_arrays(value: Any, budget: Budget) -> Any:
+    """Sparse matrices and chumpy arrays of a restricted pickle as NumPy arrays; other shells stay.
+
+    What is shared stays shared: a list of two equal lists of two equal lists … has no end otherwise.
+    """
+    return _to_arrays(value, budget, {})
+
+
+def _to_arrays(value: Any, budget: Budget, done: dict[int, Any]) -> Any:
+    if not isinstance(value, (dict, list, Shell)):
+        return value
+    if id(value) in done:
+        return done[id(value)]
+    made: Any = value
     if isinstance(value, dict):
-        return {key: to_arrays(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [to_arrays(item) for item in value]
-    if isinstance(value, Shell):
-        if value.module.startswith("scipy"):
-            return _dense(value)
-        content = value.state.get("x") if isinstance(value.state, dict) else None
-        return content if isinstance(content, np.ndarray) else value
-    return value
+        made = {key: _to_arrays(item, budget, done) for key, item in value.items()}
+    elif isinstance(value, list):
+        made = [_to_arrays(item, budget, done) for item in value]
+    elif value.module.startswith("scipy"):
+        made = _dense(value, budget)
+    elif isinstance(value.state, dict) and isinstance(value.state.get("x"), np.ndarray):
+        made = value.state["x"]
+    done[id(value)] = made
+    return made
 
 
-def _dense(shell: Shell) -> np.ndarray:
+def _dense(shell: Shell, budget: Budget) -> np.ndarray:
     """A compressed sparse matrix as a dense array, with every index checked."""
     state: dict[Any, Any] = shell.state if isinstance(shell.state, dict) else {}
     shape = state.get("_shape", state.get("shape"))
     data = state.get("data")
     if (
         not (isinstance(shape, tuple) and len(shape) == 2 and isinstance(data, np.ndarray) and data.ndim == 1)
+        or data.dtype.kind not in "biufc"
         or not all(type(n) is int and 0 <= n < 1 << 24 for n in shape)
-        or shape[0] * shape[1] > 1 << 26
     ):
         raise RefusedPickle(f"holds a {shell.name} that is broken or too large")
+    budget.take(16 * (shape[0] * shape[1] + 4 * data.size + shape[0] + shape[1]))
     form = shell.name[:3]
     if form == "coo":
         rows, columns = state.get("row"), state.get("col")
@@ -167,4 +155,4 @@ def _checked_indices(indices: Any, upper: int, count: int) -> np.ndarray:
         count and (indices.min() < 0 or indices.max() >= upper)
     ):
         raise RefusedPickle("holds a sparse matrix whose indices are not sound")
-    return indices
+    return indices.astype(np.int64)  # whose differences may be negative

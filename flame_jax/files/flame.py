@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 
 from flame_jax.files.contents import FileError, read
+from flame_jax.files.outside import OutsideFileError, one_line, read_regular_file, reason
+from flame_jax.files.pickle_opcodes import MAX_BYTES
 from flame_jax.files.restricted_pickle import Shell
 
 # Arrays that are read from a model file; what else it holds (J, bs_style, …) follows from them or is not used.
@@ -116,16 +118,21 @@ def model_arrays(contents: Any, num_shape: int | None = None) -> dict[str, np.nd
         if isinstance(value, np.ndarray):
             arrays[str(key)] = value
         elif key in MODEL_KEYS:
-            what = repr(value) if isinstance(value, Shell) else f"a {type(value).__name__}"
+            what = one_line(repr(value)) if isinstance(value, Shell) else f"a {type(value).__name__}"
             raise FileError(f"holds {what} as {key}, which cannot be read as an array")
     missing = [key for key in MODEL_KEYS if key not in arrays and key != "posedirs"]
     if missing:
-        names = ", ".join(sorted(map(str, contents))[:12])
+        names = one_line(", ".join(sorted(map(str, contents))[:12]))
         raise FileError(f"holds no {', '.join(missing)}: not a FLAME model (it holds {names})")
     if "num_shape" not in arrays:
+        if not arrays["shapedirs"].ndim:
+            raise FileError("holds a number as shapedirs, which has three axes")
         total = arrays["shapedirs"].shape[-1]
         if num_shape is None and total not in NUM_SHAPE_OF:
-            raise FileError(f"holds {total} directions; say how many are shape with num_shape")
+            raise FileError(
+                f"holds {total} directions; say how many are shape: load_head_model(…, num_shape=N), or an archive "
+                "made by n2f convert head-model … --num-shape N"
+            )
         arrays["num_shape"] = np.asarray(NUM_SHAPE_OF[total] if num_shape is None else num_shape)
     return arrays
 
@@ -138,7 +145,12 @@ def companion_arrays(companions: Companions) -> dict[str, np.ndarray]:
     """
     arrays: dict[str, np.ndarray] = {}
     if companions.landmarks is not None:
-        arrays |= _landmarks(companions.landmarks, companions.contour)
+        try:
+            arrays |= _landmarks(companions.landmarks, companions.contour)
+        except FileError:
+            raise
+        except (ValueError, IndexError) as error:
+            raise FileError(f"{companions.landmarks} is no landmark embedding: {reason(error)}") from error
     if companions.masks is not None:
         masks = read(companions.masks)
         if not isinstance(masks, dict) or not all(_is_indices(value) for value in masks.values()):
@@ -158,7 +170,10 @@ def companion_arrays(companions: Companions) -> dict[str, np.ndarray]:
 
 
 def _is_indices(value: Any) -> bool:
-    return np.asarray(value).dtype.kind in "iu" if isinstance(value, (np.ndarray, list)) else False
+    # A list within a list may stand there many times over; regions are flat.
+    if isinstance(value, list):
+        return all(type(item) is int and 0 <= item < 1 << 31 for item in value)
+    return isinstance(value, np.ndarray) and value.dtype.kind in "iu"
 
 
 def _landmarks(path: Path, contour_path: Path | None) -> dict[str, np.ndarray]:
@@ -209,15 +224,22 @@ def _texture_coordinates(path: Path) -> dict[str, np.ndarray]:
         contents = read(path)
         if not isinstance(contents, dict) or "vt" not in contents or "ft" not in contents:
             raise FileError(f"{path} holds no vt and ft")
+        if not all(isinstance(contents[key], np.ndarray) for key in ("vt", "ft")):
+            raise FileError(f"{path} holds vt and ft that are no arrays")
         return {"vt": contents["vt"], "ft": contents["ft"]}
     points, corners = [], []
     try:
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        text = read_regular_file(path, MAX_BYTES, "model files").decode("utf-8", errors="replace")
+        for line in text.splitlines():
             parts = line.split()
             if parts[:1] == ["vt"]:
                 points.append([float(parts[1]), float(parts[2])])
             elif parts[:1] == ["f"]:
                 corners.append([int(corner.split("/")[1]) - 1 for corner in parts[1:]])
-        return {"vt": np.array(points).reshape(-1, 2), "ft": np.array(corners).reshape(-1, 3)}
-    except (OSError, ValueError, IndexError) as error:
-        raise FileError(f"{path} is no .obj of triangles with texture coordinates: {error}") from error
+        return {"vt": np.array(points).reshape(-1, 2), "ft": np.array(corners, np.int64).reshape(-1, 3)}
+    except OutsideFileError as error:
+        raise FileError(f"{path} {error}") from error
+    except (ValueError, IndexError, OverflowError) as error:
+        raise FileError(
+            f"{path} is no .obj of triangles with texture coordinates: {reason(error)}"
+        ) from error

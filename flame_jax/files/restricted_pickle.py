@@ -5,37 +5,29 @@ NumPy arrays, one SciPy sparse matrix and arrays wrapped by chumpy, a package th
 Here every name that a pickle asks for is looked up in a short table of stand-ins of our own; any other name ends
 the loading with that name in the message. Nothing is imported on a pickle's behalf.
 
-Two layers. ``check_opcodes`` walks over the program without running it and refuses what no model file needs
-(persistent ids, extension codes) and what would eat memory (memo slots far beyond the others). ``loads`` then
-runs it on Python's own ``pickle.Unpickler`` with ``find_class`` replaced, and counts what the stand-ins make.
+Two layers. ``pickle_opcodes.check_opcodes`` walks over the program without running it and refuses what no model file
+needs (persistent ids, extension codes, keys of any kind) and what would eat memory (memo slots far beyond the others).
+``loads`` then runs it on Python's own ``pickle.Unpickler`` with ``find_class`` replaced, and counts what the stand-ins
+make. What the program refers to twice is made once, and comes back as one object.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
-import pickletools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-# A FLAME model has about 100 MB and some thousand opcodes; its arrays are single opcodes.
-MAX_BYTES = 1 << 29
-MAX_OPCODES = 1_000_000
+from flame_jax.files.budget import Budget, OverBudgetError
+from flame_jax.files.npz import ArrayFileError, check_text
+from flame_jax.files.outside import one_line, reason
+from flame_jax.files.pickle_opcodes import SMALL_INTEGERS, RefusedPickle, check_opcodes
+
+__all__ = ["RefusedPickle", "Shell", "loads"]
+
 MAX_DEPTH = 200
-# Parts of a tuple, those of the tuples within it included: shapes and states are tuples, data are not.
-MAX_TUPLE = 1000
-# Bytes, or items of containers, that all stand-ins of one load may make together.
-MAX_MADE = 4 * MAX_BYTES
-
-_FORBIDDEN_OPCODES = frozenset(
-    ["PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"]
-)
-
-
-class RefusedPickle(ValueError):
-    """A pickle that is broken, or asks for something that no model file needs; the message says what."""
 
 
 def loads(
@@ -43,6 +35,7 @@ def loads(
     *,
     persistent_load: Callable[[Any], Any] | None = None,
     names: Mapping[tuple[str, str], Callable[..., Any]] | None = None,
+    budget: Budget | None = None,
 ) -> Any:
     """The object in a pickle, made of NumPy arrays, ``Shell`` objects and Python's plain containers.
 
@@ -53,94 +46,27 @@ def loads(
         data: a pickle of any protocol; strings of Python 2 are read as latin1. What follows its end is ignored.
         persistent_load: for formats that keep arrays outside the pickle; None refuses persistent ids.
         names: stand-ins for further names, ``(module, name) → function``. What they return must be an array or
-            a plain value.
+            a plain value; what they make they count themselves.
+        budget: what the pickle may make, with others of the same file; None for one of its own.
 
     Raises:
         RefusedPickle: see ``RefusedPickle``. No other exception, and no code of the pickle's has run.
     """
-    check_opcodes(data, allow_persistent_ids=persistent_load is not None)
+    budget = budget or Budget(len(data))
+    check_opcodes(data, allow_persistent_ids=persistent_load is not None, budget=budget)
     try:
-        return _finished(_Unpickler(data, persistent_load, names or {}).load(), MAX_DEPTH, {})
+        return _finished(_Unpickler(data, persistent_load, names or {}, budget).load(), MAX_DEPTH, {})
     except RefusedPickle:
         raise
+    except (OverBudgetError, ArrayFileError) as error:
+        raise RefusedPickle(str(error)) from error
     except MemoryError as error:
         raise RefusedPickle("asks for more memory than there is") from error
     except RecursionError as error:
         raise RefusedPickle("is nested too deeply") from error
     except Exception as error:
         # The unpickler raises nearly anything on a malformed program.
-        raise RefusedPickle(f"is not a sound pickle: {type(error).__name__}: {str(error)[:200]}") from error
-
-
-def check_opcodes(data: bytes, allow_persistent_ids: bool = False) -> int:
-    """Walks over a pickle's opcodes without running them; returns the number of bytes to its end.
-
-    Raises:
-        RefusedPickle: it is cut off or no pickle, too large, or holds an opcode that no model file needs.
-    """
-    if len(data) > MAX_BYTES:
-        raise RefusedPickle(f"has {len(data)} bytes; model files have at most {MAX_BYTES}")
-    forbidden = _FORBIDDEN_OPCODES
-    if allow_persistent_ids:
-        forbidden = forbidden - {"PERSID", "BINPERSID"}
-    stream = io.BytesIO(data)
-    tuples = _TupleSizes()
-    try:
-        for count, (opcode, argument, position) in enumerate(pickletools.genops(stream)):
-            name = opcode.name
-            if count >= MAX_OPCODES:
-                raise RefusedPickle(f"has more than {MAX_OPCODES} opcodes; model files have thousands")
-            if name in forbidden:
-                raise RefusedPickle(f"uses the opcode {name} at byte {position}, which no model file needs")
-            # The memo is a flat table: one slot with a huge number would allocate all below it.
-            if name in ("PUT", "BINPUT", "LONG_BINPUT") and not (
-                isinstance(argument, int) and 0 <= argument <= count
-            ):
-                raise RefusedPickle(f"stores memo entry {argument} at byte {position}, far beyond the others")
-            tuples.step(opcode, argument)
-    except RefusedPickle:
-        raise
-    except Exception as error:
-        raise RefusedPickle(f"is cut off or not a pickle: {str(error)[:200]}") from error
-    return stream.tell()
-
-
-class _TupleSizes:
-    """Follows the unpickler's stack by how many tuples each entry holds, however they share their parts.
-
-    A tuple of two equal tuples of two equal tuples … is short to write and takes for ever to hash, and a pickle
-    may use it as a key.
-    """
-
-    def __init__(self) -> None:
-        self.stack: list[int | None] = []  # None is a mark
-        self.memo: dict[int, int | None] = {}
-
-    def step(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
-        name = opcode.name
-        if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            self.memo[len(self.memo) if name == "MEMOIZE" else argument] = self.stack[-1]
-            return
-        if name in ("GET", "BINGET", "LONG_BINGET"):
-            self.stack.append(self.memo[argument])
-            return
-        if name == "DUP":
-            self.stack.append(self.stack[-1])
-            return
-        popped: list[int | None] = []
-        fixed = list(opcode.stack_before)
-        if pickletools.markobject in fixed:
-            while (entry := self.stack.pop()) is not None:
-                popped.append(entry)
-            fixed = fixed[: fixed.index(pickletools.markobject)]
-        popped += [self.stack.pop() for _ in fixed]
-        for kind in opcode.stack_after:
-            self.stack.append(None if kind is pickletools.markobject else 1)
-        if name.startswith("TUPLE") or name == "EMPTY_TUPLE":
-            size = 1 + sum(entry or 0 for entry in popped)
-            if size > MAX_TUPLE:
-                raise RefusedPickle(f"holds a tuple of more than {MAX_TUPLE} parts")
-            self.stack[-1] = size
+        raise RefusedPickle(f"is not a sound pickle: {type(error).__name__}: {reason(error)}") from error
 
 
 class _Frozen(type):
@@ -252,11 +178,15 @@ class _ObjectArray:
         self.shape, self.items = shape, items
 
 
+_ITEM_BYTES = 100  # of a dict or a set, about
+_CLASS_BYTES = 2000
+
+
 class _Builder:
     """The functions that a pickle may call, and the account of what they have made."""
 
-    def __init__(self) -> None:
-        self.made = 0
+    def __init__(self, budget: Budget) -> None:
+        self.count = budget.take
 
     def names(self) -> dict[tuple[str, str], Callable[..., Any]]:
         return {
@@ -265,7 +195,7 @@ class _Builder:
             ("builtins", "frozenset"): lambda *arguments: self.container(frozenset, *arguments),
             ("builtins", "bytearray"): lambda *arguments: self.container(bytearray, *arguments),
             ("builtins", "bytes"): lambda *arguments: self.container(bytes, *arguments),
-            ("builtins", "complex"): complex,
+            ("builtins", "complex"): self.complex_number,
             ("collections", "OrderedDict"): lambda *arguments: self.container(dict, *arguments),
             ("copyreg", "_reconstructor"): self.new_object,
             ("_codecs", "encode"): self.encode,
@@ -276,12 +206,6 @@ class _Builder:
                 shape, dtype, order == "F", buffer
             ),
         }
-
-    def count(self, amount: int) -> None:
-        """Sharing is cheap to write down: a few bytes of pickle could copy one large string a million times."""
-        self.made += amount + 64
-        if self.made > MAX_MADE:
-            raise RefusedPickle("makes more than any model file holds")
 
     def array(self, shape: Any, dtype: Any, fortran: bool, raw: Any) -> _Array:
         if not isinstance(dtype, _DType):
@@ -303,9 +227,11 @@ class _Builder:
             return _Array(self, _ObjectArray(shape, raw))
         if not isinstance(raw, (str, bytes, bytearray)) or len(raw) != size * dtype.dtype.itemsize:
             raise RefusedPickle(f"holds an array of shape {shape} with other contents")
-        self.count(len(raw))
+        self.count(2 * len(raw))
         if isinstance(raw, str):
             raw = raw.encode("latin1")  # a string of Python 2
+        if dtype.dtype.kind == "U":
+            check_text(np.frombuffer(raw, np.uint8), dtype.dtype)
         native = dtype.dtype.newbyteorder("=")
         array = np.frombuffer(raw, dtype.dtype).reshape(shape, order="F" if fortran else "C")
         return _Array(self, np.array(array, native, order="C"))
@@ -315,8 +241,23 @@ class _Builder:
         if len(arguments) > 1 or not all(hasattr(argument, "__len__") for argument in arguments):
             kinds = ", ".join(type(argument).__name__ for argument in arguments[:3])
             raise RefusedPickle(f"calls {constructor.__name__} with {kinds}")
-        self.count(sum(len(argument) for argument in arguments))
+        for argument in arguments:
+            raw = constructor in (bytes, bytearray) or isinstance(argument, (str, bytes, bytearray))
+            self.count(len(argument) if raw else _ITEM_BYTES * len(argument))
+        for argument in arguments:
+            if constructor in (set, frozenset):
+                _check_keys(argument)
+            elif constructor is dict and not isinstance(argument, dict):
+                if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in argument):
+                    raise RefusedPickle("makes a dict of something that is no list of pairs")
+                _check_keys(key for key, _ in argument)
         return constructor(*arguments)
+
+    def complex_number(self, *parts: Any) -> complex:
+        if len(parts) > 2 or not all(type(part) in (int, float) for part in parts):
+            raise RefusedPickle("makes a complex number of something else than numbers")
+        self.count(0)
+        return complex(*parts)
 
     def encode(self, text: Any, encoding: Any = "latin1") -> bytes:
         """``_codecs.encode``, by which Python 3 writes bytes into protocols 0 to 2."""
@@ -353,13 +294,15 @@ class _Unpickler(pickle.Unpickler):
         data: bytes,
         persistent_load: Callable[[Any], Any] | None,
         names: Mapping[tuple[str, str], Callable[..., Any]],
+        budget: Budget,
     ) -> None:
         super().__init__(io.BytesIO(data), encoding="latin1")
         self._outside = persistent_load
         self._names: dict[tuple[str, str], Any] = {
-            key: _Call(function) for key, function in {**_Builder().names(), **names}.items()
+            key: _Call(function) for key, function in {**_Builder(budget).names(), **names}.items()
         }
         self._names["numpy", "dtype"] = _DType
+        self._budget = budget
 
     def persistent_load(self, pid: Any) -> Any:
         if self._outside is None:
@@ -372,7 +315,8 @@ class _Unpickler(pickle.Unpickler):
         if key not in self._names:
             sparse = module.split(".")[:2] == ["scipy", "sparse"] and name in _SPARSE_NAMES
             if not sparse and module.split(".")[0] != "chumpy":
-                raise RefusedPickle(f"asks for {module}.{name}, which no model file needs")
+                raise RefusedPickle(f"asks for {one_line(f'{module}.{name}')}, which no model file needs")
+            self._budget.take(_CLASS_BYTES)
             self._names[key] = _Frozen(
                 "Shell", (Shell,), {"__slots__": (), "module": str(module), "name": str(name)}
             )
@@ -421,7 +365,15 @@ def _finished(value: Any, depth: int, seen: dict[int, Any]) -> Any:
     return done
 
 
+def _check_keys(keys: Iterable[Any]) -> None:
+    for key in keys:
+        _key(key)
+
+
 def _key(key: Any) -> Any:
-    if isinstance(key, _PLAIN) or (isinstance(key, tuple) and all(isinstance(part, _PLAIN) for part in key)):
+    """``key``, if it is one that ``pickle_opcodes`` lets through; here for what stand-ins make, which it cannot see."""
+    if isinstance(key, (str, bytes, float, type(None))) or (
+        isinstance(key, int) and abs(key) < SMALL_INTEGERS
+    ):
         return key
     raise RefusedPickle(f"has {type(key).__name__.strip('_')} as a key")

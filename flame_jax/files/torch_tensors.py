@@ -8,14 +8,15 @@ each key its number of elements (int64) and its raw elements.
 
 from __future__ import annotations
 
-import io
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from flame_jax.files import restricted_pickle
-from flame_jax.files.restricted_pickle import RefusedPickle
+from flame_jax.files.budget import Budget
+from flame_jax.files.pickle_opcodes import RefusedPickle, check_opcodes
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
@@ -53,65 +54,83 @@ _STORAGE_NAMES: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-def _load_from_bytes(data: Any) -> _Storage:
-    if isinstance(data, str):
-        data = data.encode("latin1")
-    if not isinstance(data, (bytes, bytearray)):
-        raise RefusedPickle("holds a torch storage without its bytes")
-    data = bytes(data)
-    wanted: list[tuple[str, np.dtype, int]] = []
+class _Tensors:
+    """The stand-ins, and the account of what they make."""
 
-    def persistent_load(pid: Any) -> int:
-        kind, storage_type, key, _, count = pid[:5]
-        dtype = getattr(getattr(storage_type, "function", None), "dtype", None)
-        if kind not in ("storage", b"storage") or dtype is None or type(count) is not int:
-            raise RefusedPickle("refers to something that is no torch storage")
-        wanted.append((str(key), dtype, count))
-        return len(wanted) - 1
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
 
-    position = 0
-    parts = []
-    for index in range(5):
-        rest = data[position:]
-        length = restricted_pickle.check_opcodes(rest, allow_persistent_ids=index == 3)
-        names = _STORAGE_NAMES if index == 3 else None
-        parts.append(
-            restricted_pickle.loads(
-                rest[:length], names=names, persistent_load=persistent_load if index == 3 else None
+    def load_from_bytes(self, data: Any) -> _Storage:
+        if not isinstance(data, (str, bytes, bytearray)):
+            raise RefusedPickle("holds a torch storage without its bytes")
+        self.budget.take(2 * len(data))  # the copy here, and the elements
+        data = data.encode("latin1") if isinstance(data, str) else bytes(data)
+        wanted: list[tuple[str, np.dtype, int]] = []
+
+        def persistent_load(pid: Any) -> int:
+            kind, storage_type, key, _, count = pid[:5]
+            dtype = getattr(getattr(storage_type, "function", None), "dtype", None)
+            if kind not in ("storage", b"storage") or dtype is None or type(count) is not int:
+                raise RefusedPickle("refers to something that is no torch storage")
+            wanted.append((str(key), dtype, count))
+            return len(wanted) - 1
+
+        position = 0
+        parts = []
+        for index in range(5):
+            is_object = index == 3
+            end = check_opcodes(data, allow_persistent_ids=is_object, budget=self.budget, start=position)
+            parts.append(
+                restricted_pickle.loads(
+                    data[position:end],
+                    names=_STORAGE_NAMES if is_object else None,
+                    persistent_load=persistent_load if is_object else None,
+                    budget=self.budget,
+                )
             )
-        )
-        position += length
-    magic, protocol, _, which, keys = parts
-    if magic != _MAGIC or protocol != _PROTOCOL or which != 0 or [str(k) for k in keys] != [wanted[0][0]]:
-        raise RefusedPickle("holds a torch storage of an unknown format")
-    _, dtype, count = wanted[0]
-    stream = io.BytesIO(data[position:])
-    stored = int.from_bytes(stream.read(8), "little")
-    raw = stream.read()
-    if stored != count or len(raw) != count * dtype.itemsize:
-        raise RefusedPickle("holds a torch storage that is cut off")
-    return _Storage(np.frombuffer(raw, dtype))
+            position = end
+        magic, protocol, _, which, keys = parts
+        if (
+            (magic, protocol, which) != (_MAGIC, _PROTOCOL, 0)
+            or len(wanted) != 1
+            or not isinstance(keys, list)
+            or keys not in ([wanted[0][0]], [wanted[0][0].encode()])
+        ):
+            raise RefusedPickle("holds a torch storage of an unknown format")
+        _, dtype, count = wanted[0]
+        stored = int.from_bytes(data[position : position + 8], "little")
+        raw = memoryview(data)[position + 8 :]
+        if stored != count or len(raw) != count * dtype.itemsize:
+            raise RefusedPickle("holds a torch storage that is cut off")
+        return _Storage(np.frombuffer(raw, dtype))
+
+    def rebuild_tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.ndarray:
+        if (
+            not isinstance(storage, _Storage)
+            or not all(isinstance(part, (tuple, list)) and len(part) <= 8 for part in (size, stride))
+            or len(size) != len(stride)
+        ):
+            raise RefusedPickle("holds a torch tensor without a storage")
+        if not all(type(n) is int and 0 <= n <= _MAX_ELEMENTS for n in (offset, *size, *stride)):
+            raise RefusedPickle("holds a torch tensor of impossible sizes")
+        elements = storage.elements
+        count = math.prod(size)
+        last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+        # One element may stand for many (a stride of 0). No model file does so, and it is how few bytes become many.
+        if count > elements.size or (count and last >= elements.size):
+            raise RefusedPickle("holds a torch tensor that reaches beyond its storage")
+        self.budget.take(count * elements.itemsize)
+        if count == 0:
+            return np.zeros(size, elements.dtype)
+        steps = tuple(step * elements.itemsize for step in stride)
+        return np.lib.stride_tricks.as_strided(elements[offset:], size, steps, writeable=False).copy()
 
 
-def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.ndarray:
-    numbers = (offset, *size, *stride)
-    if not isinstance(storage, _Storage) or len(size) != len(stride) or len(size) > 8:
-        raise RefusedPickle("holds a torch tensor without a storage")
-    if not all(type(n) is int and 0 <= n <= _MAX_ELEMENTS for n in numbers):
-        raise RefusedPickle("holds a torch tensor of impossible sizes")
-    elements = storage.elements
-    count = int(np.prod(size, dtype=object))
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if count > _MAX_ELEMENTS or (count and last >= elements.size):
-        raise RefusedPickle("holds a torch tensor that reaches beyond its storage")
-    if count == 0:
-        return np.zeros(size, elements.dtype)
-    steps = tuple(step * elements.itemsize for step in stride)
-    return np.lib.stride_tricks.as_strided(elements[offset:], size, steps, writeable=False).copy()
-
-
-NAMES: dict[tuple[str, str], Callable[..., Any]] = {
-    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch.storage", "_load_from_bytes"): _load_from_bytes,
-}
+def names(budget: Budget) -> dict[tuple[str, str], Callable[..., Any]]:
+    """Stand-ins for ``restricted_pickle.loads``, which count what they make in ``budget``."""
+    tensors = _Tensors(budget)
+    return {
+        ("torch._utils", "_rebuild_tensor"): tensors.rebuild_tensor,
+        ("torch._utils", "_rebuild_tensor_v2"): tensors.rebuild_tensor,
+        ("torch.storage", "_load_from_bytes"): tensors.load_from_bytes,
+    }

@@ -22,6 +22,7 @@ from .flame_folder import (
     python2_dumps,
     write_flame_folder,
 )
+from .torch_programs import tensor_program
 
 ARRAYS = flame_arrays()
 
@@ -94,56 +95,15 @@ def test_smplx_landmark_files(tmp_path):
     np.testing.assert_array_equal(model.landmarks.dynamic_faces, ARRAYS["dynamic_lmk_faces_idx"])
 
 
-def _torch_storage(name: str, array: np.ndarray) -> bytes:
-    """A storage as ``torch.save`` wrote it before 1.6."""
-
-    def long(number: int) -> bytes:
-        raw = number.to_bytes(10, "little")
-        return b"\x80\x02\x8a\x0a" + raw + b"."
-
-    pid = b"(X\x07\x00\x00\x00storagectorch\n" + name.encode() + b"\nX\x01\x00\x00\x007X\x03\x00\x00\x00cpu"
-    pid += b"J" + struct.pack("<i", array.size) + b"NtQ"
-    return b"".join(
-        [
-            long(0x1950A86A20F9469CFC6C),
-            pickle.dumps(1001, 2),
-            pickle.dumps({"protocol_version": 1001, "little_endian": True}, 2),
-            b"\x80\x02" + pid + b".",
-            pickle.dumps(["7"], 2),
-            struct.pack("<q", array.size),
-            array.tobytes(),
-        ]
-    )
-
-
-def _tensor_program(name: str, array: np.ndarray) -> bytes:
-    """The opcodes (without PROTO and STOP) that rebuild a contiguous tensor."""
-    storage = _torch_storage(name, array)
-
-    def numbers(values):
-        return b"(" + b"".join(b"J" + struct.pack("<i", n) for n in values) + b"t"
-
-    strides = [s // array.itemsize for s in array.strides]
-    return (
-        b"ctorch._utils\n_rebuild_tensor_v2\n(ctorch.storage\n_load_from_bytes\nB"
-        + struct.pack("<i", len(storage))
-        + storage
-        + b"\x85RK\x00"
-        + numbers(array.shape)
-        + numbers(strides)
-        + b"\x89ccollections\nOrderedDict\n)RtR"
-    )
-
-
 def test_landmarks_with_torch_tensors_in_them(tmp_path):
     """DECA's file: the contour's arrays are tensors inside the pickle; torch is not there."""
     path = write_flame_folder(tmp_path, ARRAYS)
     contents = landmark_dict(ARRAYS)
     tensors = {
-        "dynamic_lmk_faces_idx": _tensor_program(
+        "dynamic_lmk_faces_idx": tensor_program(
             "LongStorage", contents["dynamic_lmk_faces_idx"].astype(np.int64)
         ),
-        "dynamic_lmk_bary_coords": _tensor_program("DoubleStorage", contents["dynamic_lmk_bary_coords"]),
+        "dynamic_lmk_bary_coords": tensor_program("DoubleStorage", contents["dynamic_lmk_bary_coords"]),
     }
     rest = pickle.dumps({k: v for k, v in contents.items() if k not in tensors}, 2)
     extra = b"".join(
