@@ -107,7 +107,9 @@ def test_the_run_says_what_was_skipped_and_which_focal_lengths_cannot_be(folder,
 
 def test_summaries_of_before_are_read(tmp_path):
     old = {
-        key: value for key, value in vars(Entry("a.png", "a", status="no face")).items() if key != "focal_note"
+        key: value
+        for key, value in vars(Entry("a.png", "a", status="no face")).items()
+        if key != "focal_note"
     }
     (tmp_path / "summary.json").write_text(json.dumps({"photos": [old], "earlier": []}))
     (entry,) = read_entries(tmp_path / "summary.json").values()
