@@ -113,17 +113,28 @@ def _read_folder(folder: Path) -> IctFaceKit:
     )
 
 
-def draw_head(model: IctFaceKit, number: int, seed: int = 0) -> tuple[TriangleMesh, dict[str, float]]:
+# Halves of the identity modes, to test on one what was learnt from the other.
+MODES = {"all": slice(None), "even": slice(0, None, 2), "odd": slice(1, None, 2)}
+
+
+def draw_head(
+    model: IctFaceKit, number: int, seed: int = 0, modes: slice = MODES["all"]
+) -> tuple[TriangleMesh, dict[str, float]]:
     """Person ``number`` of an endless row: identity coefficients N(0, 1); every third at rest, the others with up to
     four expressions of weight 0.2 … 0.8, the two sides of a face mostly alike.
+
+    Args:
+        model: the face model.
+        number: of the person.
+        seed: of the row.
+        modes: identity modes that count; the others' coefficients are 0.
 
     Returns:
         The head, metres, and the weights of its expressions.
     """
     rng = np.random.default_rng([seed, number])
-    vertices = model.mesh.vertices + np.tensordot(
-        rng.standard_normal(len(model.identity)), model.identity, axes=1
-    )
+    drawn = rng.standard_normal(len(model.identity))
+    vertices = model.mesh.vertices + np.tensordot(drawn[modes], model.identity[modes], axes=1)
     weights: dict[str, float] = {}
     if number % 3:
         stems = sorted({name.removesuffix("_L").removesuffix("_R") for name in model.expression_names})

@@ -37,11 +37,8 @@ CHECKS = {
 }
 
 
-MODES = {"all": slice(None), "even": slice(0, None, 2), "odd": slice(1, None, 2)}
-
-
 def _statistics(options: argparse.Namespace, generator: Generator) -> ScanStatistics:
-    from n2f_jax.benchmark.ict_facekit import load_ict_facekit
+    from n2f_jax.benchmark.ict_facekit import MODES, load_ict_facekit
 
     if options.scan_modes != "all" and options.out == ASSET:
         raise ValueError("--scan-modes even|odd is for a head of its own: name it with --out")
@@ -62,7 +59,7 @@ def main() -> int:
     )
     parser.add_argument(
         "--scan-modes",
-        choices=tuple(MODES),
+        choices=("all", "even", "odd"),
         default="all",
         help="of --scans; of a half they are not stored, and the head goes to --out, to be tested on the other half",
     )

@@ -29,9 +29,16 @@ def main() -> int:
     parser.add_argument("--model", type=Path, required=True, metavar="PATH", help="FaceXModel, or an .npz")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if needed")
     parser.add_argument("--heads", type=int, default=HEADS, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--modes",
+        choices=("all", "even", "odd"),
+        default="all",
+        help="identity modes that heads are drawn of: odd ones for a head model whose statistics are of the even ones "
+        "(build_open_head.py --scan-modes even); default: %(default)s",
+    )
     flags = parser.parse_args()
 
-    from n2f_jax.benchmark.ict_facekit import MARKED_ALIKE, draw_head, load_ict_facekit
+    from n2f_jax.benchmark.ict_facekit import MARKED_ALIKE, MODES, draw_head, load_ict_facekit
     from n2f_jax.mesh.writing import write_ply
     from n2f_jax.runtime.atomic_files import atomic_path, write_text
 
@@ -42,7 +49,9 @@ def main() -> int:
             group = GROUPS[number >= HEADS // 2]
             folder = flags.out / group
             folder.mkdir(parents=True, exist_ok=True)
-            head, expressions[f"{group}/person{number:03d}"] = draw_head(model, number, SEED)
+            head, expressions[f"{group}/person{number:03d}"] = draw_head(
+                model, number, SEED, MODES[flags.modes]
+            )
             landmarks = np.full((68, 3), np.nan)
             landmarks[list(MARKED_ALIKE)] = head.vertices[model.landmarks_68[list(MARKED_ALIKE)]]
             write_ply(folder / f"person{number:03d}.ply", head.vertices, head.faces)

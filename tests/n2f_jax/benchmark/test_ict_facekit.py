@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from n2f_jax.benchmark import ict_facekit
-from n2f_jax.benchmark.ict_facekit import NUM_IDENTITY, draw_head, load_ict_facekit
+from n2f_jax.benchmark.ict_facekit import MODES, NUM_IDENTITY, draw_head, load_ict_facekit
 from n2f_jax.mesh.triangle_mesh import MeshError
 
 NAMES = ("browInnerUp_L", "browInnerUp_R", "eyeLookUp_L", "jawOpen", "PupilDilate_L")
@@ -66,6 +66,12 @@ def test_heads_are_drawn_by_number(arrays, tmp_path):
     heads = [draw_head(model, number, seed=3) for number in range(12)]
     np.testing.assert_array_equal(heads[5][0].vertices, draw_head(model, 5, seed=3)[0].vertices)
     assert np.abs(heads[0][0].vertices - draw_head(model, 0, seed=4)[0].vertices).max() > 1e-4
+    # Every third head is at rest: its halves of modes add up to it.
+    halves = [
+        draw_head(model, 3, 3, MODES[name])[0].vertices - model.mesh.vertices for name in ("even", "odd")
+    ]
+    assert all(np.abs(half).max() > 1e-4 for half in halves)
+    np.testing.assert_allclose(heads[3][0].vertices - model.mesh.vertices, sum(halves), atol=1e-12)
     for number, (head, weights) in enumerate(heads):
         assert bool(weights) == bool(number % 3)
         assert not any(name.startswith(("eyeLook", "PupilDilate")) for name in weights)
