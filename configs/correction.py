@@ -5,8 +5,7 @@ The small one, from the checkpoint that ships, on two CPU cores:
 One for a large GPU, from the paper's two stages:
     python scripts/train.py --config=configs/correction.py:paper --workdir=runs/correction \\
         --config.init_from=runs/stage2/best
-So far the correction is trained and validated; reconstruct.py takes such a checkpoint and uses the network's own
-answer.
+What its answers are worth is measured afterwards: scripts/build/carry_over_checkpoint.py --keep-layers.
 """
 
 from n2f_jax.training.presets import correction as get_config
