@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 from n2f_jax.models.dinov3 import count_parameters
@@ -32,7 +33,7 @@ prediction.shape, prediction.expression, prediction.jaw, prediction.eyelids
 prediction.rotation, prediction.translation  # x_cam = R x_head + t; camera x right, y down, z forward; metres
 prediction.vertices  # {vertices}
 ```
-
+{correction}
 Same numbers as the JAX network to 1e-4. `torch.compile`, half precision and other devices are PyTorch's own business.
 
 | | |
@@ -52,15 +53,35 @@ The pretrained DINOv3 weights come under Meta's DINOv3 License; it holds for net
 Back to JAX, bit-identical: `python scripts/export_torch.py THIS_FOLDER --from-torch --out DIR`; after further training
 in PyTorch, `torch_n2fnet.save(network, THIS_FOLDER)` first.
 """
+# After the example, for networks with a correction.
+_CORRECTION = """
+The network corrects its answer on the surface: {passes} times it puts the head into the image and compares the normals
+at {num_normals} places. With the points of MediaPipe's face mesh it compares {num_points} of them, too, and puts the
+camera on them; any may be missing, and so may all of them:
+
+```python
+# (B, 468, 3): crop pixels, and depth in the same scale, growing away from the camera; NaN where unknown
+points = torch.full((1, 468, 3), torch.nan)
+prediction = network(normals, mask, focal, principal_point, points)
+```
+
+Without focal length and principal point nothing is corrected.
+"""
 
 
 def model_card(pretrained: Pretrained, name: str, with_head_model: bool) -> str:
     """Markdown with what a user of the weights has to know."""
     config, inputs, head = pretrained.config, pretrained.inputs, pretrained.head_model
     parameters = count_parameters(pretrained.network)
-    licence = " The licence of the head model holds for `head_model.safetensors`." if with_head_model else ""
+    files = ["`head_model.safetensors`"] if with_head_model else []
+    correction = ""
+    if config.correction is not None:
+        files.append("`surface_places.safetensors`")
+        correction = _CORRECTION.format(**dataclasses.asdict(config.correction))
+    licence = f" The licence of the head model holds for {' and '.join(files)}." if files else ""
     return _CARD.format(
         name=name,
+        correction=correction,
         and_vertices=" and vertices" if with_head_model else "",
         vertices="(B, V, 3) head frame, metres" if with_head_model else "None: exported without a head model",
         channels=config.backbone.channels,

@@ -1,18 +1,24 @@
 """A trained network as a folder for PyTorch, and back: bit-identical in float32. Needs no PyTorch itself.
 
 The folder holds ``config.json``, ``model.safetensors``, ``head_model.safetensors`` where a head model was given,
-``torch_n2fnet.py`` (the module that runs it) and a model card, ``README.md``.
+``torch_n2fnet.py`` (the module that runs it) and a model card, ``README.md``. For a network with a correction on the
+surface ``torch_correction.py`` and ``surface_places.safetensors`` lie there too, and ``calibration.safetensors`` (which
+PyTorch does not read) where the checkpoint has one.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import jax
 import numpy as np
 
+import flame_jax
 from flame_jax.model import HeadModel
 from n2f_jax.export import torch_card
+from n2f_jax.face_mesh.embedding import places_of_correction
+from n2f_jax.models.calibration import calibrations_from_arrays, calibrations_to_arrays
 from n2f_jax.models.conversion import ConversionError
 from n2f_jax.models.folders import (
     CONFIG_FILE,
@@ -26,6 +32,8 @@ from n2f_jax.models.n2fnet import N2FNet
 from n2f_jax.models.n2fnet_conversion import n2fnet_from_torch, n2fnet_to_torch
 from n2f_jax.models.parameters import from_dict, to_dict
 from n2f_jax.models.pretrained import (
+    CALIBRATION_FILE,
+    HeadModelIdentity,
     Pretrained,
     abstract_network,
     check_head_model,
@@ -33,12 +41,15 @@ from n2f_jax.models.pretrained import (
     parse_description,
     save_pretrained,
 )
+from n2f_jax.models.surface import SurfacePlaces
 
 # The same in torch_n2fnet.py, which cannot be imported without PyTorch.
 FORMAT = "n2f-jax/n2fnet-torch"
 FORMAT_VERSION = 1
 HEAD_MODEL_FILE = "head_model.safetensors"
+PLACES_FILE = "surface_places.safetensors"
 MODULE_FILE = "torch_n2fnet.py"
+CORRECTION_FILE = "torch_correction.py"
 HEAD_ARRAYS = (
     *("v_template", "shapedirs", "exprdirs", "posedirs", "eyelids", "J_regressor", "weights"),
     "faces",
@@ -53,11 +64,14 @@ def write_torch_folder(
     Args:
         folder: where to; made if needed.
         pretrained: the network (``from_pretrained``). Its parameters are written as float32.
-        head_model: goes along, so that PyTorch gives vertices too. FLAME's licence holds for the copy.
+        head_model: goes along, so that PyTorch gives vertices too. FLAME's licence holds for the copy. A network with a
+            correction needs it anyway, for the part of it that the correction looks at; that of the open head is at
+            hand.
         name: of the checkpoint, for the model card.
 
     Raises:
         HeadModelMismatch: the network was trained for another head model.
+        PretrainedError: the network has a correction, was not trained for the open head and no head model is given.
     """
     if head_model is not None:
         check_head_model(pretrained.head_model, head_model, name)
@@ -72,11 +86,34 @@ def write_torch_folder(
     if head_model is not None:
         description["head_model_weights"] = {"file": HEAD_MODEL_FILE, "dtype": "float32"}
         weights["head_model_weights"] = head_model_arrays(head_model)
-    texts = {
-        MODULE_FILE: Path(__file__).with_name(MODULE_FILE).read_text(encoding="utf-8"),
-        "README.md": torch_card.model_card(pretrained, name, head_model is not None),
-    }
+    modules = [MODULE_FILE]
+    places = _places(pretrained, head_model, name)
+    if places is not None:
+        description["places"] = {"file": PLACES_FILE, "dtype": "float32"}
+        weights["places"] = {
+            field.name: np.asarray(getattr(places, field.name)) for field in dataclasses.fields(places)
+        }
+        modules.append(CORRECTION_FILE)
+    if pretrained.calibration:
+        description["calibration"] = {"file": CALIBRATION_FILE}
+        weights["calibration"] = calibrations_to_arrays(pretrained.calibration)
+    texts = {module: Path(__file__).with_name(module).read_text(encoding="utf-8") for module in modules}
+    texts["README.md"] = torch_card.model_card(pretrained, name, head_model is not None)
     return write_folder(folder, description, weights, texts)
+
+
+def _places(pretrained: Pretrained, model: HeadModel | None, name: str) -> SurfacePlaces | None:
+    """Where the correction looks; None without one."""
+    if pretrained.config.correction is None:
+        return None
+    if model is None:
+        model = flame_jax.load_open_head()
+        if pretrained.head_model.differences(HeadModelIdentity.of(model)):
+            raise PretrainedError(
+                f"{name} has a correction on the surface of {pretrained.head_model.name!r}: "
+                "this head model is needed to export it"
+            )
+    return places_of_correction(model, pretrained.config.correction)
 
 
 def head_model_arrays(model: HeadModel) -> dict[str, np.ndarray]:
@@ -103,7 +140,14 @@ def read_torch_folder(folder: str | Path) -> Pretrained:
     except ConversionError as error:
         raise PretrainedError(f"{folder / WEIGHTS_FILE}: {error}") from error
     network: N2FNet = from_dict(abstract_network(config), jax.tree.map(jax.numpy.asarray, tree))
-    return Pretrained(network, config, inputs, identity, description.get("notes", {}))
+    calibration = {}
+    if "calibration" in description:
+        size = config.num_shape + config.num_expression + 5
+        try:
+            calibration = calibrations_from_arrays(read_weights(folder, description["calibration"]), size)
+        except ValueError as error:
+            raise PretrainedError(f"{folder / CALIBRATION_FILE}: {error}") from error
+    return Pretrained(network, config, inputs, identity, description.get("notes", {}), calibration)
 
 
 def save_back(folder: str | Path, out: str | Path) -> Path:
@@ -119,4 +163,5 @@ def save_back(folder: str | Path, out: str | Path) -> Path:
         head_model=pretrained.head_model,
         inputs=pretrained.inputs,
         notes=pretrained.notes,
+        calibration=pretrained.calibration,
     )

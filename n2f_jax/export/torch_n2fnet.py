@@ -1,7 +1,8 @@
 """N2FNet in PyTorch: normal map + mask → FLAME parameters, camera and, with a head model, vertices.
 
-Needs PyTorch and safetensors only; no JAX and nothing else of this package. ``scripts/export_torch.py`` writes the
-folders that ``load`` reads and puts a copy of this file in each, so either works:
+Needs PyTorch and safetensors only; no JAX, and of this package nothing but ``torch_correction.py``, for networks with a
+correction on the surface. ``scripts/export_torch.py`` writes the folders that ``load`` reads and puts a copy of this
+file in each (of the other, too, where it is needed), so either works:
 
     from n2f_jax.export.torch_n2fnet import load    # the package is installed
     from torch_n2fnet import load                   # run inside the exported folder
@@ -17,6 +18,7 @@ centres at +0.5. Images are channels-first, as PyTorch has them.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import math
 from pathlib import Path
@@ -34,6 +36,8 @@ FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
 LAYER_NORM_EPSILON = 1e-5
 IDENTITY_6D = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+# Parts that are not trained and lie in files of their own.
+NOT_TRAINED = ("head_model.", "places.")
 # Where the camera starts before training; ``network.camera_mean`` of the config goes before it.
 CAMERA_MEANS = {"uvs": (0.5, 0.5, -1.55), "translation": (0.0, 0.0, 1.0)}
 
@@ -249,11 +253,18 @@ class RegressionModule(nn.Module):
             return self.pool_norm(x.mean(1) + self.feed_forward.down_proj(hidden.mean(1)))
         return self.encode(tokens).mean(1)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def features(self, tokens: Tensor) -> Tensor:
+        """What the last layer is given."""
         x = self.pool(tokens)
         for layer in self.hidden:
             x = F.gelu(layer(x), approximate=self.gelu)
-        return self.output(x) + self.mean
+        return x
+
+    def answer(self, features: Tensor) -> Tensor:
+        return self.output(features) + self.mean
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.answer(self.features(tokens))
 
 
 def flame_mean(config: dict[str, Any]) -> tuple[float, ...]:
@@ -272,16 +283,23 @@ class N2FNet(nn.Module):
     Args:
         config: the ``network`` part of ``config.json``.
         head_model: decodes the parameters to vertices; None leaves ``Prediction.vertices`` empty.
+        places: where the correction looks (``torch_correction.Places``); needed by networks that have one.
     """
 
-    def __init__(self, config: dict[str, Any], head_model: HeadModel | None = None):
+    def __init__(
+        self, config: dict[str, Any], head_model: HeadModel | None = None, places: nn.Module | None = None
+    ):
         super().__init__()
         self.config = config
         self.head_model = head_model
+        self.places = places
         self.splits = (config["num_shape"], config["num_expression"], 6, 2)
         self.backbone = Backbone(config["backbone"])
         self.flame = RegressionModule(config, flame_mean(config))
         self.camera = RegressionModule(config, camera_mean(config))
+        self.correction = None
+        if config.get("correction"):
+            self.correction = correction_module().SurfaceCorrection(config)
 
     def forward(
         self,
@@ -289,8 +307,10 @@ class N2FNet(nn.Module):
         mask: Tensor,
         focal: Tensor | None = None,
         principal_point: Tensor | None = None,
+        points: Tensor | None = None,
     ) -> Prediction:
-        """Parameters, camera and vertices of B crops.
+        """Parameters, camera and vertices of B crops; corrected on the surface, if the network has a correction and the
+        crops' intrinsics are given.
 
         Args:
             normals: ``(B, C, H, W)`` in [−1, 1]; ``inputs`` of ``config.json`` says what the channels are, in which
@@ -298,11 +318,24 @@ class N2FNet(nn.Module):
             mask: ``(B, H, W)`` or ``(B, 1, H, W)``: 1 on the face, 0 elsewhere.
             focal: ``(B,)`` focal length of the crop's camera, pixels of the crop.
             principal_point: ``(B, 2)`` of the crop's camera, pixels of the crop.
+            points: ``(B, 468, 3)`` points of MediaPipe's face mesh, for the correction: pixels of the crop, and depth
+                in the same scale, growing away from the camera; NaN where unknown. The camera is then put on them. None
+                if none is known.
+
+        Raises:
+            ValueError: points without intrinsics, of another shape, or for a network without a correction; a correction
+                without its places.
         """
+        calibrated = focal is not None and principal_point is not None
+        if points is not None and (self.correction is None or not calibrated):
+            raise ValueError("points need a network with a correction, a focal length and a principal point")
+        if points is not None and points.shape[1:] != (468, 3):
+            raise ValueError(f"points have shape {tuple(points.shape)}; (B, 468, 3) are expected")
         if mask.ndim == 3:
             mask = mask[:, None]
         tokens = self.backbone(normals * mask)
-        shape, expression, jaw, eyelids = self.flame(tokens).split(self.splits, dim=-1)
+        features = self.flame.features(tokens)
+        shape, expression, jaw, eyelids = self.flame.answer(features).split(self.splits, dim=-1)
         rotation_6d, position = self.camera(tokens).split((6, 3), dim=-1)
         # Columns y and z negated: from the head pose to the axes of the camera.
         signs = torch.tensor([1.0, -1.0, -1.0], dtype=position.dtype, device=position.device)
@@ -310,6 +343,25 @@ class N2FNet(nn.Module):
         translation = vertices = None
         if focal is not None and principal_point is not None:
             translation = self.translation(position, focal, principal_point, normals.shape[-1])
+            if self.correction is not None:
+                if self.places is None:
+                    raise ValueError("the network has a correction, and not the places where it looks")
+                part = correction_module()
+                jaw = part.matrix_to_axis_angle(rotation_6d_to_matrix(jaw))
+                unknowns, camera = self.correction(
+                    self.places,
+                    torch.cat([shape, expression, jaw, eyelids], dim=-1),
+                    part.Camera(rotation, translation, focal.reshape(-1), principal_point),
+                    features,
+                    normals,
+                    mask,
+                    points,
+                )
+                shape, expression, jaw, eyelids = unknowns.split((*self.splits[:2], 3, 2), dim=-1)
+                jaw = part.axis_angle_to_matrix(jaw)[:, :2].flatten(1)
+                rotation, translation = camera.rotation, camera.translation
+                rotation_6d = (rotation * signs)[:, :2].flatten(1)
+                position = self.position(translation, focal, principal_point, normals.shape[-1])
         if self.head_model is not None:
             vertices = self.head_model(shape, expression, jaw, eyelids)
         return Prediction(
@@ -323,6 +375,19 @@ class N2FNet(nn.Module):
         metres_per_pixel = position[:, 2:].exp() / size
         xy = (size * position[:, :2] - principal_point) * metres_per_pixel
         return torch.cat([xy, focal.reshape(-1, 1) * metres_per_pixel], dim=-1)
+
+    def position(self, translation: Tensor, focal: Tensor, principal_point: Tensor, size: int) -> Tensor:
+        """The other way."""
+        if self.config["camera_parameterization"] == "translation":
+            return translation
+        metres_per_pixel = translation[:, 2:] / focal.reshape(-1, 1)
+        uv = translation[:, :2] / metres_per_pixel + principal_point
+        return torch.cat([uv / size, (metres_per_pixel * size).log()], dim=-1)
+
+
+def correction_module() -> Any:
+    """``torch_correction.py``, which lies beside this file, in a package or not."""
+    return importlib.import_module(".torch_correction" if __package__ else "torch_correction", __package__)
 
 
 class HeadModel(nn.Module):
@@ -415,15 +480,17 @@ def load(folder: str | Path, *, head_model: bool = True) -> N2FNet:
         raise FolderError(
             f"{path} has format version {config.get('format_version')}; this reads {FORMAT_VERSION}"
         )
-    head = None
+    head = places = None
     try:
         if head_model and config.get("head_model_weights"):
             head = HeadModel(_tensors(folder, config["head_model_weights"]))
+        if config["network"].get("correction"):
+            places = correction_module().Places(_tensors(folder, config["places"]))
         weights = _tensors(folder, config["weights"])
-        network = unfilled(config["network"], head)
+        network = unfilled(config["network"], head, places)
     except KeyError as error:
         raise FolderError(f"{path} or a file that it names lacks {error}") from error
-    own = {key for key in network.state_dict() if not key.startswith("head_model.")}
+    own = {key for key in network.state_dict() if not key.startswith(NOT_TRAINED)}
     if own != weights.keys():
         wrong = sorted(own ^ weights.keys())
         raise FolderError(f"the weights in {folder} are not this network's: {', '.join(wrong[:5])}")
@@ -434,31 +501,37 @@ def load(folder: str | Path, *, head_model: bool = True) -> N2FNet:
     return network.eval()
 
 
-def unfilled(config: dict[str, Any], head_model: HeadModel | None = None) -> N2FNet:
+def unfilled(
+    config: dict[str, Any], head_model: HeadModel | None = None, places: nn.Module | None = None
+) -> N2FNet:
     """A network without weights, to be given some by ``load_state_dict(…, assign=True)``: no initialising, no copy."""
     with torch.device("meta"):
         network = N2FNet(config)
     network.flame.mean = torch.tensor(flame_mean(config))
     network.camera.mean = torch.tensor(camera_mean(config))
-    network.head_model = head_model
+    network.head_model, network.places = head_model, places
     return network
 
 
 def save(network: N2FNet, folder: str | Path) -> None:
     """Puts a network's weights, trained further perhaps, into the exported folder that it was loaded from.
 
-    ``scripts/export_torch.py FOLDER --from-torch --out DIR`` then takes them back to JAX. The head model is not
-    written: it is not trained.
+    ``scripts/export_torch.py FOLDER --from-torch --out DIR`` then takes them back to JAX. Head model and places are not
+    written: they are not trained. If the weights have changed, the folder's calibration, which says what the answers
+    are worth, no longer holds and is dropped.
     """
     folder = Path(folder)
     config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     tensors = {
         key: value.detach().to("cpu", torch.float32).contiguous()
         for key, value in network.state_dict().items()
-        if not key.startswith("head_model.")
+        if not key.startswith(NOT_TRAINED)
     }
     data = save_bytes(tensors)
     entry = config["weights"]
+    before = load_file(folder / entry["file"])
+    if before.keys() != tensors.keys() or not all(torch.equal(before[key], tensors[key]) for key in before):
+        config.pop("calibration", None)
     entry |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     # config.json, which holds the hash, comes last: interrupted in between, the folder refuses to load.
     for name, content in (

@@ -36,6 +36,21 @@ def _module(name: str) -> list[Rule]:
     return rows
 
 
+def _correction() -> list[Rule]:
+    """Rows of the correction on the surface."""
+    rows = [Rule("correction/pass_number", "correction.pass_number")]
+    for tokens in ("normal_tokens", "point_tokens"):
+        rows.append(Rule(f"correction/{tokens}/place", f"correction.{tokens}.place"))
+        for part in ("features", "validity", "mixed", "plain"):
+            rows += linear_rows(f"correction/{tokens}/{part}", f"correction.{tokens}.{part}")
+    for part in ("join", "state", "output"):
+        rows += linear_rows(f"correction/{part}", f"correction.{part}")
+    rows += norm_rows("correction/norms/{n}", "correction.norms.{n}")
+    for part in ("up", "down"):
+        rows += linear_rows(f"correction/blocks/{{n}}/{part}", f"correction.blocks.{{n}}.{part}_proj")
+    return rows
+
+
 TABLE: tuple[Rule, ...] = (
     *(
         dataclasses.replace(row, ours=f"backbone/{row.ours}", theirs=f"backbone.{row.theirs}")
@@ -43,6 +58,7 @@ TABLE: tuple[Rule, ...] = (
     ),
     *_module("flame"),
     *_module("camera"),
+    *_correction(),
 )
 
 
