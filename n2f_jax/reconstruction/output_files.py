@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -141,13 +140,11 @@ def write_contact_sheet(path: Path, overlays: Sequence[Path], captions: Sequence
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Writes ``(H, W, 3)`` uint8 RGB atomically: ``.jpg``, or PNG.
+    """Writes ``(H, W, 3)`` uint8 RGB atomically, in the format of the path's suffix.
 
     Raises:
         OSError: it cannot be written.
     """
-    jpeg = {"format": "JPEG", "quality": 93, "subsampling": 0}
-    content = io.BytesIO()  # Pillow's own writing hides the system's reason: that the disk is full, say
-    Image.fromarray(image).save(content, **(jpeg if path.suffix == ".jpg" else {"format": "PNG"}))
     with atomic_path(path) as temporary:
-        temporary.write_bytes(content.getbuffer())
+        jpeg = {"quality": 93, "subsampling": 0} if path.suffix == ".jpg" else {}
+        Image.fromarray(image).save(temporary, **jpeg)

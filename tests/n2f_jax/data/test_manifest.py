@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -62,6 +63,54 @@ def test_damage_within_is_named(tmp_path):
     path.write_bytes(b'{"nothing": 1}\n' + path.read_bytes())
     with pytest.raises(ManifestError, match=r"all\.jsonl is damaged at byte 0"):
         ManifestIndex(tmp_path)
+
+
+GOOD = {"key": "set/a.png", "status": "ok", "faces": ["ab/cd/a"], "sizes": [9], "file": [1, 2], "time": 1.0}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"status": "perfect"},
+        {"status": None},
+        {"status": "cut off"},
+        {"key": None},
+        {"key": "a\0"},
+        {"key": "\ud800"},
+        {"faces": None},
+        {"faces": ["../../etc/passwd"]},
+        {"faces": ["/etc/passwd"]},
+        {"faces": ["a//b"]},
+        {"faces": ["a/\0"]},
+        {"faces": ["x" * 300]},
+        {"faces": "ab"},
+        {"sizes": [1, 2]},
+        {"sizes": [-1]},
+        {"file": [1]},
+        {"frame": -1},
+        {"frame": True},
+        {"frames": 1e3},
+        {"image_size": [4, "5"]},
+        {"time": 10**400},
+        {"time": "now"},
+        {"source": 3},
+    ],
+)
+def test_values_that_no_run_writes(tmp_path, change):
+    (tmp_path / "manifest").mkdir()
+    path = tmp_path / "manifest" / "all.jsonl"
+    path.write_text(json.dumps(GOOD) + "\n")
+    assert count_statuses(tmp_path)["ok"] == 1
+    path.write_text(json.dumps(GOOD | change) + "\n")
+    with pytest.raises(ManifestError, match=r"all\.jsonl is damaged at byte 0"):
+        list(ManifestIndex(tmp_path))
+
+
+def test_what_later_versions_add_is_passed_over(tmp_path):
+    (tmp_path / "manifest").mkdir()
+    (tmp_path / "manifest" / "all.jsonl").write_text(json.dumps(GOOD | {"mood": "good"}) + "\n")
+    (record,) = ManifestIndex(tmp_path)
+    assert record.faces == ("ab/cd/a",) and record.file == (1, 2)
 
 
 def test_no_preprocessed_folder(tmp_path):

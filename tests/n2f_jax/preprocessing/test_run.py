@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import resource
 
 import cv2
 import numpy as np
@@ -47,6 +48,10 @@ def photos(folder, count=6):
     for i in range(count):
         save(folder / f"{i}.png", disc_image((60.0 + i, 50.0), 20.0 + i))
     return folder
+
+
+def photo_bytes(folder):
+    return save(folder / "photo.png", disc_image()).read_bytes()
 
 
 def contents(folder):
@@ -313,6 +318,88 @@ def test_damaged_videos(tmp_path, frontend):
     records = {(record.key, record.frame): record for record in ManifestIndex(tmp_path / "out")}
     assert records["set/no.mp4", None].status == "error" and summary.counts["error"] == 1
     assert 5 < summary.counts["ok"] < 30 and records["set/cut.avi", None].frames == summary.counts["ok"]
+
+
+def test_a_video_that_is_cut_off_is_said_each_time(tmp_path, frontend):
+    whole = video(tmp_path / "clip.avi", 30).read_bytes()
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "cut.avi").write_bytes(whole[: len(whole) // 2])
+    first, second = (preprocess(tmp_path / "set", tmp_path / "out") for _ in range(2))
+    for summary in (first, second):
+        assert summary.exit_code == EXIT_PARTLY and "1 video cut off" in summary.text()
+        (said,) = summary.said
+        assert f"cut.avi: cut off: it says 30 frames and {summary.counts['ok']} can be read" in said
+    assert second.before == first.counts["ok"]
+    assert ManifestIndex(tmp_path / "out").find("set/cut.avi").status == "cut off"
+    assert count_statuses(tmp_path / "out")["cut off"] == 1
+    # Of a whole video every third frame is all that is asked of it.
+    settings = Settings("discs", FrontendOptions(size=32, max_faces=1), frame_step=3)
+    every_third = preprocess(video(tmp_path / "whole.avi", 8), tmp_path / "out3", settings)
+    assert every_third.exit_code == EXIT_OK and every_third.counts["ok"] == 3
+
+
+@pytest.mark.parametrize("length", [0, -1])
+@pytest.mark.parametrize("sizes", [True, False], ids=["now", "older manifest"])
+def test_a_face_that_was_cut_short_is_made_again(tmp_path, frontend, length, sizes):
+    folder = photos(tmp_path / "set", 2)
+    preprocess(folder, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    if not sizes:
+        (manifest,) = (tmp_path / "out" / "manifest").iterdir()
+        lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+        manifest.write_text("".join(json.dumps(line | {"sizes": []}) + "\n" for line in lines))
+    name = ManifestIndex(tmp_path / "out").find("set/1.png").faces[0]
+    path = face_path(tmp_path / "out", name)
+    path.write_bytes(path.read_bytes()[:length])
+    frontend.seen.clear()
+    assert preprocess(folder, tmp_path / "out").before == 1 and frontend.seen == ["1.png"]
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_limit_on_the_size_of_files_stops_the_run(tmp_path, frontend):
+    folder = photos(tmp_path / "set", 4)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, hard))
+    try:
+        summary = preprocess(folder, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(frontend.seen) == 1 and os.strerror(errno.EFBIG) in summary.stopped
+    assert summary.exit_code == EXIT_PARTLY and not contents(tmp_path / "out")
+    assert preprocess(folder, tmp_path / "out").exit_code == EXIT_OK
+
+
+def test_links_that_lead_nowhere_do_not_stop_the_others(tmp_path, frontend):
+    """As a shell gives them for ``set/*``."""
+    folder = photos(tmp_path / "set", 1)
+    (folder / "circle.png").symlink_to("circle.png")
+    (folder / "broken.png").symlink_to("nowhere.png")
+    summary = preprocess(sorted(folder.iterdir()), tmp_path / "out")
+    assert summary.counts == {"ok": 1, "no face": 0, "error": 2} and summary.exit_code == EXIT_PARTLY
+    assert any("circle.png: error: Too many levels" in line for line in summary.said)
+
+
+def test_names_that_cannot_be_printed(tmp_path, frontend):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for name in (b"caf\xe9.png", b"two\nlines.png", b"\x1b[31mred.png"):
+        (folder / os.fsdecode(name)).write_bytes(photo_bytes(tmp_path))
+        (folder / os.fsdecode(b"bad" + name)).write_bytes(b"no picture")
+    summary = preprocess(folder, tmp_path / "out")
+    assert summary.counts == {"ok": 3, "no face": 0, "error": 3}
+    assert len(summary.said) == 3 and all(line.isprintable() for line in summary.said)
+    assert preprocess(folder, tmp_path / "out").before == 3
+    (manifest,) = (tmp_path / "out" / "manifest").iterdir()
+    manifest.read_bytes().decode("utf-8")  # any tool reads it
+
+
+@pytest.mark.parametrize("text", ["null", "", "[" * 100_000])
+def test_damaged_settings(tmp_path, frontend, text):
+    folder = photos(tmp_path / "set", 1)
+    preprocess(folder, tmp_path / "out")
+    (tmp_path / "out" / "settings.json").write_text(text)
+    with pytest.raises(SettingsError, match=r"settings\.json is damaged"):
+        preprocess(folder, tmp_path / "out")
 
 
 def test_settings_are_written_for_people(tmp_path, frontend):

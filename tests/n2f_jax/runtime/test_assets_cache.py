@@ -4,6 +4,7 @@ import hashlib
 import io
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -93,6 +94,25 @@ def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.delenv("N2F_JAX_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert assets_cache.cache_dir() == tmp_path / "xdg" / "n2f-jax"
+
+
+@pytest.mark.parametrize("case", ["no home", "a file"])
+def test_a_cache_that_cannot_be_written_is_named(archive, monkeypatch, tmp_path, case):
+    path, spec = archive
+    if case == "no home":
+        monkeypatch.delenv("N2F_JAX_CACHE")
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+        def home():
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.setattr(Path, "home", home)
+    else:
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("N2F_JAX_CACHE", str(tmp_path / "file"))
+    for call in (lambda: fetch(spec, path), lambda: asset_path(spec, "a.tflite")):
+        with pytest.raises(AssetError, match="N2F_JAX_CACHE"):
+            call()
 
 
 def test_command_line_reports_errors(monkeypatch, tmp_path, capsys):

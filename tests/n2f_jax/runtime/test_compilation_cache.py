@@ -5,6 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import pytest
+
+from n2f_jax.runtime import compilation_cache
+
 PROGRAM = """
 from n2f_jax.runtime import compilation_cache
 folder = compilation_cache.enable()
@@ -48,6 +53,24 @@ def test_it_can_be_turned_off_and_moved(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-def test_a_folder_that_cannot_be_made_is_no_error(tmp_path):
+def no_home():
+    raise RuntimeError("Could not determine home directory.")
+
+
+@pytest.mark.parametrize("case", ["no home", "a file", "its folder is a file"])
+def test_without_a_place_for_it_a_line_says_what_to_set(tmp_path, monkeypatch, capsys, case):
     (tmp_path / "file").write_text("")
-    assert run(tmp_path / "file")[1] == "0 None"
+    for name in ("N2F_JAX_CACHE", "XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    if case == "no home":
+        monkeypatch.setattr(Path, "home", no_home)
+    else:
+        monkeypatch.setenv("N2F_JAX_CACHE", str(tmp_path / "file" / ("below" if case != "a file" else "")))
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    try:
+        assert compilation_cache.enable() is None
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("compiled programs are not kept") and "N2F_JAX_CACHE" in line
