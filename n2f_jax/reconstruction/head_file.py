@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -67,11 +67,7 @@ def save_parameters(path: str | Path, values: dict[str, np.ndarray | str | float
     if missing or unknown:
         raise ValueError(f"missing keys {sorted(missing)}, unknown keys {sorted(unknown)}")
     arrays = {key: np.asarray(values[key]) for key in KEYS}
-    for key, (shape, _) in KEYS.items():
-        got = arrays[key].shape
-        fits = [n in (m, str(n)) for n, m in zip(shape, got, strict=False)]  # a name fits any length
-        if len(got) != len(shape) or not all(fits):
-            raise ValueError(f"{key} has shape {got}, expected {shape}")
+    _check_shapes(arrays)
     with atomic_path(path) as temporary:
         np.savez_compressed(temporary, **arrays)
 
@@ -80,13 +76,27 @@ def load_parameters(path: str | Path) -> dict[str, np.ndarray | str | float]:
     """Reads what ``save_parameters`` wrote, now or in an earlier version; strings and single numbers come back as such.
 
     Raises:
-        ValueError: not such a file; the message names it.
+        ValueError: not such a file, or damaged; the message names it.
+        OSError: it cannot be opened.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = _LATER | {key: archive[key] for key in archive.files}
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a head saved by n2f-jax: {error}") from error
-    if missing := KEYS.keys() - arrays.keys():
-        raise ValueError(f"{path} is not a head saved by n2f-jax: no {', '.join(sorted(missing))}")
+    with Path(path).open("rb") as stream:
+        try:
+            with np.load(stream, allow_pickle=False) as archive:
+                # What later versions add is passed over.
+                arrays = _LATER | {key: np.asarray(archive[key]) for key in KEYS if key in archive.files}
+            if missing := KEYS.keys() - arrays.keys():
+                raise ValueError(f"no {', '.join(sorted(missing))}")
+            _check_shapes(arrays)
+        except Exception as error:  # a damaged archive can fail in any way inside NumPy
+            raise ValueError(f"{path} is not a head saved by n2f-jax: {error}") from error
     return {key: value.item() if value.ndim == 0 else value for key, value in arrays.items()}
+
+
+def _check_shapes(arrays: Mapping[str, np.ndarray]) -> None:
+    for key, (shape, _) in KEYS.items():
+        got = arrays[key].shape
+        fits = [
+            isinstance(n, str) or n == m for n, m in zip(shape, got, strict=False)
+        ]  # a name fits any length
+        if len(got) != len(shape) or not all(fits):
+            raise ValueError(f"{key} has shape {got}, expected {shape}")
