@@ -39,6 +39,8 @@ def is_image_file(path: Path) -> bool:
     if suffix in IMAGE_SUFFIXES or suffix in OTHER_SUFFIXES:
         return suffix in IMAGE_SUFFIXES
     try:
+        if not path.is_file():  # opening a pipe would wait
+            return False
         with path.open("rb", buffering=0) as file:
             return image_format(file.read(HEAD_SIZE)) is not None
     except OSError:

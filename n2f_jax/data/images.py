@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+
+from flame_jax.files.outside import MissingFileError, OutsideFileError, reason, regular_file_size
 
 # EXIF tags (Exif 2.32).
 _ORIENTATION = 0x0112
@@ -28,7 +30,11 @@ _FILM_DIAGONAL = math.hypot(36, 24)
 _SHORTEST_EQUIVALENT, _LONGEST_EQUIVALENT = 5, 4000
 
 _BLANK = 16  # of 255; video's black, and what lossy compression leaves of black, lie below
-_MAX_FRAMES = 100  # looked at where the first ones are blank
+_MAX_FRAMES = 100  # looked at where the first ones are blank,
+_MAX_PIXELS_OF_FRAMES = 1 << 28  # and of how many pixels, but at least one frame
+_BAND_PIXELS = 1 << 20  # converted at a time
+# Pillow hands these to other programs: an EPS file is a program, which Ghostscript would run.
+_NOT_READ = frozenset(["EPS", "WMF"])
 
 # What people call the formats that ``image_format`` knows; and TGA, which has no first bytes of its own.
 _SUFFIXES = """
@@ -108,24 +114,24 @@ def read_image(path: Path | str) -> tuple[UInt8[np.ndarray, "H W 3"], ImageInfo]
     is black, or transparent. Frames that are damaged or cut off do not matter to those before them, except in AVIF
     and HEIF. Of HEIF's images the primary one comes first.
 
+    Memory is that of the image as Pillow holds it (4 bytes a pixel in colour, what a decoder needs beside it added)
+    and of the result (3 bytes): for the largest image, 179 megapixels, about 1.3 GB.
+
     Args:
-        path: any format that Pillow reads, by its content; HEIC and other HEIF with the extra ``heif``.
+        path: any format that Pillow reads itself (not EPS, which is a program), by its content; HEIC and other HEIF
+            with the extra ``heif``.
 
     Returns:
         ``(H, W, 3)`` uint8 and what the file says about it.
 
     Raises:
-        ImageError: missing, empty, truncated, damaged, not an image, beyond Pillow's limit of about 179 megapixels,
-            or of a format whose package is not installed, which the message then names.
+        ImageError: missing, no regular file, empty, truncated, damaged, not an image, beyond Pillow's limit of about
+            179 megapixels, or of a format whose package is not installed, which the message then names.
     """
     path = Path(path)
-    if path.is_dir():
-        raise ImageError(f"{path}: is a folder, not an image")
-    if not path.exists():
-        raise ImageError(f"{path}: no such file")
     kind = None
     try:
-        if path.stat().st_size == 0:
+        if regular_file_size(path) == 0:
             raise ImageError(f"{path}: the file is empty")
         with path.open("rb") as file:
             kind = image_format(file.read(HEAD_SIZE))
@@ -134,10 +140,16 @@ def read_image(path: Path | str) -> tuple[UInt8[np.ndarray, "H W 3"], ImageInfo]
         with warnings.catch_warnings():
             # Large but allowed; odd EXIF. Neither is an error, and the caller cannot act on it.
             warnings.simplefilter("ignore")
-            with Image.open(_whole_webp(path) if kind == "WEBP" else path) as image:
+            Image.init()
+            formats = [name for name in Image.ID if name not in _NOT_READ]
+            with Image.open(_whole_webp(path) if kind == "WEBP" else path, formats=formats) as image:
                 return _first_seen_frame(image)
     except ImageError:
         raise
+    except MissingFileError as error:
+        raise ImageError(f"{path}: no such file") from error
+    except OutsideFileError as error:
+        raise ImageError(f"{path}: {error}") from error
     except UnidentifiedImageError as error:
         if kind == "AVIF" and "AVIF" not in Image.SAVE:
             message = "AVIF needs Pillow 11.3 or newer, built with it: pip install --upgrade pillow"
@@ -147,7 +159,7 @@ def read_image(path: Path | str) -> tuple[UInt8[np.ndarray, "H W 3"], ImageInfo]
             message = "not an image in a format that Pillow reads"
         raise ImageError(f"{path}: {message}") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{path}: too large: {error}") from error
+        raise ImageError(f"{path}: too large: {reason(error)}") from error
     except (
         OSError,
         SyntaxError,
@@ -158,7 +170,7 @@ def read_image(path: Path | str) -> tuple[UInt8[np.ndarray, "H W 3"], ImageInfo]
         MemoryError,
         RuntimeError,
     ) as error:
-        raise ImageError(f"{path}: truncated or damaged: {error}") from error
+        raise ImageError(f"{path}: truncated or damaged: {reason(error)}") from error
 
 
 def _let_pillow_read_heif(path: Path) -> None:
@@ -198,8 +210,9 @@ def _first_seen_frame(image: Image.Image) -> tuple[UInt8[np.ndarray, "H W 3"], I
     image.load()
     first, info, blank = _to_rgb(image)
     if blank:
+        most = min(_MAX_FRAMES, max(1, _MAX_PIXELS_OF_FRAMES // max(1, image.width * image.height)))
         try:
-            for number in range(_MAX_FRAMES):
+            for number in range(most):
                 if number != opened:
                     image.seek(number)
                     later, later_info, blank = _to_rgb(image)
@@ -211,38 +224,67 @@ def _first_seen_frame(image: Image.Image) -> tuple[UInt8[np.ndarray, "H W 3"], I
 
 
 def _to_rgb(image: Image.Image) -> tuple[UInt8[np.ndarray, "H W 3"], ImageInfo, bool]:
-    """One frame's pixels, what the file says of it, and whether it is blank."""
+    """One frame's pixels, what the file says of it, and whether it is blank.
+
+    In bands of rows: of a large image there is room for its own pixels and the result, and not for each step's.
+    """
     exif = image.getexif()
     orientation = exif.get(_ORIENTATION, 1)
+    orientation = orientation if orientation in range(1, 9) else 1
     focal, note = _focal_in_pixels(exif, image.size)
-    info = ImageInfo(
-        focal=focal,
-        orientation=orientation if orientation in range(1, 9) else 1,
-        mode=image.mode,
-        focal_note=note,
-    )
-    image = ImageOps.exif_transpose(image)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        gray = _scale_gray(np.asarray(image))
-        return np.repeat(gray[..., None], 3, axis=-1), info, bool(gray.max() < _BLANK)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        over_black = image.convert("RGBa").getextrema()[:3]  # the values times the opacity
-        blank = all(highest < _BLANK for _, highest in over_black)
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return np.array(Image.alpha_composite(white, image).convert("RGB")), info, blank
-    rgb = np.array(image.convert("RGB"))
-    return rgb, info, bool(rgb.max() < _BLANK)
+    info = ImageInfo(focal=focal, orientation=orientation, mode=image.mode, focal_note=note)
+    image.load()
+    width, height = image.size
+    upright = np.empty((width, height, 3) if orientation > 4 else (height, width, 3), np.uint8)
+    pixels = _as_stored(upright, orientation)
+    rows = max(1, _BAND_PIXELS // max(1, width))
+    bands = [(top, min(top + rows, height)) for top in range(0, height, rows)]
+    deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
+    unit = max((_largest(_band(image, *band)) for band in bands), default=0.0) <= 1 if deep else False
+    blank = True
+    for top, bottom in bands:
+        band = _band(image, top, bottom)
+        if deep:
+            values: np.ndarray = _scale_gray(np.asarray(band), unit)[..., None]
+            blank = blank and bool(values.max() < _BLANK)
+        elif image.has_transparency_data:
+            band = band.convert("RGBA")
+            over_black = band.convert("RGBa").getextrema()[:3]  # the values times the opacity
+            blank = blank and all(highest < _BLANK for _, highest in over_black)
+            white = Image.new("RGBA", band.size, (255, 255, 255, 255))
+            values = np.asarray(Image.alpha_composite(white, band).convert("RGB"))
+        else:
+            values = np.asarray(band.convert("RGB"))
+            blank = blank and bool(values.max() < _BLANK)
+        pixels[top:bottom] = values
+    return upright, info, blank
 
 
-def _scale_gray(values: Shaped[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
+def _band(image: Image.Image, top: int, bottom: int) -> Image.Image:
+    return image.crop((0, top, image.width, bottom))
+
+
+def _as_stored(upright: np.ndarray, orientation: int) -> np.ndarray:
+    """A view of an upright image whose rows and columns are the file's (EXIF 2.32, tag 0x0112)."""
+    if orientation > 4:
+        upright = upright.swapaxes(0, 1)
+    flip_rows, flip_columns = orientation in (3, 4, 6, 7), orientation in (2, 3, 7, 8)
+    return upright[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
+
+
+def _largest(band: Image.Image) -> float:
+    values = np.asarray(band)
+    return float(np.nan_to_num(values.astype(np.float32)).max(initial=0)) if values.dtype.kind == "f" else 0.0
+
+
+def _scale_gray(values: Shaped[np.ndarray, "H W"], unit: bool) -> UInt8[np.ndarray, "H W"]:
     """8 bits from deeper grayscale. Whole numbers are 16-bit (Pillow widens some to 32); floats are in
-    [0, 1], or in [0, 255] where any exceeds 1."""
+    [0, 1] (``unit``), or in [0, 255] where any of the image exceeds 1."""
     if np.issubdtype(values.dtype, np.integer):
         scaled = values.astype(np.float32) / 257
     else:
         finite = np.nan_to_num(values.astype(np.float32))
-        scaled = finite * 255 if finite.max(initial=0) <= 1 else finite
+        scaled = finite * 255 if unit else finite
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 

@@ -18,15 +18,28 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.flax import save as save_tensors
 
+from flame_jax.files.outside import (
+    MissingFileError,
+    OutsideFileError,
+    one_line,
+    read_regular_file,
+    reason,
+    regular_file_size,
+)
 from n2f_jax.runtime.atomic_files import atomic_path
 from n2f_jax.runtime.fingerprints import sha256_file
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+_MAX_CONFIG_BYTES = 1 << 24
 
 
 class PretrainedError(ValueError):
     """A folder cannot be used; the message says which file and why."""
+
+
+class MissingPretrainedError(PretrainedError, FileNotFoundError):
+    """The folder, or a file of it, is not there."""
 
 
 def write_folder(
@@ -71,29 +84,39 @@ def write_folder(
 def read_description(folder: str | Path, format_name: str, format_version: int) -> dict[str, Any]:
     """``config.json`` of a folder.
 
+    It has at most 16 MiB.
+
     Raises:
-        FileNotFoundError: the folder or the file is missing.
-        PretrainedError: it is not JSON, or of another format or version.
+        MissingPretrainedError: the folder or the file is missing.
+        PretrainedError: it is no regular file, larger, not JSON, or of another format or version.
     """
     folder = Path(folder)
     path = folder / CONFIG_FILE
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; a saved network has {CONFIG_FILE} and {WEIGHTS_FILE}")
+        raise MissingPretrainedError(f"there is no folder {folder}")
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        text = read_regular_file(path, _MAX_CONFIG_BYTES, "descriptions")
+        description = json.loads(text.decode("utf-8"), parse_constant=_no_number)
+    except MissingFileError as error:
+        raise MissingPretrainedError(
+            f"{path} is missing; a saved network has {CONFIG_FILE} and {WEIGHTS_FILE}"
+        ) from error
+    except OutsideFileError as error:
+        raise PretrainedError(f"{path} {error}") from error
+    except RecursionError as error:
+        raise PretrainedError(f"{path} is nested too deeply") from error
     except ValueError as error:
-        raise PretrainedError(f"{path} is not valid JSON: {error}") from error
+        raise PretrainedError(f"{path} is not valid JSON: {reason(error)}") from error
     if not isinstance(description, dict) or description.get("format") != format_name:
         found = description.get("format") if isinstance(description, dict) else None
         raise PretrainedError(
             f"{path} does not describe a network of ours (no format {format_name!r}"
-            + (f", but {found!r})" if found else ")")
+            + (f", but {one_line(repr(found), 60)})" if found else ")")
         )
     if description.get("format_version") != format_version:
         raise PretrainedError(
-            f"{path} has format version {description.get('format_version')}; this program reads {format_version}"
+            f"{path} has format version {one_line(repr(description.get('format_version')), 60)}; this program "
+            f"reads {format_version}"
         )
     return description
 
@@ -101,21 +124,42 @@ def read_description(folder: str | Path, format_name: str, format_version: int) 
 def read_weights(folder: str | Path, entry: Mapping[str, Any]) -> dict[str, jnp.ndarray]:
     """The arrays of one weights file, floats as float32, its size and hash checked.
 
+    The arrays take twice the file's size in memory.
+
+    Args:
+        folder: the folder; the file lies in it, not below or beside it.
+        entry: the file's, from ``read_description``.
+
     Raises:
-        FileNotFoundError: the file is missing.
-        PretrainedError: it is truncated, damaged or no safetensors file, or its entry is incomplete.
+        MissingPretrainedError: the file is missing.
+        PretrainedError: it is truncated, damaged or no safetensors file, or its entry is incomplete or names a file
+            elsewhere.
     """
+    config = Path(folder) / CONFIG_FILE
     try:
-        path, sha256, size = Path(folder) / entry["file"], entry["sha256"], entry["bytes"]
+        name, sha256, size = entry["file"], entry["sha256"], entry["bytes"]
     except (KeyError, TypeError) as error:
-        raise PretrainedError(f"{Path(folder) / CONFIG_FILE}: missing or unknown field: {error}") from error
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; {CONFIG_FILE} names it as the weights")
-    found = path.stat().st_size
-    if found != size:
-        raise PretrainedError(f"{path} has {found} bytes, {CONFIG_FILE} says {size}: truncated or replaced")
-    if sha256_file(path) != sha256:
-        raise PretrainedError(f"{path} is damaged: its sha256 is not the one in {CONFIG_FILE}")
+        raise PretrainedError(f"{config}: missing or unknown field: {reason(error)}") from error
+    # In the folder itself, whatever the description of a stranger says.
+    if not isinstance(name, str) or name in ("", "..") or name != Path(name).name or {"\\", "\0"} & set(name):
+        raise PretrainedError(
+            f"{config} names {one_line(repr(name), 60)} as weights, which is no file's name"
+        )
+    path = Path(folder) / name
+    try:
+        found = regular_file_size(path)
+        if found != size:
+            raise PretrainedError(
+                f"{path} has {found} bytes, {CONFIG_FILE} says {one_line(repr(size), 60)}: truncated or replaced"
+            )
+        if sha256_file(path) != sha256:
+            raise PretrainedError(f"{path} is damaged: its sha256 is not the one in {CONFIG_FILE}")
+    except MissingFileError as error:
+        raise MissingPretrainedError(f"{path} is missing; {CONFIG_FILE} names it as the weights") from error
+    except OutsideFileError as error:
+        raise PretrainedError(f"{path} {error}") from error
+    except OSError as error:
+        raise PretrainedError(f"{path} cannot be read: {reason(error)}") from error
     return read_safetensors(path)
 
 
@@ -126,11 +170,18 @@ def read_safetensors(path: str | Path) -> dict[str, jnp.ndarray]:
         PretrainedError: it is truncated or no safetensors file.
     """
     try:
+        regular_file_size(path)
         with safe_open(path, framework="flax") as tensors:
             arrays = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError) as error:
-        raise PretrainedError(f"{path} is not a safetensors file: {error}") from error
+    except MissingFileError as error:
+        raise MissingPretrainedError(f"{path} is missing") from error
+    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        raise PretrainedError(f"{path} is not a safetensors file: {reason(error)}") from error
     return {
         name: array if np.issubdtype(array.dtype, np.integer) else array.astype(jnp.float32)
         for name, array in arrays.items()
     }
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON's")

@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from flame_jax.files.outside import reason
 from flame_jax.model import HeadModel
 from n2f_jax.models.calibration import Calibration, calibrations_from_arrays, calibrations_to_arrays
-from n2f_jax.models.correction import CorrectionConfig
-from n2f_jax.models.dinov3 import DinoV3Config
+from n2f_jax.models.described import DescriptionError, from_json
 from n2f_jax.models.folders import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -224,15 +224,19 @@ def parse_description(
     """The other way.
 
     Raises:
-        PretrainedError: a field is missing or unknown, or they do not agree with each other.
+        PretrainedError: a field is missing or unknown, a value is not what its field holds (``described.from_json``),
+            or they do not agree with each other.
     """
     try:
-        config = config_from_dict(description["network"])
-        inputs = InputSpec(**description["inputs"])
-        identity = HeadModelIdentity(**description["head_model"])
-    except (KeyError, TypeError) as error:
-        raise PretrainedError(f"{source}: missing or unknown field: {error}") from error
-    _check_agreement(config, identity, inputs)
+        missing = [key for key in ("network", "inputs", "head_model") if key not in description]
+        if missing:
+            raise DescriptionError(f"missing or unknown field: {', '.join(missing)}")
+        config = from_json(N2FNetConfig, description["network"], "network")
+        inputs = from_json(InputSpec, description["inputs"], "inputs")
+        identity = from_json(HeadModelIdentity, description["head_model"], "head_model")
+        _check_agreement(config, identity, inputs)
+    except ValueError as error:
+        raise PretrainedError(f"{source}: {error}") from error
     return config, inputs, identity
 
 
@@ -244,9 +248,11 @@ def from_pretrained(folder: str | Path, head_model: HeadModel | None = None) -> 
         head_model: the head model that the coefficients will be decoded with; checked against the one the
             network was trained for. None leaves the check to the caller (``Pretrained.head_model``).
 
+    ``config.json`` has at most 16 MiB, and a network at most 200 blocks; the weights take twice their file's size.
+
     Raises:
-        FileNotFoundError: the folder or one of its files is missing.
-        HeadModelMismatch: the head model is another one; the message says what differs.
+        MissingPretrainedError: the folder or one of its files is missing; a ``PretrainedError``.
+        HeadModelMismatch: the head model is another one; the message says what differs; a ``PretrainedError``.
         PretrainedError: a file is truncated, damaged, of another format, or does not fit the configuration.
     """
     folder = Path(folder)
@@ -256,7 +262,13 @@ def from_pretrained(folder: str | Path, head_model: HeadModel | None = None) -> 
         check_head_model(identity, head_model, folder)
     tree = read_weights(folder, description.get("weights", {}))
     try:
-        network = from_dict(abstract_network(config), tree)
+        abstract = abstract_network(config)
+    except Exception as error:  # sizes that do not go together fail wherever they first meet
+        raise PretrainedError(
+            f"{folder / CONFIG_FILE}: no network has these sizes: {reason(error)}"
+        ) from error
+    try:
+        network = from_dict(abstract, tree)
     except ValueError as error:
         raise PretrainedError(f"{folder}: {error}") from error
     calibration = {}
@@ -266,7 +278,10 @@ def from_pretrained(folder: str | Path, head_model: HeadModel | None = None) -> 
             calibration = calibrations_from_arrays(read_weights(folder, description["calibration"]), size)
         except ValueError as error:
             raise PretrainedError(f"{folder / CALIBRATION_FILE}: {error}") from error
-    return Pretrained(network, config, inputs, identity, description.get("notes", {}), calibration)
+    notes = description.get("notes", {})
+    if not isinstance(notes, dict):
+        raise PretrainedError(f"{folder / CONFIG_FILE}: its notes are no object")
+    return Pretrained(network, config, inputs, identity, notes, calibration)
 
 
 def check_head_model(trained_for: HeadModelIdentity, model: HeadModel, source: str | Path) -> None:
@@ -292,15 +307,9 @@ def config_from_dict(values: Mapping[str, Any]) -> N2FNetConfig:
     """A network's configuration from ``dataclasses.asdict`` of one, as JSON gives it back.
 
     Raises:
-        TypeError: an unknown field.
+        ValueError: a field is missing or unknown, or a value is not what its field holds.
     """
-    values = dict(values)
-    values["backbone"] = DinoV3Config(**values["backbone"])
-    if values.get("camera_mean") is not None:
-        values["camera_mean"] = tuple(values["camera_mean"])
-    if values.get("correction") is not None:
-        values["correction"] = CorrectionConfig(**values["correction"])
-    return N2FNetConfig(**values)
+    return from_json(N2FNetConfig, values, "network")
 
 
 def abstract_network(config: N2FNetConfig) -> N2FNet:

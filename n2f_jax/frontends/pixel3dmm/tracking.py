@@ -12,7 +12,6 @@ and principal point ``(size/2 + 0.5)·(1 + pp)``, pixels counted from the image'
 from __future__ import annotations
 
 import dataclasses
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,17 @@ from jaxtyping import Float
 import flame_jax
 from flame_jax import FlameParams, HeadModel
 from flame_jax.files import restricted_pickle
-from flame_jax.files.restricted_pickle import RefusedPickle
+from flame_jax.files.budget import Budget
+from flame_jax.files.npz import ArrayFileError, open_zip
+from flame_jax.files.outside import OutsideFileError, read_regular_file, reason
+from flame_jax.files.pickle_opcodes import RefusedPickle
 from flame_jax.rotations import IDENTITY_6D, matrix_to_rotation_6d, rotation_6d_to_matrix
 from n2f_jax.frontends.resample import Window
 from n2f_jax.geometry.alignment import procrustes
 from n2f_jax.geometry.camera import Camera
 
 NUM_FLAME_VERTICES = 5023
+_MAX_BYTES = 1 << 24  # the tracker writes some kilobytes
 _OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0])
 
 
@@ -73,9 +76,12 @@ class TrackedFrame:
 def read_frame(path: str | Path) -> TrackedFrame:
     """Reads one ``.frame``; see ``TrackedFrame`` and ``to_head``.
 
+    A file has at most 16 MiB, and so has what is in it; reading takes a few times that.
+
     Raises:
-        TrackingError: missing, not written by ``torch.save``, asks for what no such file needs (nothing in it has
-            been run), or lacks a field that the tracker at 98b5d79 writes.
+        TrackingError: missing, no regular file, larger, not written by ``torch.save``, asks for what no such file
+            needs (nothing in it has been run), lacks a field that the tracker at 98b5d79 writes, or holds what is no
+            finite number, rotation, image or focal length.
     """
     path = Path(path)
     contents = _read_pickle(path)
@@ -89,37 +95,53 @@ def read_frame(path: str | Path) -> TrackedFrame:
         """One row; the tracker keeps a batch axis of one in front."""
         if not isinstance(group, Mapping) or key not in group:
             raise TrackingError(f"{path} has no {key!r}: it is not of Pixel3DMM's tracker at 98b5d79")
-        values = np.asarray(group[key])
-        if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+        values = _numbers(group[key])
+        # Beyond a million no metre, coefficient or share of an image is meant, and float32 would make it infinite.
+        if values is None or not (np.abs(values) < 1e6).all():
             raise TrackingError(f"{path}: {key!r} is not finite numbers")
         if values.ndim and values.shape[0] == 1:
             values = values[0]
         if (count is not None and values.size != count) or (count is None and values.ndim != 1):
             raise TrackingError(
-                f"{path}: {key!r} has shape {np.shape(group[key])}; the tracker writes one head a file"
+                f"{path}: {key!r} has shape {values.shape}; the tracker writes one head a file"
             )
         return values.astype(np.float64).reshape(-1)
 
-    sides = np.asarray(contents["img_size"]).reshape(-1)
-    if sides.size != 2 or sides[0] != sides[1] or sides[0] < 1:
-        raise TrackingError(f"{path}: 'img_size' is {sides.tolist()}, the tracker's images are square")
-    size = int(sides[0])
+    def rotation_6d(key: str, rows: int = 1) -> np.ndarray:
+        values = array(flame, key, 6 * rows)
+        for one in values.reshape(rows, 6):
+            if np.linalg.norm(np.cross(one[:3], one[3:])) < 1e-6:
+                raise TrackingError(f"{path}: {key!r} is no rotation: its rows are zero or parallel")
+        return values
+
+    sides = _numbers(contents["img_size"])
+    if sides is None or sides.size != 2 or not (sides == sides.flat[0]).all() or not 1 <= sides.flat[0] < 1e5:
+        raise TrackingError(f"{path}: 'img_size' is no two sides; the tracker's images are square")
+    size = int(sides.flat[0])
+    frame_id = _numbers(contents.get("frame_id", 0))
+    if frame_id is None or frame_id.size != 1 or not 0 <= frame_id.flat[0] < 2**31:
+        raise TrackingError(f"{path}: 'frame_id' is no number of a frame")
     base = array(camera, "R_base_0", 9).reshape(3, 3)
-    head = _rotation(array(flame, "R", 6))
+    if np.abs(base @ base.T - np.eye(3)).max() > 1e-2 or np.linalg.det(base) < 0:
+        raise TrackingError(f"{path}: 'R_base_0' is no rotation")
+    head = _rotation(rotation_6d("R"))
     principal = (size / 2 + 0.5) * (1 + array(camera, "pp", 2))
+    focal = float(array(camera, "fl", 1)[0]) * size
+    if focal <= 0:
+        raise TrackingError(f"{path}: 'fl' is {focal / size:g}; a focal length is above 0")
     return TrackedFrame(
         shape=array(flame, "shape"),
         expression=array(flame, "exp"),
-        jaw=array(flame, "jaw", 6),
-        neck=array(flame, "neck", 6),
-        eyes=array(flame, "eyes", 12).reshape(2, 6),
+        jaw=rotation_6d("jaw"),
+        neck=rotation_6d("neck"),
+        eyes=rotation_6d("eyes", 2).reshape(2, 6),
         eyelids=array(flame, "eyelids", 2),
         rotation=_OPENGL_TO_OPENCV @ base @ head,
         translation=_OPENGL_TO_OPENCV @ (base @ array(flame, "t", 3) + array(camera, "t_base_0", 3)),
-        focal=float(array(camera, "fl", 1)[0]) * size,
+        focal=focal,
         principal_point=principal,
         size=size,
-        frame_id=int(np.asarray(contents.get("frame_id", 0))),
+        frame_id=int(frame_id.flat[0]),
     )
 
 
@@ -205,21 +227,34 @@ def _rotation(rotation_6d: np.ndarray) -> np.ndarray:
     return np.stack([first, second, np.cross(first, second)])
 
 
+def _numbers(value: Any) -> np.ndarray | None:
+    """An array of numbers, one number, or a flat list of them; None for anything else."""
+    if isinstance(value, (list, tuple)):
+        # Lists within lists may be ragged, or one list many times.
+        flat = len(value) <= 1000 and all(isinstance(item, (int, float)) for item in value)
+        value = np.array([float(item) for item in value if abs(item) < 1e300]) if flat else None
+    elif isinstance(value, (int, float)):
+        value = np.array(float(value)) if abs(value) < 1e300 else None
+    return value if isinstance(value, np.ndarray) and value.dtype.kind in "fiu" else None
+
+
 def _read_pickle(path: Path) -> Any:
     """The one pickle of a ``torch.save`` archive, made of NumPy arrays alone."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        file = read_regular_file(path, _MAX_BYTES, "frames")
+        with open_zip(file) as archive:
             names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
             if len(names) != 1:
                 raise TrackingError(f"{path} was not written by torch.save: it holds no data.pkl")
-            if archive.getinfo(names[0]).file_size > restricted_pickle.MAX_BYTES:
+            if archive.getinfo(names[0]).file_size > _MAX_BYTES:
                 raise TrackingError(f"{path} is far larger than a frame")
             data = archive.read(names[0])
-    except OSError as error:
-        raise TrackingError(f"{path} cannot be read: {error.strerror or error}") from error
-    except zipfile.BadZipFile as error:
-        raise TrackingError(f"{path} was not written by torch.save, or is cut off: {error}") from error
-    try:
-        return restricted_pickle.loads(data)
-    except RefusedPickle as error:
+        return restricted_pickle.loads(data, budget=Budget(len(data), base_bytes=_MAX_BYTES))
+    except TrackingError:
+        raise
+    except (OutsideFileError, ArrayFileError, RefusedPickle) as error:
         raise TrackingError(f"{path} {error}") from error
+    except Exception as error:  # zipfile and zlib have many ways to say that a file is broken
+        raise TrackingError(
+            f"{path} was not written by torch.save, or is cut off: {reason(error)}"
+        ) from error

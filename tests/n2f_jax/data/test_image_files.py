@@ -34,6 +34,8 @@ def test_images_by_suffix_and_by_content(tmp_path):
 
 def test_only_files_of_unknown_suffix_are_opened(tmp_path, monkeypatch):
     files = [tmp_path / name for name in ("a.jpg", "a.txt", "a.npz", "a.heic", "unknown.xyz", "none")]
+    for file in files:
+        write(file)
     opened = []
     monkeypatch.setattr(image_files.Path, "open", lambda self, *_, **__: opened.append(self.name) or 1 / 0)
     for file in files:
@@ -99,6 +101,7 @@ def test_links_in_a_circle_pipes_and_broken_links(tmp_path):
     (tmp_path / "b.jpg").symlink_to("a.jpg")
     (tmp_path / "broken.jpg").symlink_to("nothing")
     os.mkfifo(tmp_path / "pipe")
+    assert not is_image_file(tmp_path / "pipe")  # and does not wait for what comes out of it
     items = {item.path.name: item.problem for item in walk_files(tmp_path)}
     assert "cannot be followed" in items["a.jpg"] and "cannot be followed" in items["b.jpg"]
     assert "neither" in items["pipe"] and items["broken.jpg"] == ""

@@ -1,12 +1,14 @@
 """Every kind of file a stranger may hand in, made here."""
 
 import dataclasses
+import os
 import sys
 
 import numpy as np
 import pytest
 from PIL import AvifImagePlugin, Image, features
 
+from n2f_jax.data import images
 from n2f_jax.data.images import HEAD_SIZE, ImageError, image_format, read_image
 
 FOCAL_35MM, PIXEL_X, PIXEL_Y, EXIF_IFD, ORIENTATION, MAKE = 0xA405, 0xA002, 0xA003, 0x8769, 0x0112, 0x010F
@@ -302,3 +304,34 @@ def test_formats_by_their_first_bytes(tmp_path):
     for other in (b"", b"BMW is a maker of cars, and this is text", b"P5 paper", b"RIFF\0\0\0\0WAVEfmt ",
                   b"\0\0\0\x18ftypisom\0\0\0\0isomavc1", b"%PDF-1.7", b"\x93NUMPY"):  # fmt: skip
         assert image_format(other) is None, other
+
+
+def test_a_large_image_takes_its_own_memory_and_that_of_the_result(tmp_path, monkeypatch):
+    """13,300² RGBA pixels took 4.7 GB, seven copies; here the rows that are converted at once are counted."""
+    array = np.random.default_rng(0).integers(0, 256, (300, 200, 4), np.uint8)
+    Image.fromarray(array).save(tmp_path / "a.png")
+    whole, _ = read_image(tmp_path / "a.png")
+    seen = []
+    composite = Image.alpha_composite
+    monkeypatch.setattr(images, "_BAND_PIXELS", 4000)
+    monkeypatch.setattr(Image, "alpha_composite", lambda a, b: seen.append(a.size) or composite(a, b))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png")[0], whole)
+    assert seen == [(200, 20)] * 15
+
+
+def test_blank_frames_are_looked_at_up_to_a_number_of_pixels(tmp_path, monkeypatch):
+    frames = [Image.new("RGB", (10, 10), (i // 5 * 200,) * 3) for i in range(6)]
+    frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
+    assert read_image(tmp_path / "a.tif")[0].max() == 200
+    monkeypatch.setattr(images, "_MAX_PIXELS_OF_FRAMES", 500)
+    assert read_image(tmp_path / "a.tif")[0].max() == 0
+
+
+@pytest.mark.timeout(30)
+def test_what_is_no_regular_file_and_what_is_a_program(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(ImageError, match="not a regular file"):
+        read_image(tmp_path / "pipe.jpg")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.eps")
+    with pytest.raises(ImageError, match="not an image in a format"):
+        read_image(tmp_path / "a.eps")

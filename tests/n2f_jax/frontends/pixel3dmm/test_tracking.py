@@ -158,7 +158,7 @@ def test_other_files_are_refused(tmp_path, model, open_head):
     with pytest.raises(TrackingError, match="written by torch"):
         (tmp_path / "text.frame").write_text("hello")
         read_frame(tmp_path / "text.frame")
-    with pytest.raises(TrackingError, match="cannot be read"):
+    with pytest.raises(TrackingError, match="does not exist"):
         read_frame(tmp_path / "missing.frame")
 
     frame = read_frame(write_frame(tmp_path / "00003.frame", frame_dict()))
@@ -189,3 +189,50 @@ def test_torch_save_writes_the_same(tmp_path):
     b = read_frame(write_frame(tmp_path / "zip.frame", frame_dict()))
     for name, value in vars(b).items():
         assert np.array_equal(getattr(a, name), value), name
+
+
+def _cyclic(depth=60):
+    value = []
+    for _ in range(depth):
+        value = [value, value]
+    return value
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    ("group", "key", "value"),
+    [
+        ("flame", "R", np.zeros((1, 6))),  # came back as NaN, and valid
+        ("flame", "jaw", np.zeros((1, 6))),
+        ("flame", "eyes", np.array([[1, 0, 0, 2, 0, 0, 1, 0, 0, 0, 1, 0.0]])),
+        ("flame", "shape", [[1.0], [1.0, 2.0]]),
+        ("flame", "shape", _cyclic()),
+        ("flame", "exp", np.full((1, 5), np.inf)),
+        ("flame", "t", np.full((1, 3), 1e300)),
+        ("flame", "t", "x"),
+        ("camera", "R_base_0", np.zeros((1, 3, 3))),
+        ("camera", "fl", np.array([[0.0]])),
+        (None, "img_size", np.array([np.nan, np.nan])),
+        (None, "img_size", [[1], [1, 2]]),
+        (None, "img_size", np.array([], int)),
+        (None, "frame_id", 10**40),
+        (None, "flame", []),
+    ],
+)
+def test_values_that_are_none(tmp_path, group, key, value):
+    contents = frame_dict()
+    (contents if group is None else contents[group])[key] = value
+    with pytest.raises(TrackingError, match=r"a\.frame") as caught:
+        read_frame(write_frame(tmp_path / "a.frame", contents))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.timeout(30)
+def test_frames_that_are_far_too_large_or_no_files(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.frame", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", bytes((1 << 24) + 1))
+    with pytest.raises(TrackingError, match="far larger"):
+        read_frame(tmp_path / "a.frame")
+    os.mkfifo(tmp_path / "pipe.frame")
+    with pytest.raises(TrackingError, match="not a regular file"):
+        read_frame(tmp_path / "pipe.frame")
