@@ -27,6 +27,11 @@ def main() -> int:
     parser.add_argument(
         "--network", action="append", default=[], metavar="NAME=DIR", help="default: the one that ships"
     )
+    parser.add_argument(
+        "--head-model",
+        metavar="FILE",
+        help="of the networks, on a benchmark of meshes; default: the one that ships",
+    )
     parser.add_argument("--conditions", nargs="+", metavar="NAME", help="default: all")
     parser.add_argument("--fits", nargs="+", metavar="NAME", help='"none", or some of the fits; default: all')
     parser.add_argument("--heads", type=int, metavar="N", help="the first N; default: all")
@@ -43,6 +48,8 @@ def main() -> int:
     flags = parser.parse_args()
     if flags.curves == (flags.benchmark is not None):
         parser.error("one of: a benchmark's folder, --curves")
+    if flags.curves and flags.head_model:
+        parser.error("--curves are of the head model that ships")
 
     import flame_jax
     from n2f_jax.benchmark.files import CONDITIONS, BenchmarkError, read_settings
@@ -56,6 +63,8 @@ def main() -> int:
     except BenchmarkError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if flags.head_model and not of_meshes:
+        parser.error("--head-model goes with a benchmark of meshes: the open one is of the head that ships")
     known = (*MESH_CONDITIONS, *PHOTOS) if of_meshes else tuple(CONDITIONS)
     conditions = flags.conditions or list(known)
     fits = list(FITS) if flags.fits is None else [] if flags.fits == ["none"] else flags.fits
@@ -64,13 +73,14 @@ def main() -> int:
             parser.error(f"no {what} {', '.join(sorted(unknown))}; there are {', '.join(there)}")
     compilation_cache.enable()
     try:
-        model = flame_jax.load_open_head()
+        own = flags.head_model
+        model = flame_jax.load_open_head() if own is None else flame_jax.load_head_model(own)
         folders = dict(one.partition("=")[::2] for one in flags.network) or {"network": DEFAULT_CHECKPOINT}
         if any(not name or "/" in name or not folder for name, folder in folders.items()):
             parser.error("--network takes NAME=DIR")
         networks = {name: from_pretrained(folder, model) for name, folder in folders.items()}
         if of_meshes:
-            text = _surface_tables(flags, networks, folders, conditions)
+            text = _surface_tables(flags, model, networks, folders, conditions)
         else:
             text = _curves(flags, networks) if flags.curves else _tables(flags, networks, conditions, fits)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
@@ -124,7 +134,9 @@ def _tables(flags: argparse.Namespace, networks: dict, conditions: list[str], fi
     return text
 
 
-def _surface_tables(flags: argparse.Namespace, networks: dict, folders: dict, conditions: list[str]) -> str:
+def _surface_tables(
+    flags: argparse.Namespace, model, networks: dict, folders: dict, conditions: list[str]
+) -> str:
     from n2f_jax.benchmark import tables
     from n2f_jax.benchmark.files import head_names, read_settings
     from n2f_jax.benchmark.mesh_heads import STEPS, write_mesh_predictions
@@ -142,6 +154,7 @@ def _surface_tables(flags: argparse.Namespace, networks: dict, folders: dict, co
         names,
         conditions=conditions,
         adam_heads=flags.adam_heads,
+        model=model,
     )
     methods = [MEAN, *networks, *(f"Gauss-Newton from network, {count} steps" for count in STEPS)]
     methods += ["Adam from network", NEAREST]

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 import flame_jax
 import n2f_jax
+from flame_jax import HeadModel
 from n2f_jax.benchmark.design import Setting, draw_view, erroneous_crop, setting_of
 from n2f_jax.benchmark.files import CONDITIONS, BenchmarkError, draw_maps, read_settings, write_sheet
 from n2f_jax.benchmark.methods import MEAN, NEAREST, Crops, Prediction, make_methods
@@ -329,6 +330,7 @@ def write_mesh_predictions(
     conditions: Sequence[str] = (*MESH_CONDITIONS, *PHOTOS),
     adam_heads: int = 24,
     progress: bool = True,
+    model: HeadModel | None = None,
 ) -> None:
     """What every method predicts of the heads of a mesh benchmark; files that are there stay.
 
@@ -345,10 +347,11 @@ def write_mesh_predictions(
         conditions: of ``MESH_CONDITIONS`` and ``PHOTOS``.
         adam_heads: the first so many for Adam.
         progress: show bars.
+        model: the networks' head model; None for the one that ships.
     """
     settings = read_settings(folder)
     check_networks(networks, settings["size"], settings["crop_scale"])
-    model = flame_jax.load_open_head()
+    model = flame_jax.load_open_head() if model is None else model
     predictions = PredictionFolder(out, model)
     first = next(iter(networks))
     fits = [f"Gauss-Newton from network, {count} steps" for count in STEPS]

@@ -26,6 +26,12 @@ def main() -> int:
     parser.add_argument(
         "--old-head", type=Path, metavar="FILE", help="default: the checkpoint is of the head that ships"
     )
+    parser.add_argument(
+        "--new-head",
+        type=Path,
+        metavar="FILE",
+        help="default: the head that ships; its points must be embedded alike",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument(
         "--heads", type=int, default=16_000, metavar="N", help="of each kind; default: %(default)s"
@@ -48,10 +54,15 @@ def main() -> int:
     from n2f_jax.training.calibrating import SETTINGS, collect_answers, refit_last_layer
 
     try:
-        new = flame_jax.load_open_head()
-        old = new if flags.old_head is None else flame_jax.load_head_model(flags.old_head)
+        shipped = flame_jax.load_open_head()
+        new = shipped if flags.new_head is None else flame_jax.load_head_model(flags.new_head)
+        old = shipped if flags.old_head is None else flame_jax.load_head_model(flags.old_head)
         saved = from_pretrained(flags.checkpoint, old)
-        if flags.old_head is not None:
+        if old is not new:
+            if saved.config.correction is not None:
+                raise ValueError(
+                    "a correction regresses coefficients of its own head model: it cannot be carried over"
+                )
             change = change_of_coefficients(old, new)
             carry_over(saved.network, change)
             print(f"coefficients changed; {1000 * change.residual:.3f} mm are left at most")
