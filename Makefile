@@ -6,7 +6,7 @@ PIP_ARGS ?=
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 
-.PHONY: setup demo test test-fast test-slow bench results lint format hooks
+.PHONY: setup demo test test-fast test-slow fuzz bench results lint format hooks
 .NOTPARALLEL: # under `make -j` too, one pip at a time works on the environment
 
 setup: $(STAMPS)/demo
@@ -68,6 +68,11 @@ $(STAMPS)/torch: $(STAMPS)/test
 
 test-slow: $(STAMPS)/torch
 	$(BIN)/python -m pytest -m slow --timeout 3600
+
+# Damaged files for every reader of files from outside, so many each (the fast tests try 20): docs/reliability.md.
+FUZZ_EXAMPLES ?= 1000
+fuzz: $(STAMPS)/test
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/fuzz --timeout 7200
 
 # Every figure that README.md claims, and RESULTS.md's tables of the open benchmark: hours on two cores. A file that is
 # there is not made again, and the long commands resume. `make bench` is the same on few heads, in minutes.
