@@ -1,6 +1,6 @@
 """What runs leave for later runs, damaged at random: a reader gives its own error, or something that can be used.
 
-``FUZZ_EXAMPLES=2000`` looks longer.
+``FUZZ_EXAMPLES=1000`` (``make fuzz``) looks longer, at other cases each time.
 """
 
 import copy
@@ -28,8 +28,8 @@ from tests.n2f_jax.data.test_pseudo_truth import truth
 pytestmark = pytest.mark.medium
 
 FUZZ = settings(
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "40")),
-    derandomize=True,  # the same cases at every run
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "20")),
+    derandomize="FUZZ_EXAMPLES" not in os.environ,  # else the same cases at every run
     database=None,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
