@@ -69,7 +69,7 @@ $(STAMPS)/torch: $(STAMPS)/test
 test-slow: $(STAMPS)/torch
 	$(BIN)/python -m pytest -m slow --timeout 3600
 
-# Damaged files for every reader of files from outside, so many each (the fast tests try 20): docs/reliability.md.
+# Damaged files for every reader of files from outside, so many each (the fast tests try a dozen): docs/reliability.md.
 FUZZ_EXAMPLES ?= 1000
 fuzz: $(STAMPS)/test
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/fuzz --timeout 7200

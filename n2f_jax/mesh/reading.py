@@ -31,7 +31,7 @@ def read_mesh(path: str | Path) -> TriangleMesh:
     corners; equal positions are merged), so that vertex indices into a topology stay valid. Nothing is cleaned.
 
     What a file says of itself (counts, lengths) is held against what is there, before there is room for it. A file has
-    at most 1 GiB; reading takes memory up to about 12 times its size (of an ``.npz``: 256 MiB and 4 times).
+    at most 1 GiB; reading takes memory up to about 14 times its size (of an ``.npz``: 256 MiB and 4 times).
 
     Raises:
         MeshError: missing (``MissingMeshError``), no regular file, not such a file, too large, truncated, or its

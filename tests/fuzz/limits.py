@@ -15,7 +15,7 @@ MAX_SECONDS, MAX_BYTES = 10, 700 << 20  # of CPU; of memory, beyond what was the
 _ROOM = 8 << 30  # of address space: so much no reader gets, whatever it asks for
 
 fuzzed = settings(
-    max_examples=EXAMPLES or 20,
+    max_examples=EXAMPLES or 12,
     derandomize=not EXAMPLES,
     database=None,
     deadline=None,
