@@ -409,26 +409,39 @@ def descend(camera: Camera, problem: Problem) -> tuple[Camera, Tensor]:
     damping = torch.full_like(cost, DAMPING_START)
     # Infinite: the start puts a point behind the camera, and was refused itself.
     damping = torch.where(cost < torch.inf, damping, damping * (DAMPING_UP / DAMPING_DOWN))
-    for _ in range(STEPS):
-        trial = step(pose, problem, damping, residual)
-        trial_cost, trial_residual = reproject(trial, problem)
-        better = trial_cost < cost
-        row = better[..., None]
-        pose = Pose(
-            torch.where(row[..., None], trial.rotation, pose.rotation),
-            torch.where(row, trial.place, pose.place),
-        )
-        residual = Reprojection(
-            *(torch.where(row[..., None], a, b) for a, b in zip(trial_residual, residual, strict=True))
-        )
-        cost = torch.where(better, trial_cost, cost)
-        damping = damping * torch.where(better, DAMPING_DOWN, DAMPING_UP)
-        damping = damping.clamp(DAMPING_MIN, DAMPING_MAX)
+    carry = (*pose, cost, damping, *residual)
+    if torch.compiler.is_exporting():
+        # One body in the graph: fifteen take minutes to export.
+        from torch._higher_order_ops.scan import scan
+
+        def body(carry: tuple[Tensor, ...], turn: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+            return attempt(carry, problem), turn.clone()
+
+        carry, _ = scan(body, carry, torch.zeros(STEPS, dtype=cost.dtype, device=cost.device))
+    else:
+        for _ in range(STEPS):
+            carry = attempt(carry, problem)
+    pose, cost = Pose(*carry[:2]), carry[2]
     found = camera._replace(
         rotation=pose.rotation, translation=centre_of(pose) - times(pose.rotation, problem.centroid)
     )
     good = problem.usable & cost.isfinite() & finite(found)
     return choose(good, found, camera), torch.where(good, cost, torch.inf)
+
+
+def attempt(carry: tuple[Tensor, ...], problem: Problem) -> tuple[Tensor, ...]:
+    """One step, taken where it lowers the cost: pose, cost, damping and reprojection before and after it."""
+    pose, cost, damping, at = Pose(*carry[:2]), carry[2], carry[3], Reprojection(*carry[4:])
+    trial = step(pose, problem, damping, at)
+    trial_cost, trial_at = reproject(trial, problem)
+    better = trial_cost < cost
+    damping = damping * torch.where(better, DAMPING_DOWN, DAMPING_UP)
+    before, after = (*pose, cost, *at), (*trial, trial_cost, *trial_at)
+    taken = [
+        torch.where(better.reshape(better.shape + (1,) * (old.ndim - better.ndim)), new, old)
+        for new, old in zip(after, before, strict=True)
+    ]
+    return (*taken[:3], damping.clamp(DAMPING_MIN, DAMPING_MAX), *taken[3:])
 
 
 class Reprojection(NamedTuple):

@@ -284,6 +284,12 @@ def test_onnx(folder, crops, points, tmp_path):
             expected = network(*tensors)
         feed = {name: x.numpy() for name, x in zip(input_names(network), tensors, strict=True)}
         got = dict(zip(output_names(network), session.run(None, feed), strict=True))
-        errors = {name: relative_error(value, getattr(expected, name)) for name, value in got.items()}
-        print(errors)
+        scales = {name: float(getattr(expected, name).abs().max()) for name in got}
+        if count == 1:  # a single crop may have its eyes open: eyelids of about nothing
+            scales["eyelids"] = 1.0
+        errors = {
+            name: float(np.abs(value - getattr(expected, name).numpy()).max()) / scales[name]
+            for name, value in got.items()
+        }
+        print(count, scales["eyelids"], errors)
         assert all(error <= TOLERANCE for error in errors.values()), errors
