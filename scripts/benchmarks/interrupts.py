@@ -12,14 +12,15 @@ every stop, and again after the same command has run to its end:
 - other end: the second run's exit code is not the unbroken run's.
 
 ``again`` counts results that were finished and were made a second time: the price of an interruption, and no fault.
-One stop in five comes before the first file is written. Needs the free front end's networks (``n2f fetch``) and
-scikit-image (its photograph of an astronaut). Prints a table and writes ``interrupts.json``; the exit code is 1 if
-anything was found.
+One stop in five comes before the first file is written. Needs the free front end's networks (``n2f fetch``),
+scikit-image (its photograph of an astronaut), and a working tree that nobody changes meanwhile. Prints a table and
+writes ``interrupts.json``; the exit code is 1 if anything was found.
 """
 
 from __future__ import annotations
 
 import argparse
+import atexit
 import dataclasses
 import hashlib
 import json
@@ -243,7 +244,9 @@ def make_photos(folder: Path, count: int) -> Path:
 
 def start(command: list[str], log: Path) -> subprocess.Popen:
     with log.open("w") as stream:
-        return subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
+    atexit.register(process.kill)  # Ctrl-C does not reach it; where it has ended this does nothing
+    return process
 
 
 def wait_for_more_files(process: subprocess.Popen, folder: Path, before: int) -> None:
