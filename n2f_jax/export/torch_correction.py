@@ -410,7 +410,8 @@ def descend(camera: Camera, problem: Problem) -> tuple[Camera, Tensor]:
     # Infinite: the start puts a point behind the camera, and was refused itself.
     damping = torch.where(cost < torch.inf, damping, damping * (DAMPING_UP / DAMPING_DOWN))
     carry = (*pose, cost, damping, *residual)
-    if torch.compiler.is_exporting():
+    # PyTorch before 2.7 cannot tell, and unrolls the loop.
+    if getattr(torch.compiler, "is_exporting", bool)():
         # One body in the graph: fifteen take minutes to export.
         from torch._higher_order_ops.scan import scan
 
