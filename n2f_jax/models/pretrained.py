@@ -274,8 +274,9 @@ def from_pretrained(folder: str | Path, head_model: HeadModel | None = None) -> 
     calibration = {}
     if "calibration" in description:
         size = config.num_shape + config.num_expression + 5
+        arrays = read_weights(folder, description["calibration"])
         try:
-            calibration = calibrations_from_arrays(read_weights(folder, description["calibration"]), size)
+            calibration = calibrations_from_arrays(arrays, size)
         except ValueError as error:
             raise PretrainedError(f"{folder / CALIBRATION_FILE}: {error}") from error
     notes = description.get("notes", {})

@@ -125,7 +125,7 @@ def _fit(batch, folder, reconstructor, topology, identity) -> Iterator[tuple[Pat
         key: jnp.asarray(np.stack([view[key] for _, _, view, _ in padded]))
         for key in ("normals", "mask", "focal", "principal_point", "landmarks_2d")
     }
-    nowhere = jnp.asarray(np.full((len(padded), NUM_POINTS, 2), np.nan, np.float32))
+    nowhere = jnp.asarray(np.full((len(padded), NUM_POINTS, 3), np.nan, np.float32))
     result = reconstructor.predict(*views.values(), nowhere)
     errors = jax.device_get(
         _errors(

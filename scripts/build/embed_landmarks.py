@@ -31,7 +31,7 @@ def main() -> None:
     triangles = read_triangles(options.wheel)
     model = flame_jax.load_open_head()
     placer = SurfacePlacer(
-        model, FaceLandmarker(average_mirrored=False, newer=False, eyes=False, check=False)
+        model, FaceLandmarker(average_mirrored=False, landmarks="v1", newer=False, eyes=False, check=False)
     )
     np.savez_compressed(options.landmarks, **placer.landmark_arrays())
     provenance = (

@@ -158,7 +158,8 @@ def test_triangulation_is_exact_and_shrugs_off_an_outlier(open_head):
 @pytest.mark.slow
 def test_the_shipped_embedding_can_be_made_again(open_head):
     placer = embedding.SurfacePlacer(
-        open_head, FaceLandmarker(average_mirrored=False, newer=False, eyes=False, check=False)
+        open_head,
+        FaceLandmarker(average_mirrored=False, landmarks="v1", newer=False, eyes=False, check=False),
     )
     mesh = load_coarse_mesh()
     np.testing.assert_array_equal(placer.mirror, mesh.mirror)

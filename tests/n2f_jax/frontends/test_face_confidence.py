@@ -176,7 +176,7 @@ def test_network_is_the_one_that_was_trained(portrait, face):
 
 
 def test_works_without_the_second_network(portrait):
-    (face,) = FaceLandmarker(newer=False, eyes=False, profiles=False, turns=False)(portrait)
+    (face,) = FaceLandmarker(landmarks="v1", newer=False, eyes=False, profiles=False, turns=False)(portrait)
     crop = cut_square(portrait, face.square, 128)
     assert np.isnan(measures(face, crop, portrait.shape[:2])).sum() == len(REGIONS) + 2
     assert math.isnan(face.version_gap) and face.confidence > 0.9

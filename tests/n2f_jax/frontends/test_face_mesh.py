@@ -131,7 +131,7 @@ def test_frontend_face(frontend, astronaut):
     assert (face.mask[v, u] == 1).all() and face.mask[[0, 0, -1, -1], [0, -1, 0, -1]].sum() == 0
     assert 0.3 < face.mask.mean() < 0.65
     # Head frame: the nose's sides face the subject's left (+x) and right, the forehead up and out.
-    left, right, forehead = (face.normals[v, u] for u, v in points[[425, 205, 10], :2].astype(int))
+    left, right, forehead = (face.normals[v, u] for u, v in points[[425, 205, 151], :2].astype(int))
     assert left[0] > 0.3 and right[0] < -0.3 and forehead[2] > 0.6
     assert face.normals[face.mask > 0][:, 2].mean() > 0.6
 

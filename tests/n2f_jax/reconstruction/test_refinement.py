@@ -88,7 +88,8 @@ def test_without_points_normals_and_mask_serve(checkpoint, open_head, refining, 
     focal = jnp.asarray([face.intrinsics[0, 0] for face in faces[:BATCH]], jnp.float32)
     centre = jnp.asarray([face.intrinsics[:2, 2] - 4 for face in faces[:BATCH]], jnp.float32)
     # Of NumPy, so that the dtype is no weaker than in the test above, and its program serves.
-    nowhere = (jnp.asarray(np.full((BATCH, n, 2), np.nan, np.float32)) for n in (68, 468))
+    shapes = ((68, 2), (468, 3))
+    nowhere = (jnp.asarray(np.full((BATCH, *shape), np.nan, np.float32)) for shape in shapes)
     result = refining.predict(*map(jnp.asarray, views), focal, centre, *nowhere)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result))
     assert float(jnp.abs(result.params.shape).max()) > 0.01
