@@ -128,6 +128,7 @@ def read(path: Path) -> None:
         with Image.open(path) as image:
             image.load()
     elif path.suffix == ".safetensors":
+        import ml_dtypes  # noqa: F401  # tells NumPy of bfloat16
         from safetensors.numpy import load_file
 
         load_file(path)
@@ -192,6 +193,7 @@ def cases(work: Path, num_photos: int) -> dict[str, Case]:
             "--config.model.input_size=64",
             "--config.batch_size=4",
             "--config.total_steps=16",
+            "--config.optimizer.warmup_steps=1",
         ),
         *(
             "--config.validation.every=4",
