@@ -412,7 +412,9 @@ def main() -> int:
                 rows.append({"command": case.name, "stop": stop, "number": number} | row)
                 if row["unreadable"] or row["lost"] or row["other_end"]:
                     print(json.dumps(rows[-1], indent=1), flush=True)
-                    shutil.copytree(folder, work / f"{case.name}-{stop}-{number}", dirs_exist_ok=True)
+                    # What was on the tmpfs has been copied out of it.
+                    left = folder.with_name(f"{folder.name}-outside") if stop == "full disk" else folder
+                    shutil.copytree(left, work / f"{case.name}-{stop}-{number}", dirs_exist_ok=True)
                 (work / "interrupts.json").write_text(json.dumps(rows, indent=1))
     print(table(rows))
     return int(any(row["unreadable"] or row["lost"] or row["other_end"] for row in rows))
