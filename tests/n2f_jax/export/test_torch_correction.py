@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 import flame_jax
 from flame_jax.rotations import euler_to_matrix
 from n2f_jax.export import torch_folder
-from n2f_jax.face_mesh.embedding import face_mesh_embedding, places_of_correction
+from n2f_jax.face_mesh.embedding import places_of_correction
 from n2f_jax.geometry.camera import Camera, frontal_rotation, project_camera_points, to_camera
 from n2f_jax.geometry.pose import align_camera
 from n2f_jax.models.calibration import Calibration
@@ -25,7 +25,14 @@ from n2f_jax.models.n2fnet import N2FNet, camera_from_output, n2fnet_config
 from n2f_jax.models.parameters import from_dict, functional, map_with_path, to_dict
 from n2f_jax.models.pretrained import HeadModelIdentity, InputSpec, Pretrained, save_pretrained
 from tests.n2f_jax.export.test_torch_folder import assert_same_parameters, random_pretrained
-from tests.n2f_jax.export.test_torch_n2fnet import BLOCKED, FIELDS, TOLERANCE, inputs, relative_error
+from tests.n2f_jax.export.test_torch_n2fnet import (
+    BLOCKED,
+    FIELDS,
+    TOLERANCE,
+    inputs,
+    mesh_points,
+    relative_error,
+)
 
 torch = pytest.importorskip("torch")
 
@@ -80,24 +87,13 @@ def crops():
 def points(open_head, crops):
     """Of turned heads: all known; half of them; two of those that are looked at; none."""
     _, _, focal, centre = crops
-    turns = frontal_rotation(
-        euler_to_matrix(jnp.asarray([[0.1, 0.3, 0.0], [0, -0.4, 0.1], [0, 0, 0], [0, 0, 0]], jnp.float32))
-    )
-    position = np.stack([*((SIZE / 2 - centre) * 0.0033).T, focal * 0.0033], axis=-1).astype(np.float32)
-    camera = Camera(turns, jnp.asarray(position), jnp.asarray(focal), jnp.asarray(centre))
-    on_head = flame_jax.points_on_mesh(
-        open_head.v_template[None], open_head.faces, *face_mesh_embedding(open_head)
-    )
-    in_camera = to_camera(jnp.broadcast_to(on_head, (BATCH, *on_head.shape[1:])), camera)
-    found = np.array(
-        jnp.concatenate([project_camera_points(in_camera, camera), in_camera[..., 2:] / 0.0033], -1)
-    )
-    found += np.random.default_rng(2).normal(scale=0.5, size=found.shape)
+    angles = [[0.1, 0.3, 0.0], [0.0, -0.4, 0.1], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    found = mesh_points(open_head, angles, focal, centre, SIZE)
     numbers = np.asarray(places_of_correction(open_head, SMALL).numbers)
     found[1, np.random.default_rng(4).permutation(468)[:234]] = np.nan
     found[2, np.setdiff1d(np.arange(468), numbers[:2])] = np.nan
     found[3] = np.nan
-    return found.astype(np.float32)
+    return found
 
 
 def of_jax(pretrained, open_head, crops, points):

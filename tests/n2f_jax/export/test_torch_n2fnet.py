@@ -11,8 +11,13 @@ import pytest
 from flax import nnx
 
 import flame_jax
+from flame_jax import HeadModel
 from flame_jax.loading import head_model_from_arrays
+from flame_jax.rotations import euler_to_matrix
 from n2f_jax.export import torch_folder
+from n2f_jax.face_mesh.embedding import face_mesh_embedding, places_of_correction
+from n2f_jax.geometry.camera import Camera, frontal_rotation, project_camera_points, to_camera
+from n2f_jax.models.correction import Scene
 from n2f_jax.models.n2fnet import N2FNet, camera_from_output, n2fnet_config
 from n2f_jax.models.parameters import flatten, from_dict, functional, map_with_path, to_dict
 from n2f_jax.models.pretrained import HeadModelIdentity, InputSpec, Pretrained, from_pretrained
@@ -43,24 +48,54 @@ def inputs(size: int, channels: int = 3, batch: int = 2):
     return normals, mask, focal, centre
 
 
-def check_same(pretrained, network, head_model, arrays) -> None:
+def smooth_inputs(size: int):
+    """An egg's normals. A correction reads maps between pixels, so white noise makes float32's last digits large: on it
+    either framework is 1e-4 to 4e-4 from float64."""
+    _, _, focal, centre = inputs(size)
+    y, x = np.meshgrid(*[(np.arange(size) + 0.5) / size * 2 - 1] * 2, indexing="ij")
+    x, y = x / 0.62, y / 0.8
+    mask = x**2 + y**2 < 0.98
+    normals = np.stack([x, -y, np.sqrt(1 - np.minimum(x**2 + y**2, 0.98))], axis=-1)
+    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+    return *(np.stack([x, x]).astype(np.float32) for x in (normals, mask)), focal, centre
+
+
+def mesh_points(head_model: HeadModel, angles, focal, centre, size: int) -> np.ndarray:
+    """Where the points of mean heads in the middle of crops would be found, half a pixel off; Euler angles, radians."""
+    metres_per_pixel = 0.21 / size
+    position = np.concatenate([size / 2 - centre, focal[:, None]], axis=1) * np.float32(metres_per_pixel)
+    turns = frontal_rotation(euler_to_matrix(jnp.asarray(angles, jnp.float32)))
+    camera = Camera(turns, jnp.asarray(position), jnp.asarray(focal), jnp.asarray(centre))
+    embedding = face_mesh_embedding(head_model)
+    on_head = flame_jax.points_on_mesh(head_model.v_template[None], head_model.faces, *embedding)
+    in_camera = to_camera(on_head, camera)
+    depth = in_camera[..., 2:] / metres_per_pixel
+    points = np.concatenate([project_camera_points(in_camera, camera), depth], axis=-1)
+    noise = np.random.default_rng(2).normal(scale=0.5, size=points.shape)
+    return (points + noise).astype(np.float32)
+
+
+def check_same(pretrained, network, head_model, arrays, points=None) -> None:
     """Parameters, camera and vertices of both, each to ``TOLERANCE`` of its largest value."""
     normals, mask, focal, centre = arrays
+    places = None if head_model is None else places_of_correction(head_model, pretrained.config.correction)
     apply, params = functional(pretrained.network)
     size = normals.shape[1]
 
     @jax.jit
-    def ours(params, model):
-        output = apply(params, normals, mask)
+    def ours(params, model, places):
+        scene = Scene.of_crops(places, jnp.asarray(focal), jnp.asarray(centre), points)
+        output = apply(params, normals, mask, scene)
         camera = camera_from_output(output, jnp.asarray(focal), jnp.asarray(centre), size)
         vertices = None if model is None else flame_jax.decode(model, output.flame_params())[0]
         return output, camera, vertices
 
-    output, camera, vertices = ours(params, head_model)
+    output, camera, vertices = ours(params, head_model, places)
     with torch.inference_mode():
         theirs = network(
             torch.from_numpy(normals.transpose(0, 3, 1, 2).copy()),
             *(torch.from_numpy(x) for x in (mask, focal, centre)),
+            points=None if points is None else torch.from_numpy(points),
         )
     errors = {name: relative_error(getattr(theirs, name), getattr(output, name)) for name in FIELDS}
     errors["rotation"] = relative_error(theirs.rotation, camera.rotation)
@@ -79,9 +114,12 @@ def export(folder, pretrained, head_model):
     return load(torch_folder.write_torch_folder(folder, pretrained, head_model))
 
 
-def test_shipped_checkpoint(tmp_path, open_head):
+@pytest.mark.parametrize("known", [False, True])
+def test_shipped_checkpoint(tmp_path, open_head, known):
     pretrained = from_pretrained(DEFAULT_CHECKPOINT, open_head)
-    check_same(pretrained, export(tmp_path, pretrained, open_head), open_head, inputs(128))
+    arrays = smooth_inputs(128)
+    points = mesh_points(open_head, [[0.1, 0.3, 0.0], [0.0, -0.4, 0.1]], *arrays[2:], 128) if known else None
+    check_same(pretrained, export(tmp_path, pretrained, open_head), open_head, arrays, points)
 
 
 def vit_l(head_model) -> Pretrained:
@@ -220,18 +258,19 @@ def test_onnx_of_the_shipped_checkpoint(tmp_path, open_head):
     for name in ("onnx", "onnxscript"):
         pytest.importorskip(name)
     onnxruntime = pytest.importorskip("onnxruntime")
-    from n2f_jax.export.torch_onnx import output_names, write_onnx
+    from n2f_jax.export.torch_onnx import input_names, output_names, write_onnx
 
     pretrained = from_pretrained(DEFAULT_CHECKPOINT, open_head)
     network = export(tmp_path, pretrained, open_head)
     path = write_onnx(tmp_path / "model.onnx", network, pretrained.inputs.size)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     assert [x.name for x in session.get_outputs()] == output_names(network)
-    normals, mask, focal, centre = inputs(128)
+    normals, mask, focal, centre = smooth_inputs(128)
     channels_first = normals.transpose(0, 3, 1, 2).copy()
     for batch in (1, 2):  # any batch size, also one that it was not exported with
-        feed = {"normals": channels_first, "mask": mask, "focal": focal, "principal_point": centre}
-        feed = {name: array[:batch] for name, array in feed.items()}
+        arrays = (channels_first, mask, focal, centre, np.full((2, 468, 3), np.nan, np.float32))
+        # Without a correction the network takes no points.
+        feed = {name: x[:batch] for name, x in zip(input_names(network), arrays, strict=False)}
         with torch.inference_mode():
             expected = network(*(torch.from_numpy(x) for x in feed.values()))
         got = dict(zip(output_names(network), session.run(None, feed), strict=True))
