@@ -31,7 +31,9 @@ CHECKPOINT "default" is the one that ships.
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help='folder to read; "default" for the checkpoint that ships')
     parser.add_argument(
-        "--head-model", metavar="FILE", help='to include; "open" for the open head that ships'
+        "--head-model",
+        metavar="FILE",
+        help='to include; "open" for the open head that ships; needed by a network with a correction for another head',
     )
 
 
