@@ -27,6 +27,7 @@ from n2f_jax.fitting.head_tables import HeadTables
 from n2f_jax.fitting.observations import Anchors, Observation
 from n2f_jax.fitting.prior import AnswerModel
 from n2f_jax.fitting.starts import mean_start
+from n2f_jax.frontends import DEFAULT_LANDMARKS
 from n2f_jax.frontends.base import FrontendFace
 from n2f_jax.geometry.camera import Camera
 from n2f_jax.geometry.focal import Focal
@@ -226,7 +227,8 @@ def _network(model: HeadModel, saved: Pretrained) -> Method:
 
 def _pipeline(model: HeadModel, saved: Pretrained, refine: int = 0) -> Method:
     """What ``Reconstructor`` makes of what the free front end found, with so many steps of refinement."""
-    reconstructor = functools.cache(lambda: Reconstructor(saved, model, refine=refine, maps="face_mesh_v2"))
+    maps = f"face_mesh_{DEFAULT_LANDMARKS}"
+    reconstructor = functools.cache(lambda: Reconstructor(saved, model, refine=refine, maps=maps))
 
     def predict(crops: Crops) -> Prediction:
         intrinsics = crops.focal, crops.principal_point

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from n2f_jax.frontends import FRONTENDS
+from n2f_jax.frontends import DEFAULT_LANDMARKS, FRONTENDS, LANDMARKS
 
 if TYPE_CHECKING:
     from flame_jax import HeadModel
@@ -34,8 +34,8 @@ def add_frontend(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--landmarks",
-        choices=("v1", "v2"),
-        default="v2",
+        choices=LANDMARKS,
+        default=DEFAULT_LANDMARKS,
         help="which of MediaPipe's face networks finds the points: v2 of 2022 is nearer to the truth than v1 of 2020; "
         "default: %(default)s",
     )

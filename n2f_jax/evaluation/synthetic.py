@@ -18,6 +18,7 @@ from n2f_jax.data.degradation_presets import FRONT_END_MEASURED
 from n2f_jax.data.sampler import SyntheticConfig, held_out_key, make_batch, network_inputs
 from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
 from n2f_jax.face_mesh.embedding import places_of_correction
+from n2f_jax.frontends import DEFAULT_LANDMARKS
 from n2f_jax.metrics.batch_errors import batch_errors
 from n2f_jax.metrics.head_errors import REGIONS
 from n2f_jax.models.correction import Scene
@@ -46,7 +47,7 @@ class Condition:
 # column says what its coarse mesh alone costs.
 _FRONT_END = {"front_end_share": 1.0, "point_share": 1.0}
 CONDITIONS = {
-    "front_end": Condition("front end", _FRONT_END | FRONT_END_MEASURED["v2"]),
+    "front_end": Condition("front end", _FRONT_END | FRONT_END_MEASURED[DEFAULT_LANDMARKS]),
     "full": Condition("full normals", {}),
     "front_end_without_error": Condition("front end without error", _FRONT_END),
 }

@@ -18,7 +18,7 @@ import flame_jax
 from flame_jax.model import HeadModel
 from n2f_jax.export import torch_card
 from n2f_jax.face_mesh.embedding import places_of_correction
-from n2f_jax.models.calibration import calibrations_from_arrays, calibrations_to_arrays
+from n2f_jax.models.calibration import calibrations_to_arrays
 from n2f_jax.models.conversion import ConversionError
 from n2f_jax.models.folders import (
     CONFIG_FILE,
@@ -39,6 +39,7 @@ from n2f_jax.models.pretrained import (
     check_head_model,
     describe,
     parse_description,
+    read_calibration,
     save_pretrained,
 )
 from n2f_jax.models.surface import SurfacePlaces
@@ -140,13 +141,7 @@ def read_torch_folder(folder: str | Path) -> Pretrained:
     except ConversionError as error:
         raise PretrainedError(f"{folder / WEIGHTS_FILE}: {error}") from error
     network: N2FNet = from_dict(abstract_network(config), jax.tree.map(jax.numpy.asarray, tree))
-    calibration = {}
-    if "calibration" in description:
-        size = config.num_shape + config.num_expression + 5
-        try:
-            calibration = calibrations_from_arrays(read_weights(folder, description["calibration"]), size)
-        except ValueError as error:
-            raise PretrainedError(f"{folder / CALIBRATION_FILE}: {error}") from error
+    calibration = read_calibration(folder, description, config)
     return Pretrained(network, config, inputs, identity, description.get("notes", {}), calibration)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS, load_coarse_mesh
+from n2f_jax.frontends import DEFAULT_LANDMARKS, LANDMARKS, Landmarks
 from n2f_jax.frontends.blendshapes import BlendshapeNetwork
 from n2f_jax.frontends.eyes import EyeReader, Eyes
 from n2f_jax.frontends.face_confidence import DOUBTFUL, FaceConfidence
@@ -19,8 +19,6 @@ from n2f_jax.frontends.profile import turned_fully
 from n2f_jax.geometry.boxes import bounding_box, box_overlap
 from n2f_jax.geometry.squares import Square, cut_square
 
-Landmarks = Literal["v1", "v2"]
-LANDMARKS: tuple[Landmarks, ...] = ("v1", "v2")
 # The networks were trained on squares half as large again as the face's box.
 _BOX_SCALE = 1.5
 # Passes of the first network, with which the square settles; the second one then sees the face once.
@@ -127,7 +125,7 @@ class FaceLandmarker:
         average_mirrored: bool = True,
         small_faces: bool = False,
         every_face: bool = False,
-        landmarks: Landmarks = "v2",
+        landmarks: Landmarks = DEFAULT_LANDMARKS,
         newer: bool = True,
         eyes: bool = True,
         check: bool = True,

@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from n2f_jax.face_mesh.coarse_mesh import coarse_maps
+from n2f_jax.frontends import DEFAULT_LANDMARKS, Landmarks
 from n2f_jax.frontends.base import Frontend, FrontendFace, Image, Provenance
-from n2f_jax.frontends.face_landmarks import FaceLandmarker, Landmarks, MeshedFace
+from n2f_jax.frontends.face_landmarks import FaceLandmarker, MeshedFace
 from n2f_jax.geometry.crop import Crop, landmark_crop
 from n2f_jax.runtime.assets_cache import FACE_LANDMARKER, MEDIAPIPE
 
@@ -48,7 +49,7 @@ class FaceMeshFrontend(Frontend):
         num_threads: int = 1,
         min_score: float = 0.5,
         small_faces: bool = False,
-        landmarks: Landmarks = "v2",
+        landmarks: Landmarks = DEFAULT_LANDMARKS,
         eyes: bool = True,
         landmarker: FaceLandmarker | None = None,
     ):

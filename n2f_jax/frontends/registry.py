@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from n2f_jax.frontends import FRONTENDS
+from n2f_jax.frontends import DEFAULT_LANDMARKS, FRONTENDS, Landmarks
 from n2f_jax.frontends.base import Frontend
 
 
@@ -31,7 +31,7 @@ class FrontendOptions:
     size: int = 256
     crop_scale: float = 1.4
     max_faces: int | None = None
-    landmarks: Literal["v1", "v2"] = "v2"
+    landmarks: Landmarks = DEFAULT_LANDMARKS
     small_faces: bool = False
     pixel3dmm_normals: Path | None = None
     pixel3dmm_uv: Path | None = None

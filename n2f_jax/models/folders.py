@@ -28,6 +28,7 @@ from flame_jax.files.outside import (
 )
 from n2f_jax.runtime.atomic_files import atomic_path
 from n2f_jax.runtime.fingerprints import sha256_file
+from n2f_jax.runtime.json_values import is_file_name
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -141,7 +142,7 @@ def read_weights(folder: str | Path, entry: Mapping[str, Any]) -> dict[str, jnp.
     except (KeyError, TypeError) as error:
         raise PretrainedError(f"{config}: missing or unknown field: {reason(error)}") from error
     # In the folder itself, whatever the description of a stranger says.
-    if not isinstance(name, str) or name in ("", "..") or name != Path(name).name or {"\\", "\0"} & set(name):
+    if not is_file_name(name) or "\\" in name:
         raise PretrainedError(
             f"{config} names {one_line(repr(name), 60)} as weights, which is no file's name"
         )

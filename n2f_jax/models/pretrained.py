@@ -271,18 +271,29 @@ def from_pretrained(folder: str | Path, head_model: HeadModel | None = None) -> 
         network = from_dict(abstract, tree)
     except ValueError as error:
         raise PretrainedError(f"{folder}: {error}") from error
-    calibration = {}
-    if "calibration" in description:
-        size = config.num_shape + config.num_expression + 5
-        arrays = read_weights(folder, description["calibration"])
-        try:
-            calibration = calibrations_from_arrays(arrays, size)
-        except ValueError as error:
-            raise PretrainedError(f"{folder / CALIBRATION_FILE}: {error}") from error
+    calibration = read_calibration(folder, description, config)
     notes = description.get("notes", {})
     if not isinstance(notes, dict):
         raise PretrainedError(f"{folder / CONFIG_FILE}: its notes are no object")
     return Pretrained(network, config, inputs, identity, notes, calibration)
+
+
+def read_calibration(
+    folder: Path, description: Mapping[str, Any], config: N2FNetConfig
+) -> dict[str, Calibration]:
+    """What the answers of a folder's network are worth, by kind of input; empty where the folder does not say.
+
+    Raises:
+        MissingPretrainedError: the file is missing.
+        PretrainedError: it is truncated or damaged, or not of this network.
+    """
+    if "calibration" not in description:
+        return {}
+    arrays = read_weights(folder, description["calibration"])
+    try:
+        return calibrations_from_arrays(arrays, config.num_shape + config.num_expression + 5)
+    except ValueError as error:
+        raise PretrainedError(f"{folder / CALIBRATION_FILE}: {error}") from error
 
 
 def check_head_model(trained_for: HeadModelIdentity, model: HeadModel, source: str | Path) -> None:

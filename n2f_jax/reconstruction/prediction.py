@@ -84,10 +84,8 @@ def predict_heads(
         if embedding is not None:
             count = points.shape[1]
             mesh = flame_jax.points_on_mesh(vertices, model.faces, *embedding)
-            anchors, targets = (
-                jnp.concatenate([anchors, mesh], 1),
-                jnp.concatenate([targets, points[..., :2]], 1),
-            )
+            anchors = jnp.concatenate([anchors, mesh], 1)
+            targets = jnp.concatenate([targets, points[..., :2]], 1)
             weights = jnp.concatenate([weights, jnp.full(count, 1 / count)])
         align = jax.vmap(align_camera, in_axes=(0, 0, 0, None))
         camera = align(anchors, targets, camera, weights)

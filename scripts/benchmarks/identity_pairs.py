@@ -88,9 +88,10 @@ def measure(model, shapes: np.ndarray, persons: np.ndarray, repositories: np.nda
     inside = repositories[first] == repositories[second]
     first, second = first[inside], second[inside]
     same = persons[first] == persons[second]
+    faces = neutral_faces(model, shapes)
     result = {"photographs": len(shapes), "persons": len(set(persons)), "same": int(same.sum())}
     for scaled in (False, True):
-        distances = face_distances(model, shapes, first, second, scaled)
+        distances = face_distances(faces, first, second, scaled)
         kind = "scaled" if scaled else "metric"
         result[kind] = {
             "auc": area(distances, same),
@@ -101,16 +102,23 @@ def measure(model, shapes: np.ndarray, persons: np.ndarray, repositories: np.nda
     return result
 
 
-def face_distances(model, shapes, first, second, scaled: bool) -> np.ndarray:
-    """Mean distance of corresponding vertices of neutral faces for each pair, mm."""
+def neutral_faces(model, shapes: np.ndarray):
+    """``(N, V, 3)`` vertices of the face region of neutral heads, metres."""
     import jax.numpy as jnp
 
     import flame_jax
-    from n2f_jax.geometry.alignment import procrustes
 
     resting = flame_jax.FlameParams.neutral(model, (len(shapes),))
     vertices, _ = flame_jax.decode(model, dataclasses.replace(resting, shape=jnp.asarray(shapes)))
-    faces = vertices[:, np.asarray(model.masks["face"])]
+    return vertices[:, np.asarray(model.masks["face"])]
+
+
+def face_distances(faces, first, second, scaled: bool) -> np.ndarray:
+    """Mean distance of corresponding vertices for each pair of neutral faces, mm."""
+    import jax.numpy as jnp
+
+    from n2f_jax.geometry.alignment import procrustes
+
     a, b = faces[first], faces[second]
     moved = procrustes(a, b, scaling=scaled).apply(a)
     return 1000.0 * np.asarray(jnp.linalg.norm(moved - b, axis=-1).mean(axis=-1))

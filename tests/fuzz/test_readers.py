@@ -9,7 +9,6 @@ import io
 import json
 import pickle
 import tempfile
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +30,7 @@ from n2f_jax.mesh.triangle_mesh import MeshError
 from n2f_jax.models.folders import PretrainedError, read_description, read_safetensors, read_weights
 from n2f_jax.models.n2fnet import n2fnet_config
 from n2f_jax.models.pretrained import HeadModelIdentity, InputSpec, describe, parse_description
+from tests.archives import zipped
 
 from ..flame_jax.files.flame_folder import landmark_dict, model_dict
 from ..flame_jax.files.torch_programs import tensor_program
@@ -57,14 +57,6 @@ def _npy(array):
 def _npz(arrays):
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)
-    return stream.getvalue()
-
-
-def _zip(entries):
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in entries.items():
-            archive.writestr(name, content)
     return stream.getvalue()
 
 
@@ -114,7 +106,7 @@ def test_meshes(folder, kind, data):
 @fuzzed
 def test_mesh_archives(folder, data):
     arrays = [_npy(np.eye(3)), _npy(np.arange(3)), _npy(np.zeros((0, 3))), _npy(np.array(["x"]))]
-    content = _zip({f"{name}.npy": data.draw(damaged(arrays)) for name in ("vertices", "faces")})
+    content = zipped({f"{name}.npy": data.draw(damaged(arrays)) for name in ("vertices", "faces")})
     (folder / "mesh.npz").write_bytes(data.draw(damaged([content])) if data.draw(st.booleans()) else content)
     check("mesh, npz", lambda: read_mesh(folder / "mesh.npz"), MeshError)
 
@@ -144,7 +136,7 @@ def test_head_models(folder, data):
     others = [*map(_npy, arrays.values()), _npy(np.array(3.5)), _npy(np.array("x"))]
     entries = {f"{key}.npy": _npy(value) for key, value in arrays.items()}
     entries[f"{name}.npy"] = data.draw(damaged([data.draw(st.sampled_from(others))]))
-    (folder / "head.npz").write_bytes(_zip(entries))
+    (folder / "head.npz").write_bytes(zipped(entries))
     check("head model, npz", lambda: load_head_model(folder / "head.npz"), HeadModelError)
 
 
@@ -152,7 +144,7 @@ def test_head_models(folder, data):
 @fuzzed
 def test_tracked_frames(folder, data):
     program = data.draw(damaged([pickle.dumps(frame_dict(), p) for p in (2, 4)]))
-    content = _zip({"a/data.pkl": program, "a/version": b"3\n"})
+    content = zipped({"a/data.pkl": program, "a/version": b"3\n"})
     (folder / "a.frame").write_bytes(data.draw(damaged([content])) if data.draw(st.booleans()) else content)
     check(".frame", lambda: read_frame(folder / "a.frame"), TrackingError)
 

@@ -4,7 +4,6 @@ import io
 import os
 import pickle
 import struct
-import zipfile
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from flame_jax.files import npz
 from flame_jax.files.budget import Budget
 from flame_jax.files.contents import FileError, read
 from flame_jax.files.npz import ArrayFileError, read_npz
+from tests.archives import zipped
 
 from .torch_programs import tensor_program, torch_storage
 
@@ -103,14 +103,6 @@ def test_pointers_of_a_sparse_matrix_that_go_back(tmp_path):
     refused(tmp_path, pickle.dumps(matrix, 2), "pointers are not sound")
 
 
-def _archive(entries):
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in entries.items():
-            archive.writestr(name, content)
-    return stream.getvalue()
-
-
 def _npy(shape, data):
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": shape})
@@ -119,7 +111,7 @@ def _npy(shape, data):
 
 def test_an_archive_unpacks_to_a_few_times_its_size():
     """6 MB, 6 GB."""
-    data = _archive({"v.npy": _npy((1 << 20,), bytes(1 << 23))})
+    data = zipped({"v.npy": _npy((1 << 20,), bytes(1 << 23))})
     assert len(data) < 10_000
     with pytest.raises(ArrayFileError, match="would unpack to too much"):
         read_npz(data, Budget(len(data), base_bytes=1 << 22))
@@ -130,12 +122,12 @@ def test_an_archive_unpacks_to_a_few_times_its_size():
 def test_an_array_whose_header_says_more_than_there_is(tmp_path, monkeypatch):
     monkeypatch.setattr(npz.np, "empty", None)  # no room is made for it
     for shape in ((10**12, 3), (3,), (-1, 3), (0, 10**30)):
-        refused(tmp_path, _archive({"v.npy": _npy(shape, bytes(16))}), "npz|array of shape")
+        refused(tmp_path, zipped({"v.npy": _npy(shape, bytes(16))}), "npz|array of shape")
         refused(tmp_path, _npy(shape, bytes(16)), "npy|array of shape")
 
 
 def test_an_archive_of_far_too_many_files():
-    data = bytearray(_archive({"v.npy": _npy((1,), bytes(8))}))
+    data = bytearray(zipped({"v.npy": _npy((1,), bytes(8))}))
     end = data.rindex(b"PK\x05\x06")
     data[end + 12 : end + 16] = (1 << 30).to_bytes(4, "little")
     with pytest.raises(ArrayFileError, match="far too many files"):

@@ -20,7 +20,7 @@ from n2f_jax.geometry.camera import Camera, frontal_rotation, project_camera_poi
 from n2f_jax.geometry.pose import align_camera
 from n2f_jax.models.calibration import Calibration
 from n2f_jax.models.correction import CorrectionConfig, Scene
-from n2f_jax.models.folders import PretrainedError
+from n2f_jax.models.folders import MissingPretrainedError, PretrainedError
 from n2f_jax.models.n2fnet import N2FNet, camera_from_output, n2fnet_config
 from n2f_jax.models.parameters import from_dict, functional, map_with_path, to_dict
 from n2f_jax.models.pretrained import HeadModelIdentity, InputSpec, Pretrained, save_pretrained
@@ -215,6 +215,16 @@ def test_trained_further_it_comes_back_without_its_calibration(
     back = torch_folder.read_torch_folder(tmp_path)
     np.testing.assert_array_equal(back.network.correction.point_tokens.place[...], part.detach().numpy())
     assert not back.calibration
+
+
+def test_a_missing_calibration_is_a_missing_file(tmp_path, pretrained, open_head):
+    """One error class and one name of the file, as for checkpoints of ours."""
+    torch_folder.write_torch_folder(tmp_path, pretrained, open_head)
+    path = tmp_path / "calibration.safetensors"
+    path.unlink()
+    with pytest.raises(MissingPretrainedError) as caught:
+        torch_folder.read_torch_folder(tmp_path)
+    assert str(caught.value).count(str(path)) == 1
 
 
 def test_it_runs_where_only_torch_is(folder):
