@@ -39,11 +39,22 @@ def blendshapes(
 def pose_correctives(
     posedirs: Float[Array, "V 3 P"], rotations: Float[Array, "... J 3 3"]
 ) -> Float[Array, "... V 3"]:
-    """Displacements linear in ``R_j − I`` of every joint but the root (FLAME eq. 4)."""
-    offset = rotations[..., 1:, :, :] - jnp.broadcast_to(
-        jnp.eye(3, dtype=rotations.dtype), rotations[..., 1:, :, :].shape
-    )
+    """Displacements linear in ``R_j − I`` of the joints that have correctives, the last ones (FLAME eq. 4)."""
+    turned = rotations[..., rotations.shape[-3] - posedirs.shape[-1] // 9 :, :, :]
+    offset = turned - jnp.broadcast_to(jnp.eye(3, dtype=rotations.dtype), turned.shape)
     return blendshapes(posedirs, offset.reshape(*offset.shape[:-3], -1))
+
+
+def rest_joints(
+    model: HeadModel, posed: Float[Array, "... V 3"], shape: Float[Array, "... count"]
+) -> Float[Array, "... J 3"]:
+    """Joints before they turn, metres: regressed from ``posed``, the head with its shape and expression; or moved by
+    the shape alone, where the model says so (``joint_template``)."""
+    if model.joint_template is None or model.joint_shapedirs is None:
+        # From the shape with its expression: FLAME's paper says the shape alone, every implementation does this.
+        return jnp.einsum("jv,...vc->...jc", model.J_regressor, posed)
+    moved = blendshapes(model.joint_shapedirs, shape)
+    return moved + jnp.broadcast_to(model.joint_template, moved.shape)
 
 
 def joint_transforms(
@@ -125,8 +136,7 @@ def decode(
     # The template is added with its own leading axes, so that no implicit rank promotion happens.
     offsets = blendshapes(model.shapedirs, params.shape) + blendshapes(model.exprdirs, params.expression)
     posed = offsets + jnp.broadcast_to(model.v_template, offsets.shape)
-    # From the shape with its expression: FLAME's paper says the shape alone, every implementation does this.
-    joints = jnp.einsum("jv,...vc->...jc", model.J_regressor, posed)
+    joints = rest_joints(model, posed, params.shape)
     if model.has_pose_correctives:
         posed = posed + pose_correctives(model.posedirs, rotations)
 

@@ -1,4 +1,4 @@
-"""Head-model files to ``HeadModel``: FLAME's own files, and archives of FLAME's arrays under FLAME's names."""
+"""Head-model files to ``HeadModel``: FLAME's own files, archives of FLAME's arrays under FLAME's names, GNM Head."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
+from flame_jax import gnm
 from flame_jax.files.contents import FileError, read
 from flame_jax.files.flame import Companions, companion_arrays, find_companions, find_model, model_arrays
 from flame_jax.files.outside import reason
@@ -45,12 +46,12 @@ def load_head_model(
     uv: str | Path | None = None,
     num_shape: int | None = None,
 ) -> HeadModel:
-    """Reads a head model: any of FLAME's files, or an archive of the same arrays. Runs no code from it.
+    """Reads a head model: any of FLAME's files, an archive of the same arrays, or GNM Head. Runs no code from it.
 
     Args:
-        path: a ``.pkl`` as FLAME is distributed, an ``.npz`` or ``.safetensors`` of its arrays, or the folder
-            that holds it. None: what the environment variable ``FLAME_MODEL_PATH`` names, else the open head;
-            the log (logger ``flame_jax.loading``) says which.
+        path: a ``.pkl`` as FLAME is distributed, an ``.npz`` or ``.safetensors`` of its arrays, Google's
+            ``gnm_head.npz`` (``flame_jax.gnm``), or the folder that holds it. None: what the environment variable
+            ``FLAME_MODEL_PATH`` names, else the open head; the log (logger ``flame_jax.loading``) says which.
         landmarks, masks, uv: companion files (``flame_jax.files.flame`` lists them). None: those that lie beside
             the model under their usual names.
         eyelids: the folder of ``l_eyelid.npy`` and ``r_eyelid.npy``; None: beside the model.
@@ -105,7 +106,7 @@ def read_arrays(
         raise FileError(f"no head model at {path}. {WHERE_TO_GET_FLAME}")
     folder = path if path.is_dir() else path.parent
     if path.is_dir():
-        path = find_model(path)
+        path = gnm.find_model(path) or find_model(path)
     named = {"landmarks": landmarks, "masks": masks, "uv": uv}
     if eyelids is not None:
         named |= {
@@ -116,7 +117,13 @@ def read_arrays(
     if landmarks is not None and (contour := find_companions(Path(landmarks).parent).contour):
         given = dataclasses.replace(given, contour=contour)
 
-    arrays = _model(path, num_shape)
+    contents = read(path)
+    if gnm.is_gnm(contents):
+        text = gnm.find_landmarks(path) if landmarks is None else Path(landmarks)
+        others = dataclasses.replace(given, landmarks=None, contour=None)
+        found = [*others.found(), *([text.name] if text else [])]
+        return gnm.model_arrays(contents, path, text) | companion_arrays(others), path, found
+    arrays = _flame(contents, path, num_shape)
     # An archive written by this project is complete; beside a model as FLAME ships it lie its companions.
     beside = find_companions(folder) if path.suffix.lower() == ".pkl" else Companions()
     beside = dataclasses.replace(beside, **{key: None for key in named if getattr(given, key, None)})
@@ -127,8 +134,7 @@ def read_arrays(
     )
 
 
-def _model(path: Path, num_shape: int | None) -> dict[str, np.ndarray]:
-    contents = read(path)
+def _flame(contents: object, path: Path, num_shape: int | None) -> dict[str, np.ndarray]:
     try:
         return model_arrays(contents, num_shape)
     except FileError as error:
@@ -194,7 +200,11 @@ def head_model_from_arrays(arrays: dict[str, np.ndarray], default_name: str) -> 
         for key in ("l_eyelid", "r_eyelid")
     ]
     if "posedirs" in arrays:
-        posedirs = floats("posedirs", num_vertices, 3, 9 * (num_joints - 1))
+        posedirs = floats("posedirs", num_vertices, 3, None)
+        if posedirs.shape[-1] not in (9 * (num_joints - 1), 9 * num_joints):
+            raise HeadModelError(
+                f"posedirs has shape {posedirs.shape}, expected {9 * (num_joints - 1)} at its end"
+            )
     else:
         posedirs = jnp.zeros((num_vertices, 3, 9 * (num_joints - 1)), jnp.float32)
 
@@ -214,10 +224,16 @@ def head_model_from_arrays(arrays: dict[str, np.ndarray], default_name: str) -> 
         )
         if landmarks.dynamic_faces.shape != (bins, 17):
             raise HeadModelError(f"dynamic_lmk_faces_idx has shape {landmarks.dynamic_faces.shape}")
+    own_joints = "joint_template" in arrays and "joint_shapedirs" in arrays
     has_uv = "vt" in arrays and "ft" in arrays
-    stds = {key: float(arrays[key]) for key in ("shape_std", "expression_std") if key in arrays}
-    if any(not 0.0 < value < 100.0 for value in stds.values()):
-        raise HeadModelError(f"standard deviations of the coefficients: {stds}; they are above 0")
+    shape_std, expression_std = (
+        float(arrays.get(key, default)) for key, default in (("shape_std", 0.8), ("expression_std", 0.5))
+    )
+    if not (0.0 < shape_std < 100.0 and 0.0 < expression_std < 100.0):
+        raise HeadModelError(
+            f"standard deviations of the coefficients are {shape_std} and {expression_std}; they are above 0"
+        )
+    x, y, z = (float(value) for value in arrays.get("origin", np.zeros(3)))
     return HeadModel(
         v_template=template,
         shapedirs=directions[..., :num_shape],
@@ -238,5 +254,9 @@ def head_model_from_arrays(arrays: dict[str, np.ndarray], default_name: str) -> 
         parents=parents,
         has_pose_correctives=bool(np.any(np.asarray(posedirs))),
         name=str(arrays.get("name", default_name)),
-        **stds,
+        origin=(x, y, z),
+        joint_template=floats("joint_template", num_joints, 3) if own_joints else None,
+        joint_shapedirs=floats("joint_shapedirs", num_joints, 3, num_shape) if own_joints else None,
+        shape_std=shape_std,
+        expression_std=expression_std,
     )

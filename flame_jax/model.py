@@ -48,9 +48,10 @@ class HeadModel:
         v_template: ``(V, 3)`` mean head.
         shapedirs: ``(V, 3, S)`` displacement per unit of shape coefficient.
         exprdirs: ``(V, 3, E)`` displacement per unit of expression coefficient.
-        posedirs: ``(V, 3, 9·(J−1))`` pose correctives per element of ``R_j − I``, j = 1 … J−1.
+        posedirs: ``(V, 3, 9·n)`` pose correctives per element of ``R_j − I`` of the last n joints: n = J − 1 in FLAME's
+            format, J where the root has some too.
         eyelids: ``(2, V, 3)`` displacement at full closure, left lid first (the subject's left).
-        J_regressor: ``(J, V)`` joints from shaped vertices.
+        J_regressor: ``(J, V)`` joints from shaped vertices; not used where ``joint_template`` is there.
         weights: ``(V, J)`` linear blend skinning weights.
         faces: ``(F, 3)`` int32, counter-clockwise seen from outside.
         uv: ``(T, 2)`` texture coordinates, v up, or shape ``(0, 2)`` where the file has none.
@@ -62,6 +63,11 @@ class HeadModel:
         has_pose_correctives: False where ``posedirs`` is zero and decoding leaves it out (static).
         shape_std, expression_std: standard deviation of the coefficients over people (static). FLAME's files do not
             say; 0.8 and 0.5 are what N2FNet samples (section IV.1).
+        joint_template: ``(J, 3)`` joints of the mean head, for models whose joints follow the shape alone and are no
+            function of the vertices (``flame_jax.gnm``); None in FLAME's format.
+        joint_shapedirs: ``(J, 3, S)`` how those move per unit of shape coefficient, or None.
+        origin: where this frame's origin lies in the file's own frame, metres (static): add it to vertices to have the
+            file's coordinates.
     """
 
     v_template: Float[Array, "V 3"]
@@ -81,6 +87,9 @@ class HeadModel:
     has_pose_correctives: bool = dataclasses.field(default=True, metadata={"static": True})
     shape_std: float = dataclasses.field(default=0.8, metadata={"static": True})
     expression_std: float = dataclasses.field(default=0.5, metadata={"static": True})
+    joint_template: Float[Array, "J 3"] | None = None
+    joint_shapedirs: Float[Array, "J 3 S"] | None = None
+    origin: tuple[float, float, float] = dataclasses.field(default=(0.0, 0.0, 0.0), metadata={"static": True})
 
     @property
     def num_vertices(self) -> int:

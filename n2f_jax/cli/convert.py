@@ -82,6 +82,8 @@ def _convert_head_model(flags: argparse.Namespace) -> int:
     arrays, path, found = read_arrays(
         flags.model, flags.landmarks, flags.masks, flags.eyelids, flags.uv, flags.num_shape
     )
+    if "joint_template" in arrays:
+        raise ValueError(f"{path} is GNM's one archive already, without pickles: use it as it is")
     model = head_model_from_arrays(arrays, default_name=flags.name or flags.out.stem)
     write_archive(flags.out, arrays, model.name)
     echo(f"{path}{' with ' + ', '.join(found) if found else ''} → {flags.out}")

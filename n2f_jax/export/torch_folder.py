@@ -118,7 +118,15 @@ def _places(pretrained: Pretrained, model: HeadModel | None, name: str) -> Surfa
 
 
 def head_model_arrays(model: HeadModel) -> dict[str, np.ndarray]:
-    """What the PyTorch head model needs, by name."""
+    """What the PyTorch head model needs, by name.
+
+    Raises:
+        PretrainedError: its joints are no function of its vertices, as GNM Head's, which the PyTorch module has not.
+    """
+    if model.joint_template is not None:
+        raise PretrainedError(
+            f"{model.name}: heads whose joints follow the shape alone cannot be exported yet"
+        )
     arrays = {name: np.asarray(jax.device_get(getattr(model, name))) for name in HEAD_ARRAYS}
     return arrays | {"parents": np.asarray(model.parents, np.int32)}
 

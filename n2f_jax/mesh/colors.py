@@ -7,7 +7,7 @@ import math
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from flame_jax import JOINT_NAMES, HeadModel
+from flame_jax import JOINT_NAMES, FlameParams, HeadModel, decode
 
 # sRGB.
 SKIN = (221, 178, 153)
@@ -25,7 +25,7 @@ def region_colors(model: HeadModel) -> UInt8[np.ndarray, "V 3"]:
         if region in model.masks:
             colors[np.asarray(model.masks[region])] = color
     vertices = np.asarray(model.v_template)
-    joints = np.asarray(model.J_regressor) @ vertices
+    joints = np.asarray(decode(model, FlameParams.neutral(model))[1])
     for region in ("left_eyeball", "right_eyeball"):
         if region in model.masks:
             ball = np.asarray(model.masks[region])

@@ -48,6 +48,8 @@ _HEAD_ARRAYS = (
     "weights",
     "faces",
 )
+# Of models whose joints are no function of their vertices.
+_JOINT_ARRAYS = ("joint_template", "joint_shapedirs")
 
 
 class HeadModelMismatch(PretrainedError):
@@ -80,7 +82,11 @@ class HeadModelIdentity:
             num_faces=model.num_faces,
             num_shape=model.num_shape,
             num_expression=model.num_expression,
-            sha256={name: _array_sha256(getattr(model, name)) for name in _HEAD_ARRAYS},
+            sha256={
+                name: _array_sha256(getattr(model, name))
+                for name in (*_HEAD_ARRAYS, *_JOINT_ARRAYS)
+                if getattr(model, name) is not None
+            },
         )
 
     def differences(self, other: HeadModelIdentity) -> list[str]:
@@ -90,7 +96,8 @@ class HeadModelIdentity:
             for field in ("num_vertices", "num_faces", "num_shape", "num_expression")
             if getattr(self, field) != getattr(other, field)
         ]
-        arrays = [name for name in _HEAD_ARRAYS if self.sha256.get(name) != other.sha256.get(name)]
+        names = (*_HEAD_ARRAYS, *_JOINT_ARRAYS)
+        arrays = [name for name in names if self.sha256.get(name) != other.sha256.get(name)]
         if arrays:
             found.append(f"the values of {', '.join(arrays)}")
         if found and self.name != other.name:

@@ -48,8 +48,8 @@ def resting_arrays(model: HeadModel, vertices: Int[np.ndarray, " V"] | None = No
     chosen = np.arange(model.num_vertices) if vertices is None else vertices
     basis = np.concatenate([np.asarray(model.shapedirs), np.asarray(model.exprdirs)], axis=-1)
     regressor = np.asarray(model.J_regressor)[_JAW]
-    # posedirs holds nine numbers for every joint but the root.
-    first = 9 * (_JAW - 1)
+    # posedirs holds nine numbers for each of the last joints, the jaw among them.
+    first = model.posedirs.shape[-1] - 9 * (len(JOINT_NAMES) - _JAW)
     correctives = np.asarray(model.posedirs)[..., first : first + 9]
     return {
         "template": jnp.asarray(np.asarray(model.v_template)[chosen]),

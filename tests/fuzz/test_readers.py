@@ -34,6 +34,7 @@ from tests.archives import zipped
 
 from ..flame_jax.files.flame_folder import landmark_dict, model_dict
 from ..flame_jax.files.torch_programs import tensor_program
+from ..flame_jax.gnm_file import gnm_arrays, landmark_text
 from ..flame_jax.random_model import random_arrays
 from ..n2f_jax.frontends.pixel3dmm.test_tracking import frame_dict
 from .limits import check, fuzzed
@@ -138,6 +139,25 @@ def test_head_models(folder, data):
     entries[f"{name}.npy"] = data.draw(damaged([data.draw(st.sampled_from(others))]))
     (folder / "head.npz").write_bytes(zipped(entries))
     check("head model, npz", lambda: load_head_model(folder / "head.npz"), HeadModelError)
+
+
+@given(st.data())
+@fuzzed
+def test_gnm_heads(folder, data):
+    """Archives of GNM's schema with one array that is damaged, or another's, and damaged landmarks beside them."""
+    arrays = gnm_arrays(vertices=20, triangles=12, identity=3, expression=2)
+    text = landmark_text(arrays["triangles"]).encode()
+    name = data.draw(st.sampled_from(sorted(arrays)))
+    others = [*map(_npy, arrays.values()), _npy(np.array(3.5)), _npy(np.array("x"))]
+    entries = {f"{key}.npy": _npy(value) for key, value in arrays.items()}
+    entries[f"{name}.npy"] = data.draw(damaged([data.draw(st.sampled_from(others))]))
+    home = folder / "gnm"
+    home.mkdir(exist_ok=True)
+    (home / "gnm_head.npz").write_bytes(zipped(entries))
+    (home / "head_sparse_68.txt").write_bytes(
+        data.draw(damaged([text])) if data.draw(st.booleans()) else text
+    )
+    check("GNM head, npz and txt", lambda: load_head_model(home), HeadModelError)
 
 
 @given(st.data())
