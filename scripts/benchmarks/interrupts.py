@@ -1,6 +1,6 @@
 """Interrupts runs at random moments and looks at what is left.
 
-    python scripts/benchmarks/interrupts.py --out /tmp/interrupts [--num 20] [--only reconstruct] [--stops SIGKILL]
+    python scripts/benchmarks/interrupts.py --out /tmp/interrupts [--num 20] [--minutes 30] [--only reconstruct]
 
 ``train``, ``fit``, ``preprocess`` and ``reconstruct``, small, are stopped by SIGINT, SIGTERM, SIGKILL and by a disk
 that is full (a tmpfs of random size in a mount namespace of its own; Linux, ``unshare``), ``--num`` times each. After
@@ -12,9 +12,10 @@ every stop, and again after the same command has run to its end:
 - other end: the second run's exit code is not the unbroken run's.
 
 ``again`` counts results that were finished and were made a second time: the price of an interruption, and no fault.
-One stop in five comes before the first file is written. Needs the free front end's networks (``n2f fetch``),
-scikit-image (its photograph of an astronaut), and a working tree that nobody changes meanwhile. Prints a table and
-writes ``interrupts.json``; the exit code is 1 if anything was found.
+One stop in five comes before the first file is written. The commands run from a copy of the working tree, which may
+change meanwhile: a run that meets half an edit ends like one that has a fault. Needs the free front end's networks
+(``n2f fetch``) and scikit-image (its photograph of an astronaut). Prints a table and writes ``interrupts.json``; the
+exit code is 1 if anything was found.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SCRIPTS = Path(__file__).resolve().parents[1]
+TREE = Path(__file__).resolve().parents[2]
+# What the commands run from.
+_PARTS = ("flame_jax", "n2f_jax", "scripts", "configs")
 STOPS = ("SIGINT", "SIGTERM", "SIGKILL", "full disk")
 _TIMES = {"seconds", "time", "resumed", "images_per_second", "samples_per_second", "step_seconds"}
 # A tmpfs of so many bytes, the command; then the same with room. What each leaves is copied out.
@@ -57,18 +60,20 @@ class Case:
 
     Attributes:
         name: of the script.
+        tree: the copy that it is run from.
         arguments: its arguments, by the run's folder.
         results: what it has made in a folder, to be compared: value by name.
         given: a folder that the run's begins as a copy of, if any.
     """
 
     name: str
+    tree: Path
     arguments: Callable[[Path], list[str]]
     results: Callable[[Path], dict[str, Any]]
     given: Path | None = None
 
     def command(self, folder: Path) -> list[str]:
-        return [sys.executable, str(SCRIPTS / f"{self.name}.py"), *self.arguments(folder)]
+        return [sys.executable, str(self.tree / "scripts" / f"{self.name}.py"), *self.arguments(folder)]
 
     def prepare(self, folder: Path) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
@@ -81,12 +86,13 @@ class Case:
 @dataclasses.dataclass
 class Unbroken:
     """What a run does that nobody interrupts: its exit code, results, seconds to its first file and to its end, and the
-    bytes that it adds."""
+    files and bytes that it adds."""
 
     code: int
     results: dict[str, Any]
     first: float
     seconds: float
+    files: int
     size: int
 
 
@@ -185,14 +191,24 @@ def trained(folder: Path) -> dict[str, Any]:
     return found
 
 
+def copy_tree(tree: Path) -> Path:
+    """The packages and scripts as they are now; what this process starts from now on imports them from there."""
+    shutil.rmtree(tree, ignore_errors=True)
+    for part in _PARTS:
+        shutil.copytree(TREE / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
+    os.environ["PYTHONPATH"] = str(tree)
+    return tree
+
+
 def cases(work: Path, num_photos: int) -> dict[str, Case]:
+    tree = copy_tree(work / "tree")
     photos = make_photos(work / "photos", num_photos)
     network = [
         *(
             "--config=stage1:small",
             "--config.model.input_size=64",
             "--config.batch_size=4",
-            "--config.total_steps=16",
+            "--config.total_steps=8",
             "--config.optimizer.warmup_steps=1",
         ),
         *(
@@ -205,6 +221,7 @@ def cases(work: Path, num_photos: int) -> dict[str, Case]:
     found = [
         Case(
             "reconstruct",
+            tree,
             lambda folder: [
                 str(photos),
                 "--out",
@@ -216,14 +233,17 @@ def cases(work: Path, num_photos: int) -> dict[str, Case]:
             ],
             heads,
         ),
-        Case("preprocess", lambda folder: [str(photos), "--out", str(folder), "--size=64"], stored_faces),
+        Case(
+            "preprocess", tree, lambda folder: [str(photos), "--out", str(folder), "--size=64"], stored_faces
+        ),
         Case(
             "fit",
-            lambda folder: [str(folder), "--steps=2", "--batch-size=1"],
+            tree,
+            lambda folder: [str(folder), "--steps=0", "--batch-size=1"],
             truths,
             given=work / "preprocessed",
         ),
-        Case("train", lambda folder: [*network, "--workdir", str(folder)], trained),
+        Case("train", tree, lambda folder: [*network, "--workdir", str(folder)], trained),
     ]
     return {case.name: case for case in found}
 
@@ -251,8 +271,8 @@ def start(command: list[str], log: Path) -> subprocess.Popen:
     return process
 
 
-def wait_for_more_files(process: subprocess.Popen, folder: Path, before: int) -> None:
-    while process.poll() is None and len(files_of(folder)) <= before:
+def wait_for_files(process: subprocess.Popen, folder: Path, count: int) -> None:
+    while process.poll() is None and len(files_of(folder)) < count:
         time.sleep(0.02)
 
 
@@ -261,14 +281,16 @@ def run_unbroken(case: Case, folder: Path) -> Unbroken:
     given, size = len(files_of(folder)), size_of(folder)
     begin = time.monotonic()
     process = start(case.command(folder), folder.with_suffix(".txt"))
-    wait_for_more_files(process, folder, given)
+    wait_for_files(process, folder, given + 1)
     first = time.monotonic() - begin
     code = process.wait()
     seconds = time.monotonic() - begin
     results = case.results(folder)
-    if not results:
-        raise SystemExit(f"{case.name} made nothing (exit code {code}): see {folder.with_suffix('.txt')}")
-    return Unbroken(code, results, first, seconds, size_of(folder) - size)
+    if not results or code not in (0, 1):
+        log = folder.with_suffix(".txt")
+        last = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+        raise SystemExit(f"{last}\n{case.name} fails without being interrupted (exit code {code}): see {log}")
+    return Unbroken(code, results, first, seconds, len(files_of(folder)) - given, size_of(folder) - size)
 
 
 def size_of(folder: Path) -> int:
@@ -283,8 +305,9 @@ def by_signal(case: Case, whole: Unbroken, name: str, folder: Path, moment: rand
     if moment.random() < 0.2:
         wait = moment.uniform(0, whole.first)
     else:
-        wait_for_more_files(process, folder, given)
-        wait = moment.uniform(0, whole.seconds - whole.first)
+        # By what is there, not by the clock: on a machine with other work too a run is stopped before its end.
+        wait_for_files(process, folder, given + moment.randint(1, whole.files))
+        wait = moment.uniform(0, (whole.seconds - whole.first) / whole.files)
     try:
         process.wait(wait)
     except subprocess.TimeoutExpired:
@@ -374,6 +397,13 @@ def main() -> int:
     parser.add_argument(
         "--num", type=int, default=20, metavar="N", help="stops of each kind; default: %(default)s"
     )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=float("inf"),
+        metavar="M",
+        help="stop no more of a command after so many; default: no limit",
+    )
     parser.add_argument("--only", nargs="+", choices=("reconstruct", "preprocess", "fit", "train"))
     parser.add_argument("--stops", nargs="+", choices=STOPS, default=STOPS)
     parser.add_argument("--photos", type=int, default=8, metavar="N", help="default: %(default)s")
@@ -383,7 +413,9 @@ def main() -> int:
     flags = parser.parse_args()
     work = flags.out.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(work / "compiled"))  # each program once
+    # Each program once, the smallest too.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(work / "compiled"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     chosen = cases(work, flags.photos)
     if flags.only is None or "fit" in flags.only:
         run_unbroken(chosen["preprocess"], work / "preprocessed")
@@ -396,19 +428,24 @@ def main() -> int:
             f"{case.name}: {whole.seconds:.1f} s, exit code {whole.code}, {len(whole.results)} results",
             flush=True,
         )
-        for stop in flags.stops:
-            moment = random.Random(f"{flags.seed} {case.name} {stop}")
-            for number in range(flags.num):
+        moments = {stop: random.Random(f"{flags.seed} {case.name} {stop}") for stop in flags.stops}
+        end = time.monotonic() + 60 * flags.minutes
+        for number in range(flags.num):
+            # In turn, so that all have been tried as often when the time is over.
+            for stop in list(moments):
+                if time.monotonic() > end:
+                    break
                 try:
                     if stop == "full disk":
-                        row = by_full_disk(case, whole, folder, moment)
+                        row = by_full_disk(case, whole, folder, moments[stop])
                     else:
-                        row = by_signal(case, whole, stop, folder, moment)
+                        row = by_signal(case, whole, stop, folder, moments[stop])
                 except OSError as error:
                     if stop != "full disk":
                         raise
                     print(f"{case.name}, {stop}: not tried: {error}", flush=True)
-                    break
+                    del moments[stop]
+                    continue
                 rows.append({"command": case.name, "stop": stop, "number": number} | row)
                 if row["unreadable"] or row["lost"] or row["other_end"]:
                     print(json.dumps(rows[-1], indent=1), flush=True)
