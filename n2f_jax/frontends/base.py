@@ -12,6 +12,7 @@ from typing import overload
 
 import jax
 import numpy as np
+import PIL.Image
 from jaxtyping import Float, UInt8
 
 import n2f_jax
@@ -129,20 +130,34 @@ class Frontend(abc.ABC):
         """``detect`` for one ``(H, W, 3)`` uint8 image (faces), or for a sequence (a list of faces for each).
 
         Raises:
-            ValueError: an image of another shape or type, or another number of sources than images.
+            TypeError, ValueError: an image is none (``as_image``), or there is another number of sources than images.
         """
         one = isinstance(images, np.ndarray) and images.ndim == 3
-        images = [images] if one else list(images)
+        images = [as_image(image) for image in ([images] if one else images)]
         sources = [None] * len(images) if sources is None else [sources] if one else list(sources)
         if len(sources) != len(images):
             raise ValueError(f"{len(images)} images and {len(sources)} sources")
-        for image in images:
-            check_image(image)
         faces = self.detect(images, sources)
         return faces[0] if one else faces
 
 
-def check_image(image: np.ndarray) -> None:
-    """Raises ValueError unless the image is ``(H, W, 3)`` uint8."""
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(f"an image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
+def as_image(image: object) -> Image:
+    """An image as a NumPy array, from one or from another library's array.
+
+    Raises:
+        TypeError: not an array; a PIL image is none, for it may lie on its side or have a palette.
+        ValueError: not ``(H, W, 3)`` uint8, or without a pixel.
+    """
+    if isinstance(image, PIL.Image.Image):
+        raise TypeError(
+            "an image is an (H, W, 3) uint8 RGB array or a file, not a PIL image: "
+            "np.asarray(PIL.ImageOps.exif_transpose(image).convert('RGB')) is one"
+        )
+    if not hasattr(image, "__array__"):
+        raise TypeError(f"an image is an (H, W, 3) uint8 RGB array, not a {type(image).__name__}")
+    array = np.asarray(image)
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
+        raise ValueError(f"an image is (H, W, 3) uint8 RGB, not {array.shape} {array.dtype}")
+    if not array.size:
+        raise ValueError(f"an image has at least one pixel, and this one's shape is {array.shape}")
+    return array

@@ -56,7 +56,7 @@ class Eyes:
 
 
 class EyeReader:
-    """Reads eyes. Not thread-safe.
+    """Reads eyes.
 
     Args:
         num_threads: threads of the interpreter.
@@ -68,6 +68,7 @@ class EyeReader:
 
     def __init__(self, num_threads: int = 1):
         self._network = TfliteModel(asset_path(MEDIAPIPE, "iris_landmark.tflite"), num_threads)
+        self._gaze = _gaze_weights()  # not by the first faces, which may be those of several threads
 
     def __call__(
         self,
@@ -86,7 +87,7 @@ class EyeReader:
         closure = np.array([eye_closure(points, scores, side) for side in (0, 1)])
         gaze = np.full(3, np.nan)
         if closure.min() < _BLIND:
-            mean, std, weights = _gaze_weights()
+            mean, std, weights = self._gaze
             yaw, pitch = gaze_angles((self.features(image, points, scores) - mean) / std, weights)
             in_head = np.array(
                 [math.sin(yaw) * math.cos(pitch), math.sin(pitch), math.cos(yaw) * math.cos(pitch)]

@@ -15,7 +15,7 @@ from n2f_jax.frontends.eyes import EyeReader, Eyes
 from n2f_jax.frontends.face_confidence import DOUBTFUL, FaceConfidence
 from n2f_jax.frontends.face_detector import Detection, FaceDetector
 from n2f_jax.frontends.face_networks import OUTER_EYE_CORNERS, CropPoints, FaceNetwork
-from n2f_jax.frontends.profile import turned_fully
+from n2f_jax.frontends.profile import profile_weights, turned_fully
 from n2f_jax.geometry.boxes import bounding_box, box_overlap
 from n2f_jax.geometry.squares import Square, cut_square
 
@@ -142,6 +142,10 @@ class FaceLandmarker:
         self._blendshapes = None if self._second is None else BlendshapeNetwork(num_threads)
         self._eyes = EyeReader(num_threads) if eyes and self._second is not None else None
         self._profiles = profiles
+        if profiles:
+            # Read now: the first faces may be those of several threads at once, and NumPy's reading of headers fails
+            # now and then in threads of CPython 3.11 (``data.pseudo_truth``).
+            profile_weights()
         self._check = FaceConfidence() if check else None
         self._turns = check and turns
 

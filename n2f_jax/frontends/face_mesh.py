@@ -20,7 +20,7 @@ from n2f_jax.runtime.assets_cache import FACE_LANDMARKER, MEDIAPIPE
 class FaceMeshFrontend(Frontend):
     """Finds faces, cuts the paper's landmark box and draws normals and mask of the 468-point mesh there.
 
-    Not thread-safe: one object for each thread.
+    Any number of threads may call one object (``frontends.tflite``).
 
     Args:
         size: S, side of the maps in pixels; a checkpoint records what it was trained with.

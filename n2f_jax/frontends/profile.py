@@ -45,7 +45,7 @@ def turned_fully(
     if share == 0.0:
         return points
     found, sign = yaw_features(upright, newer)
-    missing = sign * float(found @ _weights()[version]) - pitch_yaw_roll(points_rotation(upright))[1]
+    missing = sign * float(found @ profile_weights()[version]) - pitch_yaw_roll(points_rotation(upright))[1]
     return on_axes(_turned(upright, share * missing), axes.T)
 
 
@@ -126,7 +126,8 @@ def _faces_camera(points: Float[np.ndarray, "468 3"]) -> Bool[np.ndarray, "468"]
 
 
 @functools.cache
-def _weights() -> dict[str, np.ndarray]:
+def profile_weights() -> dict[str, np.ndarray]:
+    """Weights of ``yaw_features`` by version of the network, ``turned_fully``'s."""
     path = resources.files("n2f_jax.frontends") / "assets" / ASSET
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
         return {version: data[version] for version in ("v1", "v2")}

@@ -8,7 +8,7 @@ taken for a wide-angle one, and so for another person's.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 DEFAULT_FOCAL = 1.2  # times the longer side
 # Metres; and the longer side of the box around a face's 68 landmarks, which hardly changes with the pose.
@@ -60,9 +60,7 @@ def resolve_focal(
         ValueError: a given focal length that is not a positive number.
     """
     if given is not None:
-        if not (math.isfinite(given) and given > 0):
-            raise ValueError(f"a focal length is a positive number of pixels, not {given}")
-        return Focal(float(given), "given")
+        return Focal(_positive(given), "given")
     size = face_size if face_size is not None and math.isfinite(face_size) and face_size > 0 else None
     note = ""
     if exif is not None:
@@ -74,3 +72,14 @@ def resolve_focal(
     if size is not None and (by_face := FACE_DISTANCE * size / FACE_EXTENT) > assumed:
         return Focal(by_face, "face", note)
     return Focal(assumed, "default", note)
+
+
+def _positive(pixels: Any) -> float:
+    """A focal length that somebody gave, as a float."""
+    try:
+        number = math.nan if isinstance(pixels, (str, bytes, bool)) else float(pixels)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"a focal length is a positive number of pixels, not {pixels!r:.100}")
+    return number

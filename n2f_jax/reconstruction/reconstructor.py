@@ -24,18 +24,20 @@ import flame_jax
 from flame_jax import HeadModel
 from flame_jax.rotations import matrix_to_axis_angle, rotation_6d_to_matrix
 from n2f_jax.data.images import read_image
+from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS
 from n2f_jax.face_mesh.embedding import face_mesh_embedding, places_of_correction
 from n2f_jax.fitting.gauss_newton import gauss_newton_steps
 from n2f_jax.fitting.head_tables import HeadTables
 from n2f_jax.fitting.observations import Anchors, Observation
 from n2f_jax.fitting.prior import AnswerModel
-from n2f_jax.frontends.base import Frontend, FrontendFace, largest_face_size
+from n2f_jax.frontends.base import Frontend, FrontendFace, as_image, largest_face_size
 from n2f_jax.frontends.face_confidence import REGIONS
 from n2f_jax.frontends.registry import FrontendOptions, make_frontend
 from n2f_jax.geometry.camera import project_points
 from n2f_jax.geometry.crop import Crop
 from n2f_jax.geometry.focal import Focal, FocalHints, resolve_focal
 from n2f_jax.models.calibration import KINDS
+from n2f_jax.models.input_channels import CHANNELS
 from n2f_jax.models.pretrained import (
     DEFAULT_CHECKPOINT,
     HeadModelIdentity,
@@ -43,11 +45,25 @@ from n2f_jax.models.pretrained import (
     check_head_model,
     from_pretrained,
 )
+from n2f_jax.reconstruction.arguments import (
+    as_images,
+    as_source,
+    check_batch,
+    check_count,
+    check_crops,
+    check_faces,
+    check_focal,
+    check_image_sizes,
+    check_resolved,
+    one_each,
+)
 from n2f_jax.reconstruction.face_batch import FaceBatch
 from n2f_jax.reconstruction.head import Head
+from n2f_jax.reconstruction.other_head import OtherHead
 from n2f_jax.reconstruction.prediction import (
     NUM_INNER,
     PredictedHeads,
+    carry_over_heads,
     predict_heads,
     refine_heads,
     see_eyes,
@@ -62,6 +78,11 @@ DEFAULT_REFINE, DEFAULT_REFINE_FACE_MESH = 12, 2
 
 class Reconstructor:
     """Normal maps, or photographs, to heads.
+
+    Any number of threads may call one object at once, as servers do; each gets what it would get alone. The networks
+    of the front end take turns (``frontends.tflite``), the compiled stage does not. It can be pickled and copied, with
+    its weights and without the files of the front end, which are read again where it is loaded; what was compiled is
+    compiled again there.
 
     Attributes:
         head_model: what the coefficients are decoded with.
@@ -79,12 +100,13 @@ class Reconstructor:
         batch_size: int = 8,
         name: str = "",
         maps: str | None = None,
+        other: OtherHead | None = None,
     ):
         """Use ``from_pretrained`` unless the parts are already at hand.
 
         Args:
             pretrained: the network with its input description.
-            head_model: the head model it was trained for.
+            head_model: the head model it was trained for; or ``other.target``.
             frontend: photographs to normal maps; None if only ``from_maps`` is used.
             alignment: ``'network'``: the camera is the network's (which its correction, where there is one, puts on the
                 face mesh's points). ``'landmarks'``: its pose is then moved by
@@ -98,16 +120,17 @@ class Reconstructor:
             name: of the checkpoint, for the record.
             maps: what is shown to the network, one of ``models.calibration.KINDS``; decides what its answers are
                 taken to be worth. None: the front end's; without one, ``'normals'``.
+            other: by which the network's heads are carried over to ``head_model``, where it is another one.
 
         Raises:
             HeadModelMismatch: the network was trained for another head model.
             ValueError: an unknown alignment, a batch size below 1, a head model without landmarks, or steps of
                 refinement below 0 or on maps that are not head-frame normals.
+            TypeError: a batch size or a number of steps that is no whole number.
         """
         if alignment not in ALIGNMENTS:
             raise ValueError(f"alignment is one of {', '.join(ALIGNMENTS)}, not {alignment!r}")
-        if batch_size < 1:
-            raise ValueError(f"a batch holds at least one face, not {batch_size}")
+        check_count("batch_size", batch_size, 1)
         if head_model.landmarks is None:
             raise ValueError(f"head model {head_model.name!r} has no landmark embedding")
         inputs = pretrained.inputs
@@ -115,14 +138,14 @@ class Reconstructor:
         if refine is None:
             smooth = getattr(frontend, "name", "") == "face_mesh"
             refine = (DEFAULT_REFINE_FACE_MESH if smooth else DEFAULT_REFINE) if refinable else 0
-        if refine < 0:
-            raise ValueError(f"refinement takes 0 or more steps, not {refine}")
+        check_count("refine", refine, 0)
         if refine and not refinable:
             raise ValueError(
                 f"refinement needs head-frame normals; {name or 'the network'} takes {inputs.channels} in the "
                 f"{inputs.normal_frame} frame: use refine=0"
             )
-        check_head_model(pretrained.head_model, head_model, name or "the network")
+        own = head_model if other is None else other.source
+        check_head_model(pretrained.head_model, own, name or "the network")
         self.head_model = head_model
         self.inputs = inputs
         self.frontend = frontend
@@ -131,20 +154,25 @@ class Reconstructor:
         self.batch_size = batch_size
         self.checkpoint = name
         self.checkpoint_sha256 = _parameters_sha256(pretrained)
-        self.head_model_sha256 = _identity_sha256(pretrained.head_model)
+        identity = pretrained.head_model if other is None else HeadModelIdentity.of(head_model)
+        self.head_model_sha256 = _identity_sha256(identity)
         self._faces = np.asarray(head_model.faces)
-        self._embedding = face_mesh_embedding(head_model)
-        tables = HeadTables.from_model(head_model)
+        self._own_model = own  # the network's
+        self._embedding = face_mesh_embedding(own)
+        own_tables = HeadTables.from_model(own)
+        tables = own_tables if other is None else HeadTables.from_model(head_model)
         if refine:
-            self._fit = (tables, Anchors.photograph(head_model, self._embedding))
+            embedding = self._embedding if other is None else other.embedding
+            self._fit = (tables, Anchors.photograph(head_model, embedding))
         if maps is None:
             smooth = getattr(frontend, "name", "") == "face_mesh"
             maps = f"face_mesh_{getattr(frontend, 'landmarks', 'v1')}" if smooth else "normals"
         if maps not in KINDS:
             raise ValueError(f"maps is one of {', '.join(KINDS)}, not {maps!r}")
         self.maps = maps
-        self._answers = AnswerModel.make(tables, pretrained.calibration.get(maps))
-        self._places = places_of_correction(head_model, pretrained.config.correction)
+        self._answers = AnswerModel.make(own_tables, pretrained.calibration.get(maps))
+        self._transfer = None if other is None else other.transfer(tables, self._answers.precision)
+        self._places = places_of_correction(own, pretrained.config.correction)
         self._graph, self._state = nnx.split(pretrained.network)
 
     @classmethod
@@ -160,7 +188,9 @@ class Reconstructor:
 
         Args:
             path: a folder written by ``save_pretrained``; None for the checkpoint that ships.
-            head_model: a model, the path of one (``.npz``), or None for the free one that ships.
+            head_model: a model, the path of one (``flame_jax.load_head_model``), or None for the free one that ships.
+                A checkpoint of the open head serves any other with landmarks: its answers are carried over
+                (``fitting.head_transfer``) by a correspondence that is found once and kept beside the file.
             frontend: a front end, the name of one (``frontends.FRONTENDS``), or None if only
                 ``from_maps`` is used.
             frontend_options: files and limits of a named front end; size and crop are the checkpoint's.
@@ -170,14 +200,18 @@ class Reconstructor:
             FileNotFoundError, PretrainedError, HeadModelError: a part is missing, broken or does not fit.
         """
         path = Path(path) if path is not None else DEFAULT_CHECKPOINT
+        pretrained = from_pretrained(path)
+        file = None
         if head_model is None:
             head_model = flame_jax.load_open_head()
         elif not isinstance(head_model, HeadModel):
-            head_model = flame_jax.load_head_model(head_model)
-        pretrained = from_pretrained(path, head_model)
+            file = Path(head_model)
+            head_model = flame_jax.load_head_model(file)
+        if (other := OtherHead.beside(pretrained.head_model, head_model, file)) is not None:
+            head_model = other.target
         if isinstance(frontend, str):
             frontend = _checkpoint_frontend(frontend, pretrained, frontend_options)
-        return cls(pretrained, head_model, frontend, name=path.name, **options)
+        return cls(pretrained, head_model, frontend, name=path.name, other=other, **options)
 
     def reconstruct(
         self,
@@ -201,10 +235,16 @@ class Reconstructor:
 
         Raises:
             ImageError: a file is no image.
-            ValueError: this reconstructor has no front end, or an image or a focal length is none.
+            TypeError: one image in place of a list, an image that is neither array nor file (a PIL image is neither).
+            ValueError: this reconstructor has no front end; an array is not ``(H, W, 3)`` uint8 or has no pixel; a
+                focal length is no positive number; there is another number of focal lengths or sources than images.
         """
-        focals = [None] * len(images) if focals is None else focals
-        sources = [None] * len(images) if sources is None else sources
+        images = as_images(images)
+        focals = one_each("focals", focals, len(images), "images")
+        sources = one_each("sources", sources, len(images), "images")
+        if max_faces is not None:
+            check_count("max_faces", max_faces, 1)
+        self._check_frontend()
         results: list[Any] = list(zip(images, focals, sources, strict=True))
         for stage in (
             _open_photos,
@@ -249,17 +289,31 @@ class Reconstructor:
         Args:
             image: upright.
             source: its file, for a front end that looks up what was computed before.
+
+        Raises:
+            TypeError: no array.
+            ValueError: not ``(H, W, 3)`` uint8, no pixel, or this reconstructor has no front end.
         """
         return self.detect_all([image], [source])[0]
 
     def detect_all(
         self, images: Sequence[np.ndarray], sources: Sequence[Path | None] | None = None
     ) -> list[list[FrontendFace]]:
-        """``detect`` for several images, which a front end with networks sees as one batch."""
+        """``detect`` for several images, which a front end with networks sees as one batch.
+
+        Raises:
+            TypeError, ValueError: as ``detect``; one image in place of a list, or another number of sources.
+        """
+        frontend = self._check_frontend()
+        images = [as_image(image) for image in as_images(images)]
+        sources = one_each("sources", sources, len(images), "images")
+        found = frontend(images, [as_source(source) for source in sources])
+        return [sorted(faces, key=lambda face: -float(face.crop.side)) for faces in found]
+
+    def _check_frontend(self) -> Frontend:
         if self.frontend is None:
             raise ValueError("this reconstructor has no front end; use from_maps, or load one with it")
-        found = self.frontend([np.asarray(image) for image in images], sources)
-        return [sorted(faces, key=lambda face: -float(face.crop.side)) for faces in found]
+        return self.frontend
 
     def from_faces(
         self,
@@ -273,7 +327,16 @@ class Reconstructor:
             faces: of any images.
             image_sizes: (height, width) of each face's image.
             focals: of each face's image (``resolve_focal``).
+
+        Raises:
+            TypeError, ValueError: something else, maps of another size or of whole numbers, points of another shape, or
+                another number of sizes or focal lengths than faces.
         """
+        faces = check_faces(faces, self.inputs.size)
+        image_sizes = one_each("image_sizes", image_sizes, len(faces), "faces")
+        focals = one_each("focals", focals, len(faces), "faces")
+        check_image_sizes(image_sizes)
+        check_resolved(focals)
         heads = []
         for start in range(0, len(faces), self.batch_size):
             part = slice(start, start + self.batch_size)
@@ -298,16 +361,27 @@ class Reconstructor:
             image_sizes: (height, width) of each original image.
             focals: in original pixels; None for one by the sizes of image and face (``geometry.focal``).
             landmarks: ``(68, 2)`` each, original pixels. Without them the camera is the network's.
+
+        Raises:
+            TypeError, ValueError: as ``from_faces``; or a crop that is no square of a positive side.
         """
+        if not hasattr(normals, "__len__"):
+            raise TypeError(f"a list of normal maps is wanted, not a {type(normals).__name__}")
         count = len(normals)
-        focals = [None] * count if focals is None else focals
+        masks = one_each("masks", masks, count, "normal maps")
+        crops = one_each("crops", crops, count, "normal maps")
+        image_sizes = one_each("image_sizes", image_sizes, count, "normal maps")
+        focals = one_each("focals", focals, count, "normal maps")
+        marked = one_each("landmarks", landmarks, count, "normal maps")
+        check_crops(crops)
+        check_image_sizes(image_sizes)
         nowhere = np.full((68, 2), np.nan, np.float32)
         faces = [
             FrontendFace(
                 normals=normals[i],
                 mask=masks[i],
                 crop=crops[i],
-                landmarks_68=nowhere if landmarks is None else landmarks[i],
+                landmarks_68=nowhere if marked[i] is None else marked[i],
                 score=float("nan"),
             )
             for i in range(count)
@@ -337,11 +411,25 @@ class Reconstructor:
             landmarks: crop pixels; NaN where there are none.
             points: the face mesh's points, crop pixels and depth in the same scale (``FaceBatch.points``); NaN where
                 there are none. With neither, or with ``alignment='network'``, the camera is the network's.
+
+        Raises:
+            TypeError, ValueError: an argument is no array of its shape, or not of floats.
         """
+        size = self.inputs.size
+        check_batch(
+            {
+                "maps": (maps, (size, size, CHANNELS[self.inputs.channels])),
+                "masks": (masks, (size, size)),
+                "focal": (focal, ()),
+                "principal_point": (principal_point, (2,)),
+                "landmarks": (landmarks, (68, 2)),
+                "points": (points, (NUM_POINTS, 3)),
+            }
+        )
         predicted, prior = predict_heads(
             self._graph,
             self._state,
-            self.head_model,
+            self._own_model,
             self._places,
             self._answers,
             self._embedding,
@@ -351,9 +439,11 @@ class Reconstructor:
             principal_point,
             landmarks,
             points,
-            size=self.inputs.size,
+            size=size,
             alignment=self.alignment,
         )
+        if self._transfer is not None:
+            predicted, prior = carry_over_heads(self._transfer, self.head_model, predicted)
         if not self.refine:
             return predicted
         aligned = self.alignment == "landmarks"
@@ -445,14 +535,15 @@ def _open_photos(
 ) -> list[_Photo]:
     photos = []
     for image, focal, source in given:
-        exif = None
+        check_focal(focal)
+        source, exif = as_source(source), None
         if isinstance(image, (str, Path)):
             source = Path(image)
             image, info = read_image(source)
             exif = info.focal
         if not isinstance(focal, (Focal, FocalHints)):
             focal = FocalHints(focal, exif)
-        photos.append(_Photo(np.asarray(image), source, focal))
+        photos.append(_Photo(as_image(image), source, focal))
     return photos
 
 
