@@ -202,7 +202,7 @@ def test_wrong_use_is_refused(load, checkpoint, open_head):
         without.detect(np.zeros((5, 5, 3), np.uint8))
     with pytest.raises(ValueError, match="alignment"):
         Reconstructor.from_pretrained(checkpoint, open_head, None, alignment="guess")
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="batch_size is at least 1"):
         Reconstructor.from_pretrained(checkpoint, open_head, None, batch_size=0)
     with pytest.raises(ValueError, match="no front end named"):
         Reconstructor.from_pretrained(checkpoint, open_head, "mesh_face")
