@@ -23,6 +23,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 import flame_jax
+from flame_jax.files.outside import reason
 from n2f_jax.benchmark.ict_facekit import MARKED_ALIKE, IctFaceKit, draw_head
 from n2f_jax.evaluation.mesh_annotation import MeshAnnotation, annotate, upright
 from n2f_jax.face_mesh.coarse_mesh import CoarseMesh, load_coarse_mesh
@@ -30,6 +31,7 @@ from n2f_jax.geometry.camera import FRONTAL, Camera
 from n2f_jax.mesh.cleaning import clean
 from n2f_jax.mesh.triangle_mesh import TriangleMesh
 from n2f_jax.runtime.atomic_files import atomic_path
+from n2f_jax.runtime.outside_values import OutsideValueError, read_arrays
 from n2f_jax.visualization.face_paint import FacePaint, frame_about
 from n2f_jax.visualization.portrait import portrait, random_look
 
@@ -215,12 +217,15 @@ def read_face_renders(folder: str | Path) -> list[tuple[Path, FaceRender]]:
 
     Raises:
         FileNotFoundError: there are none.
+        OutsideValueError: one is damaged.
     """
     found = []
     for path in sorted(Path(folder).glob("*_view*.npz")):
-        with np.load(path, allow_pickle=False) as data:
-            values = {key: data[key] if data[key].ndim else data[key].item() for key in data.files}
-        found.append((path.with_suffix(".png"), FaceRender(**values)))
+        values = {key: array if array.ndim else array.item() for key, array in read_arrays(path).items()}
+        try:
+            found.append((path.with_suffix(".png"), FaceRender(**values)))
+        except TypeError as error:
+            raise OutsideValueError(f"{path}: not what is known of a picture: {reason(error)}") from error
     if not found:
         raise FileNotFoundError(
             f"{folder} holds no pictures: make them with scripts/build/make_face_renders.py"

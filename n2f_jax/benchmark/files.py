@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 import n2f_jax
 from flame_jax import HeadModel
+from flame_jax.files.outside import reason
 from n2f_jax.benchmark.design import Scene, draw_scene, setting_of
 from n2f_jax.benchmark.head import load_benchmark_coarse_mesh, load_benchmark_head
 from n2f_jax.data.sampler import SyntheticConfig, draw_batch
@@ -37,6 +38,8 @@ from n2f_jax.preprocessing.open_sets import RENDERED
 from n2f_jax.reconstruction.front_end_sheet import encode
 from n2f_jax.render import HeadTopology
 from n2f_jax.runtime.atomic_files import atomic_path, write_text
+from n2f_jax.runtime.json_values import check_fields, is_list_of, is_number, is_path_within, is_whole_number
+from n2f_jax.runtime.outside_values import read_arrays, read_json, told
 
 DRAWN_AT_ONCE = 10
 _SHEET_HEADS = 12
@@ -311,6 +314,16 @@ class Visible:
         return cls(vertices, number[faces], {name: index[index >= 0] for name, index in regions.items()})
 
 
+_SETTINGS = {
+    "heads": is_whole_number,
+    "seed": is_whole_number,
+    "size": is_whole_number,
+    "crop_scale": is_number,
+    "controlled": is_list_of(lambda row: isinstance(row, dict) and is_path_within(row.get("name"))),
+    "of_meshes": lambda value: value is None or isinstance(value, bool),
+}
+
+
 def read_settings(folder: str | Path) -> dict[str, Any]:
     """``benchmark.json``.
 
@@ -319,13 +332,13 @@ def read_settings(folder: str | Path) -> dict[str, Any]:
     """
     path = Path(folder) / "benchmark.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = check_fields(read_json(path), _SETTINGS)
         wanted = ("heads", "seed", "size", "crop_scale", "controlled")
         return {key: content[key] for key in wanted} | {"of_meshes": bool(content.get("of_meshes"))}
     except FileNotFoundError:
         raise BenchmarkError(f"{folder} is no benchmark: make one with scripts/make_benchmark.py") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BenchmarkError(f"{path} is damaged ({error}): make the benchmark again") from error
+    except (ValueError, KeyError) as error:
+        raise BenchmarkError(f"{path} is damaged ({reason(error)}): make the benchmark again") from error
 
 
 def head_names(settings: Mapping[str, Any], wanted: int | None = None, group: str = "") -> list[str]:
@@ -343,9 +356,21 @@ def head_names(settings: Mapping[str, Any], wanted: int | None = None, group: st
 
 
 def read_stored_head(path: str | Path) -> StoredHead:
-    """One head's file, as unit normals and numbers."""
-    with np.load(path, allow_pickle=False) as stored:
-        arrays = {key: stored[key] for key in stored.files}
+    """One head's file, as unit normals and numbers.
+
+    Raises:
+        BenchmarkError: it is damaged, or not such a file.
+        FileNotFoundError: there is none.
+    """
+    try:
+        return _stored_head(read_arrays(path))
+    except (ValueError, KeyError, TypeError) as error:
+        raise BenchmarkError(
+            f"{told(path, error)} (one head of a benchmark: make the benchmark again)"
+        ) from error
+
+
+def _stored_head(arrays: dict[str, Any]) -> StoredHead:
     normals = arrays["normals"].astype(np.float32) / 127.5 - 1.0
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
     # Nothing is stored as 127 or 128, a vector that is much too short.

@@ -8,15 +8,15 @@ part of this package: it is read from a folder ``FaceXModel`` of that repository
 from __future__ import annotations
 
 import dataclasses
-import json
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from flame_jax.files.outside import reason
 from n2f_jax.mesh.reading import read_mesh
 from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh, part_of
+from n2f_jax.runtime.outside_values import numbers, read_arrays, read_json
 
 _CENTIMETRE = 0.01
 # Vertices of face, head, neck, mouth and eye sockets, and of the eyeballs (the repository's table of its topology).
@@ -69,23 +69,23 @@ def load_ict_facekit(path: str | Path) -> IctFaceKit:
         )
     try:
         return _read_folder(path) if path.is_dir() else _read_npz(path)
-    except (KeyError, ValueError, IndexError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise MeshError(f"{path}: not the ICT Face Model Light ({error})") from error
+    except (KeyError, ValueError, IndexError, TypeError, OSError) as error:
+        raise MeshError(f"{path}: not the ICT Face Model Light ({reason(error)})") from error
 
 
 def _read_npz(path: Path) -> IctFaceKit:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
-        return IctFaceKit(
-            TriangleMesh(data["neutral"].astype(np.float64), data["faces"].astype(np.int64)),
-            data["landmarks_68"].astype(np.int64),
-            data["identity"].astype(np.float32),
-            data["expression"].astype(np.float32),
-            tuple(str(name) for name in data["expression_names"]),
-        )
+    data = read_arrays(path)
+    return IctFaceKit(
+        TriangleMesh(numbers(data["neutral"]), numbers(data["faces"], np.int64)),
+        numbers(data["landmarks_68"], np.int64),
+        numbers(data["identity"]).astype(np.float32),
+        numbers(data["expression"]).astype(np.float32),
+        tuple(str(name) for name in data["expression_names"]),
+    )
 
 
 def _read_folder(folder: Path) -> IctFaceKit:
-    described = json.loads((folder / "vertex_indices.json").read_text(encoding="utf-8"))
+    described = read_json(folder / "vertex_indices.json")
     whole = read_mesh(folder / "generic_neutral_mesh.obj")
     shown = _SHOWN[: np.searchsorted(_SHOWN, len(whole.vertices))]
     neutral = part_of(whole, shown)
@@ -106,7 +106,7 @@ def _read_folder(folder: Path) -> IctFaceKit:
         raise ValueError(f"{len(identities)} identities, {len(expressions)} expressions")
     return IctFaceKit(
         neutral.scaled(_CENTIMETRE),
-        np.asarray(described["idx_to_landmark_verts"], np.int64),
+        numbers(described["idx_to_landmark_verts"], np.int64),
         np.stack([displacement(name) for name in identities]),
         np.stack([displacement(name) for name in expressions]),
         tuple(expressions),

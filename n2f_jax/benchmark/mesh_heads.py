@@ -49,6 +49,7 @@ from n2f_jax.mesh.writing import write_ply
 from n2f_jax.models.pretrained import Pretrained
 from n2f_jax.reconstruction.reconstructor import Reconstructor
 from n2f_jax.runtime.atomic_files import atomic_path, write_text
+from n2f_jax.runtime.outside_values import read_array
 from n2f_jax.visualization.portrait import FacePaint, portrait, random_look
 
 MESH_CONDITIONS = ("clean", "noisy", "occluded")
@@ -385,6 +386,6 @@ def _write_nearest(folder: Path, predictions: PredictionFolder, names: Sequence[
     registrar = Registrar(predictions.model)
     for name in tqdm(todo, desc=NEAREST, unit="head", disable=not progress):
         mesh = read_mesh(folder / f"heads/{name}.ply")
-        found = registrar(mesh, np.load(folder / f"heads/{name}.npy", allow_pickle=False))
+        found = registrar(mesh, read_array(folder / f"heads/{name}.npy"))
         params = jax.tree.map(lambda x: x[None], found.params)
         predictions.write(NEAREST, MESH_CONDITIONS[0], name, Prediction(params, None))

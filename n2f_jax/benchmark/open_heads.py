@@ -30,6 +30,7 @@ from n2f_jax.evaluation.landmarks3d import SEVEN_OF_68, seven_landmarks
 from n2f_jax.geometry.camera import project, to_camera
 from n2f_jax.models.pretrained import Pretrained
 from n2f_jax.runtime.atomic_files import atomic_path
+from n2f_jax.runtime.outside_values import read_array
 
 
 class StoredHeads:
@@ -70,7 +71,7 @@ class StoredHeads:
         if prediction.camera is None:
             return float("nan")
         seven = np.asarray(to_camera(self._landmarks(prediction), prediction.camera))[0, list(SEVEN_OF_68), 2]
-        true = seven_landmarks(np.load(self.folder / f"heads/{self.names[index]}.npy", allow_pickle=False))
+        true = seven_landmarks(read_array(self.folder / f"heads/{self.names[index]}.npy"))
         stored = self._stored(index)
         return float(seven.mean() / (true @ stored.rotation.T + stored.translation)[:, 2].mean())
 

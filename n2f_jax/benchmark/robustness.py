@@ -29,6 +29,7 @@ from n2f_jax.metrics.head_errors import vertex_errors
 from n2f_jax.models.pretrained import Pretrained
 from n2f_jax.render import HeadTopology
 from n2f_jax.runtime.atomic_files import atomic_path, write_text
+from n2f_jax.runtime.outside_values import read_json
 
 # Largest blur and largest step of the mask's border, in units of the crop's side.
 _MOST_BLUR, _MOST_BORDER = 0.05, 0.08
@@ -118,12 +119,10 @@ def measure_curves(
         raise ValueError("robustness is measured for networks that take masked head-frame normals")
     path = Path(path)
     settings = {"heads": heads, "seed": seed}
-    curves = (
-        json.loads(path.read_text(encoding="utf-8"))
-        if path.exists()
-        else {"settings": settings, "sweeps": {}}
-    )
-    if curves["settings"] != settings:
+    curves = read_json(path) if path.exists() else {"settings": settings, "sweeps": {}}
+    if not isinstance(curves, dict) or not isinstance(curves.get("sweeps"), dict):
+        raise ValueError(f"{path} holds no results of robustness: remove it, or name another folder")
+    if curves.get("settings") != settings:
         raise ValueError(f"{path} holds results of other settings: remove it, or name another folder")
     finer, model = load_benchmark_head(), flame_jax.load_open_head()
     topology = HeadTopology.from_model(finer)

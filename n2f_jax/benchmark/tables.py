@@ -15,6 +15,7 @@ from n2f_jax.evaluation.protocols import Settings
 from n2f_jax.evaluation.records import MEASURED, make_tasks
 from n2f_jax.evaluation.run import measure_all
 from n2f_jax.runtime.atomic_files import write_text
+from n2f_jax.runtime.outside_values import read_arrays
 
 # Column → figure of the protocol; the last two are of the prediction's own file.
 COLUMNS = {
@@ -88,8 +89,9 @@ def measure(
             raise RuntimeError(f"{task.method}, {task.sample.name}: {record.get('message')}")
         method, _, condition = task.method.rpartition(", ")
         figures = result[condition].setdefault(method, {})
-        with np.load(task.prediction, allow_pickle=False) as stored:
-            own = {key: float(stored[key]) for key in ("nme_percent", "distance_ratio", "seconds")}
+        names = ("nme_percent", "distance_ratio", "seconds")
+        stored = read_arrays(task.prediction, names)
+        own = {key: float(stored[key]) for key in names}
         for name, value in (record["figures"] | own).items():
             figures.setdefault(name, np.full(count, np.nan))[wanted[task.sample.name]] = value
     return {

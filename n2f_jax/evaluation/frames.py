@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from n2f_jax.mesh.triangle_mesh import MeshError
+from n2f_jax.runtime.outside_values import read_arrays
 
 # Where the file of the frames of NAME lies: NAME.npz, NAME/NAME.npz, NAME/flame_param.npz.
 _FILES = ("{name}.npz", "{name}/{name}.npz", "{name}/flame_param.npz")
@@ -91,9 +91,8 @@ def split_frame(path: Path) -> tuple[Path, str | None]:
 def _frames_in(path: Path, stamp: int, axes: tuple[tuple[str, int], ...]) -> int:
     """Of a file as it stood at ``stamp``; a damaged one counts as many, so that reading it says what is wrong."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return count_frames(archive, dict(axes), path)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile):
+        return count_frames(read_arrays(path, [name for name, _ in axes]), dict(axes), path)
+    except (ValueError, OSError):
         return 2
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 
+from flame_jax.files.outside import one_line
 from n2f_jax.data.pts import read_pts
+from n2f_jax.runtime.outside_values import OutsideValueError, numbers, read_json
 
 # 17 of the contour, then brows, nose, eyes, mouth: the inner 51.
 INNER = slice(17, 68)
@@ -21,15 +22,17 @@ def read_ljson(path: Path) -> np.ndarray:
         ``(n, 2)`` float64 (u, v) in pixels, u = 0 the image's left edge.
 
     Raises:
-        ValueError: no such group.
+        ValueError: no such group; one line.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_json(path)
         groups = content["groups"]
         group = next(iter(groups.values())) if isinstance(groups, dict) else groups[0]
-        points = np.array(group["landmarks"]["points"], np.float64)
-    except (ValueError, KeyError, IndexError, StopIteration) as error:
-        raise ValueError(f"{path}: not an .ljson landmark file ({error!r})") from error
+        points = numbers(group["landmarks"]["points"])
+    except OutsideValueError:
+        raise
+    except (ValueError, TypeError, KeyError, IndexError, StopIteration) as error:
+        raise ValueError(f"{path}: not an .ljson landmark file ({one_line(repr(error))})") from error
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(f"{path}: points of shape {points.shape}")
     return points[:, ::-1] + 0.5

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+
+from n2f_jax.runtime.outside_values import numbers, read_array, read_json, read_table, read_text, told
 
 # NoW's order: outer and inner corner of the (subject's) right eye, inner and outer of the left, base of the nose,
 # right and left corner of the mouth; as indices into the 68 landmarks (iBUG order). NoW's site numbers the inner 51:
@@ -66,6 +67,7 @@ def landmarks_of_68(points: np.ndarray, name: str = "landmarks") -> np.ndarray:
         raise LandmarkError(f"{name}: shape {points.shape}; 7, 51 or 68 points of 3 coordinates are needed")
     found = np.full((68, 3), np.nan)
     found[list(SEVEN_OF_68) if len(points) == 7 else slice(68 - len(points), 68)] = points
+    found[~np.isfinite(found).all(axis=1)] = np.nan
     if np.isfinite(found).all(axis=1).sum() < 3:
         raise LandmarkError(f"{name}: fewer than three landmarks are known")
     return found
@@ -96,25 +98,23 @@ def _read(path: Path, choose: Callable[[np.ndarray, str], np.ndarray]) -> np.nda
     suffix = path.suffix.lower()
     try:
         if suffix == ".pp":
-            points = _read_picked_points(path.read_text(encoding="utf-8", errors="replace"))
+            points = _read_picked_points(read_text(path))
         elif suffix == ".npy":
-            points = np.load(path, allow_pickle=False)
+            points = read_array(path)
         elif suffix == ".txt":
-            points = np.loadtxt(path, delimiter=None, ndmin=2)
+            points = read_table(path)
         elif suffix == ".json":
-            points = np.array(json.loads(path.read_text(encoding="utf-8")), np.float64)
+            points = numbers(read_json(path))
         else:
             raise LandmarkError(f"landmark files end in {', '.join(LANDMARK_SUFFIXES)}")
         # NoW's own .npy files have shapes such as (7, 3); some methods write (1, 7, 3).
         return choose(np.squeeze(points), str(path))
-    except FileNotFoundError:
-        raise
-    except (ValueError, EOFError, TypeError, OSError) as error:
-        message = str(error)
-        raise LandmarkError(message if str(path) in message else f"{path}: {message}") from error
+    except ValueError as error:
+        raise LandmarkError(told(path, error)) from error
 
 
-_POINT = re.compile(r"<point\b[^>]*>")
+# No longer than a tag is, or the search through one that never ends would begin again at every "<point".
+_POINT = re.compile(r"<point\b[^<>]{0,1000}>")
 _ATTRIBUTE = re.compile(r'\b(x|y|z|active)\s*=\s*"([^"]*)"')
 
 
@@ -138,21 +138,16 @@ def read_landmark_vertices(path: str | Path) -> np.ndarray:
     path = Path(path)
     try:
         if path.suffix.lower() == ".npy":
-            indices = np.load(path, allow_pickle=False)
+            indices = read_array(path)
         elif path.suffix.lower() == ".json":
-            indices = np.array(json.loads(path.read_text(encoding="utf-8")))
+            indices = read_json(path)
         else:
-            indices = np.loadtxt(path)
-        indices = np.asarray(indices).reshape(-1)
-        whole = indices.astype(np.int64)
-        if not np.array_equal(whole, indices):
-            raise LandmarkError("vertex indices are whole numbers")
+            indices = read_table(path)
+        whole = numbers(indices, np.int64).reshape(-1)
         if len(whole) not in (7, 51, 68) or whole.min() < 0:
             raise LandmarkError(f"{len(whole)} vertex indices; 7, 51 or 68 are needed")
-    except FileNotFoundError:
-        raise
-    except (ValueError, EOFError, TypeError, OSError) as error:
-        raise LandmarkError(f"{path}: {error}") from error
+    except ValueError as error:
+        raise LandmarkError(told(path, error)) from error
     return whole[list({7: range(7), 51: SEVEN_OF_51, 68: SEVEN_OF_68}[len(whole)])]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flame_jax.files.outside import reason
 from n2f_jax.data.images import IMAGE_SUFFIXES
 from n2f_jax.evaluation.landmarks3d import (
     LEFT_MOUTH,
@@ -17,6 +18,7 @@ from n2f_jax.evaluation.landmarks3d import (
     read_landmark_vertices,
 )
 from n2f_jax.mesh.reading import MESH_SUFFIXES, read_mesh
+from n2f_jax.runtime.outside_values import read_table, read_text
 
 LAYOUTS = ("auto", "plain", "now", "multiface", "300w")
 NOW_LISTS = ("imagepathsvalidation.txt", "imagepathstest.txt")
@@ -222,19 +224,19 @@ def read_krt(path: Path) -> dict[str, dict[str, np.ndarray]]:
     Raises:
         LayoutError: damaged.
     """
-    lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     cameras = {}
     try:
+        lines = [line for line in read_text(path).split("\n") if line.strip()]
         if len(lines) % 8:
             raise ValueError(f"{len(lines)} lines; a camera has 8")
         for start in range(0, len(lines), 8):
             rows = [[float(number) for number in line.split()] for line in lines[start + 1 : start + 8]]
             intrinsics, extrinsics = np.array(rows[:3]), np.array(rows[4:7])
             if intrinsics.shape != (3, 3) or extrinsics.shape != (3, 4):
-                raise ValueError(f"camera {lines[start]}")
+                raise ValueError(f"camera {lines[start][:60]}")
             cameras[lines[start].strip()] = {"intrinsics": intrinsics, "extrinsics": extrinsics}
     except ValueError as error:
-        raise LayoutError(f"{path}: not a KRT file ({error})") from error
+        raise LayoutError(f"{path}: not a KRT file ({reason(error)})") from error
     return cameras
 
 
@@ -256,9 +258,11 @@ def frontal_camera(entity: Path, landmark_vertices: Path) -> str:
     try:
         mesh = read_mesh(transforms[0].with_name(transforms[0].name.replace("_transform.txt", ".obj")))
         points = mesh.vertices[read_landmark_vertices(landmark_vertices)]
-        head = np.loadtxt(transforms[0], ndmin=2)[:3, :4]
+        head = read_table(transforms[0])[:3, :4]
+        if head.shape != (3, 4):
+            raise ValueError(f"{transforms[0].name} has no 3 rows of 4 numbers")
     except (OSError, ValueError, IndexError) as error:
-        raise LayoutError(f"{entity}: the frontal camera cannot be found ({error})") from error
+        raise LayoutError(f"{entity}: the frontal camera cannot be found ({reason(error)})") from error
     points = points @ head[:, :3].T + head[:, 3]
     across = points[LEFT_OUTER_EYE] - points[RIGHT_OUTER_EYE]
     up = points[RIGHT_OUTER_EYE] + points[LEFT_OUTER_EYE] - points[RIGHT_MOUTH] - points[LEFT_MOUTH]

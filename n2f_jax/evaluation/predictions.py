@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import glob
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from n2f_jax.evaluation.regions import load_template
 from n2f_jax.mesh.cleaning import clean
 from n2f_jax.mesh.reading import MESH_SUFFIXES, read_mesh
 from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh
+from n2f_jax.runtime.outside_values import numbers, read_array, read_arrays, read_table, told
 
 # DECA's and EMOCA's "pose": the head's axis-angle, then the jaw's.
 HEAD_AND_JAW = ("pose", "posecode")
@@ -110,43 +110,34 @@ def read_prediction(
     path = Path(path)
     file, frame = split_frame(path)
     try:
-        values = _read_npz(file) if file.suffix.lower() == ".npz" else {}
+        values = read_arrays(file) if file.suffix.lower() == ".npz" else {}
         if values:
             values = take_frame(values, _AXES, frame, file)
         if values and "vertices" not in values:
             values = {**values, **_decode(path, values, head_model)}
-        raw = (
-            TriangleMesh(
-                np.asarray(values["vertices"], np.float64).reshape(-1, 3),
-                np.asarray(values["faces"], np.int64).reshape(-1, 3),
-            )
-            if values
-            else read_mesh(path)
-        )
+        raw = _mesh_of(values) if values else read_mesh(path)
         landmarks = _landmarks(path, raw, values, head_model, landmark_vertices)
         mesh, _, removed = clean(raw, str(path))
+        camera = None
+        if "rotation" in values and "translation" in values:
+            camera = numbers(values["rotation"]), numbers(values["translation"])
+            if camera[0].shape != (3, 3) or camera[1].shape != (3,):
+                camera = None
     except FileNotFoundError:
         raise
-    except (MeshError, LandmarkError) as error:
-        raise PredictionError(str(error)) from error
-    camera = None
-    if "rotation" in values and "translation" in values:
-        camera = (np.asarray(values["rotation"], np.float64), np.asarray(values["translation"], np.float64))
-        if camera[0].shape != (3, 3) or camera[1].shape != (3,):
-            camera = None
+    except (ValueError, KeyError, IndexError) as error:
+        raise PredictionError(told(path, error)) from error
     if len(mesh.faces) == 0:
         raise PredictionError(f"{path}: a point cloud; a reconstruction needs triangles")
     return Prediction(mesh, landmarks, "m" if values else None, camera, str(removed))
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except FileNotFoundError:
-        raise
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise MeshError(f"{path}: cannot be read ({error})") from error
+def _mesh_of(values: dict[str, np.ndarray]) -> TriangleMesh:
+    vertices = numbers(values["vertices"]).reshape(-1, 3)
+    faces = numbers(values["faces"], np.int64).reshape(-1, 3)
+    if faces.size and (faces.min() < 0 or faces.max() >= len(vertices)):
+        raise MeshError(f"triangles ask for vertices that are not among its {len(vertices)}")
+    return TriangleMesh(vertices, faces)
 
 
 def _decode(path: Path, values: dict[str, np.ndarray], head_model: str | None) -> dict[str, np.ndarray]:
@@ -158,7 +149,7 @@ def _decode(path: Path, values: dict[str, np.ndarray], head_model: str | None) -
     def find(name: str, default: int, most: int) -> jnp.ndarray:
         for key in FLAME_KEYS[name]:
             if key in values:
-                found = np.asarray(values[key], np.float32).reshape(-1)
+                found = numbers(values[key]).astype(np.float32).reshape(-1)
                 if key in HEAD_AND_JAW:
                     found = found[3:]
                 if len(found) > most:
@@ -198,7 +189,7 @@ def _offsets(path: Path, values: dict[str, np.ndarray], num_vertices: int) -> np
     for key in ("static_offset", "dynamic_offset"):
         if key not in values:
             continue
-        offset = np.asarray(values[key], np.float32)
+        offset = numbers(values[key]).astype(np.float32)
         if offset.shape not in ((num_vertices, 3), (num_vertices + _TEETH, 3)):
             raise MeshError(
                 f"{path}: {key} has shape {offset.shape}; the head model has {num_vertices} vertices: name the head "
@@ -224,7 +215,7 @@ def _landmarks(path, mesh, values, head_model, landmark_vertices) -> np.ndarray 
             )
         return mesh.vertices[landmark_vertices]
     if "landmarks_3d" in values:
-        return np.asarray(values["landmarks_3d"], np.float64)[list(SEVEN_OF_68)]
+        return numbers(values["landmarks_3d"]).reshape(-1, 3)[list(SEVEN_OF_68)]
     beside = landmark_file(path)
     if beside is not None:
         return read_landmarks3d(beside)
@@ -247,23 +238,21 @@ def read_landmarks_2d(path: str | Path) -> np.ndarray:
     suffix = path.suffix.lower()
     try:
         if suffix == ".npz":
-            values = _read_npz(path)
+            values = read_arrays(path, ["landmarks_2d"])
             if "landmarks_2d" not in values:
                 raise PredictionError(f"{path}: no landmarks_2d")
             points = values["landmarks_2d"]
         elif suffix in (".pts", ".ljson"):
             points = read_landmarks(path)
         elif suffix == ".npy":
-            points = np.load(path, allow_pickle=False) + 0.5
+            points = read_array(path) + 0.5
         elif suffix == ".txt":
-            points = np.loadtxt(path, ndmin=2) + 0.5
+            points = read_table(path) + 0.5
         else:
             raise PredictionError(f"{path}: 2D landmarks end in .npz, .pts, .ljson, .npy or .txt")
-    except FileNotFoundError:
-        raise
-    except (MeshError, ValueError, EOFError, OSError) as error:
-        raise PredictionError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
-    points = np.squeeze(np.asarray(points, np.float64))
+        points = np.squeeze(numbers(points))
+    except ValueError as error:
+        raise PredictionError(told(path, error)) from error
     if points.ndim == 2 and points.shape[0] == 68 and points.shape[1] >= 2:
         points = points[:, :2]
     if points.shape != (68, 2) or not np.isfinite(points).all():

@@ -19,7 +19,6 @@ Of a photograph only ``path`` is required. Whoever measures puts the repositorie
 from __future__ import annotations
 
 import dataclasses
-import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -27,8 +26,12 @@ from typing import Any
 
 import numpy as np
 
+from flame_jax.files.outside import one_line, reason
+from n2f_jax.runtime.outside_values import OutsideValueError, read_bytes, read_json
+
 SPLITS = ("choosing", "reporting")
 NUM_LANDMARKS = 68
+_MAX_XML_BYTES = 1 << 28
 
 _LIST_KEYS = frozenset({"repository", "commit", "about", "photographs"})
 _PHOTO_KEYS = frozenset({"path", "split", "person", "faces", "boxes", "unclear", "tags"})
@@ -97,9 +100,9 @@ def read_photo_list(path: Path | str) -> list[PublicPhoto]:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise PhotoListError(f"{path}: not JSON: {error}") from error
+        content = read_json(path)
+    except OutsideValueError as error:
+        raise PhotoListError(str(error)) from error
     try:
         if not isinstance(content, dict):
             raise ValueError("an object with 'repository', 'commit' and 'photographs' is expected")
@@ -110,8 +113,8 @@ def read_photo_list(path: Path | str) -> list[PublicPhoto]:
         if len(commit) != 40 or not set(commit) <= set("0123456789abcdef"):
             raise ValueError(f"commit {commit!r} is not 40 hex digits")
         photos = [_photo(repository, commit, entry) for entry in content["photographs"]]
-    except (ValueError, TypeError) as error:
-        raise PhotoListError(f"{path}: {error}") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise PhotoListError(f"{path}: {reason(error)}") from error
     names = [photo.path for photo in photos]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise PhotoListError(f"{path}: listed twice: {', '.join(twice)}")
@@ -161,9 +164,11 @@ def read_dlib_landmarks(path: Path | str) -> dict[str, list[LandmarkedFace]]:
     """
     path = Path(path)
     try:
-        tree = ElementTree.parse(path)
-    except ElementTree.ParseError as error:
-        raise PhotoListError(f"{path}: not XML: {error}") from error
+        tree = ElementTree.fromstring(read_bytes(path, _MAX_XML_BYTES, "landmark files"))
+    except OutsideValueError as error:
+        raise PhotoListError(str(error)) from error
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
+        raise PhotoListError(f"{path}: not XML: {reason(error)}") from error
     images: dict[str, list[LandmarkedFace]] = {}
     for image in tree.iter("image"):
         name = image.get("file", "")
@@ -175,7 +180,9 @@ def read_dlib_landmarks(path: Path | str) -> dict[str, list[LandmarkedFace]]:
             try:
                 faces.append(_landmarked_face(box, parts))
             except (KeyError, ValueError) as error:
-                raise PhotoListError(f"{path}: {name}, box {number}: {error}") from error
+                raise PhotoListError(
+                    f"{path}: {one_line(name, 100)}, box {number}: {reason(error)}"
+                ) from error
     return images
 
 

@@ -27,6 +27,7 @@ from n2f_jax.evaluation.protocols import Settings
 from n2f_jax.runtime.atomic_files import write_text
 from n2f_jax.runtime.fingerprints import fingerprint
 from n2f_jax.runtime.json_values import jsonable
+from n2f_jax.runtime.outside_values import read_array, read_json
 
 # Raised when the same files give other figures than before: records of before are then measured again.
 MEASUREMENT = 2
@@ -114,12 +115,14 @@ def write_record(task: Task, content: dict[str, Any]) -> dict[str, Any]:
 def read_record(task: Task) -> dict[str, Any] | None:
     """The record of an earlier run if it was measured with the same settings and files; else None."""
     try:
-        record = json.loads(task.record_path.read_text(encoding="utf-8"))
+        record = read_json(task.record_path)
     except (OSError, ValueError):
         return None
     if not isinstance(record, dict) or record.get("fingerprint") != task.fingerprint:
         return None
     if record.get("status") != MEASURED or not task.errors_path.is_file():
+        return None
+    if not isinstance(record.get("figures"), dict):
         return None
     # JSON has no NaN: a figure of nothing came back as null.
     record["figures"] = {
@@ -129,5 +132,9 @@ def read_record(task: Task) -> dict[str, Any] | None:
 
 
 def read_errors(task: Task) -> np.ndarray:
-    """The sample's errors, as ``work`` wrote them."""
-    return np.load(task.errors_path, allow_pickle=False)
+    """The sample's errors, as ``work`` wrote them.
+
+    Raises:
+        OutsideValueError: the file is damaged.
+    """
+    return read_array(task.errors_path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from n2f_jax.geometry.alignment import procrustes_of_landmarks
 from n2f_jax.mesh.closest_points import Surface, morton_order
 from n2f_jax.mesh.triangle_mesh import TriangleMesh, part_of
 from n2f_jax.metrics.skin import skin_vertices, visible_vertices
+from n2f_jax.runtime.outside_values import numbers, read_arrays, read_json, told
 
 REGIONS = ("face", "eyes", "nose", "mouth", "ears")
 # Beyond this a scan vertex is hair, neck or clothes, whatever template vertex is nearest.
@@ -142,17 +142,16 @@ def read_regions(path: str | Path, num_vertices: int) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     try:
-        if path.suffix.lower() == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                named = {key: archive[key] for key in archive.files}
-        else:
-            named = json.loads(path.read_text(encoding="utf-8"))
-        regions = {name: np.unique(np.asarray(indices, np.int64)) for name, indices in named.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise RegionError(f"{path}: not a file of regions ({error})") from error
+        named = read_arrays(path) if path.suffix.lower() == ".npz" else read_json(path)
+        if not isinstance(named, dict):
+            raise ValueError("not a file of regions: no object of name → vertex indices")
+        regions = {name: np.unique(numbers(indices, np.int64)) for name, indices in named.items()}
+    except (OSError, ValueError) as error:
+        raise RegionError(told(path, error)) from error
     for name, indices in regions.items():
         if indices.size and (indices.min() < 0 or indices.max() >= num_vertices):
-            raise RegionError(f"{path}: region {name!r} has vertex {indices.max()} of {num_vertices}")
+            wrong = indices.min() if indices.min() < 0 else indices.max()
+            raise RegionError(f"{path}: region {name[:60]!r} has vertex {wrong} of {num_vertices}")
     if not regions.get("face", np.zeros(0)).size:
         raise RegionError(f"{path}: no region 'face'")
     return regions

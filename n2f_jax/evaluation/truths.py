@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from n2f_jax.geometry.alignment import procrustes_of_landmarks
 from n2f_jax.mesh.cleaning import clean
 from n2f_jax.mesh.reading import read_mesh
 from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh
+from n2f_jax.runtime.outside_values import numbers, read_json, told
 
 # FaceScape's meshes are in units of the distance between the pupils, which it sets to the mean of men and women.
 PUPIL_METRES = 0.06285
@@ -178,18 +178,23 @@ def read_camera(path: Path | None, metres: float) -> CameraFrame:
     if path is None:
         return CameraFrame(np.eye(3), np.zeros(3), None, None, True)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        values = {"Rt": content[1]} if isinstance(content, list) else content
-        pose = np.array(values.get("Rt", np.eye(3, 4)), np.float64).reshape(-1, 4)[:3]
+        content = read_json(path)
+        values = {"Rt": content[1]} if isinstance(content, list) and len(content) > 1 else content
+        if not isinstance(values, dict):
+            raise ValueError("not a camera file: neither [K, [R|t]] nor an object")
+        pose = numbers(values.get("Rt", np.eye(3, 4))).reshape(-1, 4)[:3]
         head_rotation, head_centre = (
-            None if values.get(key) is None else np.array(values[key], np.float64).reshape(shape)
+            None if values.get(key) is None else numbers(values[key]).reshape(shape)
             for key, shape in (("head_rotation", (3, 3)), ("head_centre", (3,)))
         )
+        given = [array for array in (pose, head_rotation, head_centre) if array is not None]
+        if pose.shape != (3, 4) or not all(np.isfinite(array).all() for array in given):
+            raise ValueError("not a camera file: Rt has 3 or 4 rows of 4 finite numbers")
         projection = values.get("projection", "perspective")
         if projection not in ("perspective", "orthographic"):
-            raise ValueError(f"projection {projection!r}")
-    except (OSError, ValueError, IndexError, TypeError, AttributeError) as error:
-        raise MeshError(f"{path}: not a camera file ({error})") from error
+            raise ValueError(f"its projection is neither perspective nor orthographic: {projection!r:.60}")
+    except (OSError, ValueError) as error:
+        raise MeshError(told(path, error)) from error
     return CameraFrame(
         pose[:, :3],
         pose[:, 3] * metres,

@@ -9,7 +9,6 @@ convolution was made.
 from __future__ import annotations
 
 import dataclasses
-import json
 import pickle
 import re
 import zipfile
@@ -21,7 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from flame_jax.files.outside import one_line, reason
 from n2f_jax.models.conversion import ConversionError, detect_scheme, dinov3_from_torch
+from n2f_jax.models.described import MAX_SIZE, DescriptionError, from_json
 from n2f_jax.models.dinov3 import VARIANTS, DinoV3, DinoV3Config
 from n2f_jax.models.folders import (
     CONFIG_FILE,
@@ -34,6 +35,8 @@ from n2f_jax.models.folders import (
 )
 from n2f_jax.models.parameters import Tree, flatten, from_dict, map_with_path, unflatten
 from n2f_jax.runtime.fingerprints import sha256_file
+from n2f_jax.runtime.json_values import is_file_name
+from n2f_jax.runtime.outside_values import OutsideValueError, read_json
 
 FORMAT = "n2f-jax/dinov3"
 FORMAT_VERSION = 1
@@ -101,6 +104,11 @@ def read_dinov3(path: str | Path) -> DinoV3Weights:
         tree, report = dinov3_from_torch(state, config)
     except (ConversionError, PretrainedError) as error:
         raise type(error)(f"{path}: {error}") from error
+    except (KeyError, ValueError, TypeError, IndexError, ZeroDivisionError) as error:
+        # Names as a DINOv3 has them, of arrays that no network has.
+        raise PretrainedError(
+            f"{path} is no DINOv3 ViT: its arrays' shapes do not fit ({reason(error)})"
+        ) from error
     source = {
         "files": {file.name: sha256_file(file) for file in files},
         "names": report.scheme,
@@ -250,8 +258,11 @@ def infer_config(state: Mapping[str, np.ndarray], described: Mapping[str, Any] |
 def _check_described(described: Mapping[str, Any], heads: int) -> int:
     """The number of heads by Hugging Face's description; refuses what our network does not do."""
     if described.get("model_type", "dinov3_vit") != "dinov3_vit":
-        raise PretrainedError(f"{CONFIG_FILE} describes a {described['model_type']!r}, not a 'dinov3_vit'")
+        kind = one_line(repr(described["model_type"]), 60)
+        raise PretrainedError(f"{CONFIG_FILE} describes a {kind}, not a 'dinov3_vit'")
     rope = described.get("rope_parameters") or {}
+    if not isinstance(rope, dict):
+        raise PretrainedError(f"{CONFIG_FILE}: rope_parameters is no object")
     found = {
         "rope_theta": described.get("rope_theta", rope.get("rope_theta", 100.0)),
         "layer_norm_eps": described.get("layer_norm_eps", 1e-5),
@@ -268,10 +279,17 @@ def _check_described(described: Mapping[str, Any], heads: int) -> int:
         "value_bias": True,
     }
     ours["hidden_act"] = "silu" if described.get("use_gated_mlp") else "gelu"
-    wrong = [f"{key} is {found[key]}, here {ours[key]}" for key in ours if found[key] != ours[key]]
+    wrong = [
+        f"{key} is {one_line(str(found[key]), 60)}, here {ours[key]}"
+        for key in ours
+        if found[key] != ours[key]
+    ]
     if wrong:
         raise PretrainedError(f"{CONFIG_FILE} describes another network: {'; '.join(wrong)}")
-    return int(described.get("num_attention_heads", heads))
+    heads = described.get("num_attention_heads", heads)
+    if type(heads) is not int or not 1 <= heads <= MAX_SIZE:
+        raise PretrainedError(f"{CONFIG_FILE}: num_attention_heads is {one_line(repr(heads), 60)}")
+    return heads
 
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:
@@ -305,9 +323,14 @@ def _shards(folder: Path) -> list[Path]:
         raise FileNotFoundError(f"{folder} holds neither {WEIGHTS_FILE} nor {INDEX_FILE}")
     try:
         names = sorted(set(_read_json(index)["weight_map"].values()))
-    except (KeyError, AttributeError) as error:
-        raise PretrainedError(f"{index} has no weight_map") from error
-    files = [folder / Path(name).name for name in names]
+    except (KeyError, AttributeError, TypeError) as error:
+        raise PretrainedError(f"{index} has no weight_map from names to files") from error
+    # In the folder itself, whatever the index of a stranger says.
+    if wrong := [name for name in names if not is_file_name(name) or "\\" in name]:
+        raise PretrainedError(
+            f"{index} names {one_line(repr(wrong[0]), 60)} as weights, which is no file's name"
+        )
+    files = [folder / name for name in names]
     for file in files:
         if not file.is_file():
             raise FileNotFoundError(f"{file} is missing; {INDEX_FILE} names it")
@@ -316,9 +339,9 @@ def _shards(folder: Path) -> list[Path]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise PretrainedError(f"{path} is not valid JSON: {error}") from error
+        values = read_json(path)
+    except OutsideValueError as error:
+        raise PretrainedError(str(error)) from error
     if not isinstance(values, dict):
         raise PretrainedError(f"{path} is not a JSON object")
     return values
@@ -331,9 +354,14 @@ def _is_ours(folder: Path) -> bool:
 def _read_ours(folder: Path) -> DinoV3Weights:
     description = read_description(folder, FORMAT, FORMAT_VERSION)
     try:
-        config, source = DinoV3Config(**description["backbone"]), description["source"]
-    except (KeyError, TypeError) as error:
-        raise PretrainedError(f"{folder / CONFIG_FILE}: missing or unknown field: {error}") from error
+        config = from_json(DinoV3Config, description["backbone"], "backbone")
+        source = description["source"]
+        if not isinstance(source, dict):
+            raise DescriptionError("source is no object")
+    except KeyError as error:
+        raise PretrainedError(f"{folder / CONFIG_FILE}: missing field: {reason(error)}") from error
+    except DescriptionError as error:
+        raise PretrainedError(f"{folder / CONFIG_FILE}: {error}") from error
     arrays = read_weights(folder, description.get("weights", {}))
     tree = unflatten({path: np.asarray(value) for path, value in arrays.items()})
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from n2f_jax.runtime.atomic_files import atomic_path
+from n2f_jax.runtime.outside_values import read_arrays, told
 
 # Every key of the file: (shape, meaning). V vertices, F triangles, S shape and E expression directions, P
 # mesh points of the front end (0 where it has none). Lengths in metres, angles in radians, pixels of the
@@ -76,19 +77,18 @@ def load_parameters(path: str | Path) -> dict[str, np.ndarray | str | float]:
     """Reads what ``save_parameters`` wrote, now or in an earlier version; strings and single numbers come back as such.
 
     Raises:
-        ValueError: not such a file, or damaged; the message names it.
-        OSError: it cannot be opened.
+        ValueError: not such a file, damaged, larger than 1 GiB, or it would unpack to more than 256 MiB and 4 times its
+            size; the message names it, in one line.
+        FileNotFoundError: there is none.
     """
-    with Path(path).open("rb") as stream:
-        try:
-            with np.load(stream, allow_pickle=False) as archive:
-                # What later versions add is passed over.
-                arrays = _LATER | {key: np.asarray(archive[key]) for key in KEYS if key in archive.files}
-            if missing := KEYS.keys() - arrays.keys():
-                raise ValueError(f"no {', '.join(sorted(missing))}")
-            _check_shapes(arrays)
-        except Exception as error:  # a damaged archive can fail in any way inside NumPy
-            raise ValueError(f"{path} is not a head saved by n2f-jax: {error}") from error
+    try:
+        # What later versions add is passed over.
+        arrays = _LATER | read_arrays(path, KEYS)
+        if missing := KEYS.keys() - arrays.keys():
+            raise ValueError(f"no {', '.join(sorted(missing))}")
+        _check_shapes(arrays)
+    except ValueError as error:
+        raise ValueError(f"{told(path, error)} (not a head saved by n2f-jax)") from error
     return {key: value.item() if value.ndim == 0 else value for key, value in arrays.items()}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 from pathlib import Path
 
@@ -13,8 +14,10 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from scipy.spatial.transform import Rotation
 
+from flame_jax.files.outside import read_regular_file, reason
 from n2f_jax.geometry import FRONTAL
-from n2f_jax.mesh.reading import read_mesh
+from n2f_jax.mesh.reading import MAX_MESH_BYTES, read_mesh
+from n2f_jax.mesh.triangle_mesh import MeshError
 from n2f_jax.render import FaceMaps, MeshTopology, rasterize, render_mesh_maps, vertex_normals
 from n2f_jax.visualization.layout import BACKGROUND, grid
 from n2f_jax.visualization.overlay import normals_to_rgb
@@ -57,7 +60,15 @@ def read_textured_mesh(path: str | Path) -> TexturedMesh:
         import trimesh
 
         # With texture coordinates vertices are split along seams, which ``read_mesh`` takes care not to do.
-        loaded = trimesh.load(path, process=False, force="mesh")
+        # From memory, so that it names no other files; what ``read_mesh`` has read is as large as it says.
+        try:
+            data = io.BytesIO(read_regular_file(path, MAX_MESH_BYTES, "mesh files"))
+            kind = Path(path).suffix.lower().lstrip(".")
+            loaded = trimesh.load(data, file_type=kind, process=False, force="mesh")
+        except Exception as error:  # the library has its own ways to say that a file is broken
+            raise MeshError(
+                f"{path}: its texture coordinates cannot be read ({type(error).__name__}: {reason(error)})"
+            ) from error
         uv = getattr(loaded.visual, "uv", None)
         if uv is not None and len(uv) == len(loaded.vertices):
             return TexturedMesh(np.asarray(loaded.vertices), np.asarray(loaded.faces), np.asarray(uv))

@@ -16,10 +16,12 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from flame_jax.files.outside import reason
 from n2f_jax.frontends.face_classes import CLASS_NAMES
 from n2f_jax.frontends.files import FrontendFileError
 from n2f_jax.frontends.resample import Window
 from n2f_jax.frontends.wflw import NUM_POINTS, wflw_to_ibug68
+from n2f_jax.runtime.outside_values import numbers, read_array
 
 CROP_FILE = "crop_ymin_ymax_xmin_xmax.npy"
 _SUFFIXES = (".jpg", ".png")
@@ -80,9 +82,11 @@ class Pixel3dmmFolder:
         if not path.is_file():
             return Window(0, 0, width, height)
         try:
-            y0, y1, x0, x1 = (int(x) for x in np.load(path, allow_pickle=False))
-        except (ValueError, OSError, EOFError) as error:
-            raise FrontendFileError(f"{path} does not hold four numbers: run {_CROPPING} again") from error
+            y0, y1, x0, x1 = (int(x) for x in numbers(read_array(path), np.int64).reshape(4))
+        except (ValueError, OSError) as error:
+            raise FrontendFileError(
+                f"{path} does not hold four whole numbers: run {_CROPPING} again"
+            ) from error
         window = Window(x0, y0, min(x1, width), min(y1, height))
         if x0 < 0 or y0 < 0 or window.width < 1 or window.height < 1:
             raise FrontendFileError(
@@ -144,8 +148,8 @@ class Pixel3dmmFolder:
                 f"{path} is missing: {_CROPPING} writes it where PIPNet's detector is sure of a face (0.99)"
             )
         try:
-            points = np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
+            points = read_array(path)
+        except (ValueError, OSError) as error:
             raise FrontendFileError(f"{path} is damaged: run {_CROPPING} again") from error
         if points.shape != (NUM_POINTS, 2) or not np.isfinite(points).all():
             raise FrontendFileError(f"{path} does not hold PIPNet's {NUM_POINTS} landmarks of WFLW")
@@ -156,8 +160,11 @@ class Pixel3dmmFolder:
         for suffix in _SUFFIXES:
             path = self.path / "rgb" / f"{frame}{suffix}"
             if path.is_file():
-                with Image.open(path) as image:
-                    width, height = image.size
+                try:
+                    with Image.open(path) as image:
+                        width, height = image.size
+                except Exception as error:  # Pillow's plugins have many ways to say that a file is broken
+                    raise FrontendFileError(f"{path} is damaged ({reason(error)})") from error
                 if (height, width) != tuple(image_size):
                     raise FrontendFileError(
                         f"Pixel3DMM saw {path} with {width} × {height} pixels, the photograph has {image_size[1]} × "
@@ -215,8 +222,8 @@ def _read_image(path: Path, script: str) -> np.ndarray:
     try:
         with Image.open(path) as image:
             return np.asarray(image)
-    except (OSError, SyntaxError) as error:
-        raise FrontendFileError(f"{path} is damaged: run {script} again ({error})") from error
+    except Exception as error:  # Pillow's plugins have many ways to say that a file is broken
+        raise FrontendFileError(f"{path} is damaged: run {script} again ({reason(error)})") from error
 
 
 def _decode(image: np.ndarray, channels: int) -> np.ndarray:

@@ -1,0 +1,386 @@
+"""Files that strangers give the evaluation, the benchmark, the front ends and conversion: the smallest that once went
+wrong, and damaged ones at random. Each reader raises its own errors, in one line that names the file, in bounds.
+"""
+
+import io
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors.numpy import save as save_tensors
+
+from n2f_jax.benchmark.files import BenchmarkError, read_settings, read_stored_head
+from n2f_jax.benchmark.ict_facekit import load_ict_facekit
+from n2f_jax.evaluation.frames import find_frame
+from n2f_jax.evaluation.landmarks import read_ljson
+from n2f_jax.evaluation.landmarks3d import LandmarkError, read_landmark_vertices, read_landmarks68
+from n2f_jax.evaluation.layouts import LayoutError, read_krt
+from n2f_jax.evaluation.predictions import PredictionError, read_landmarks_2d, read_prediction
+from n2f_jax.evaluation.public_photos import PhotoListError, read_dlib_landmarks, read_photo_list
+from n2f_jax.evaluation.regions import RegionError, read_regions
+from n2f_jax.evaluation.truths import read_camera
+from n2f_jax.frontends.files import FrontendFileError
+from n2f_jax.frontends.pixel3dmm.folder import Pixel3dmmFolder
+from n2f_jax.mesh.triangle_mesh import MeshError
+from n2f_jax.models.conversion import ConversionError
+from n2f_jax.models.dinov3_files import read_dinov3
+from n2f_jax.models.folders import PretrainedError
+from n2f_jax.reconstruction.head_file import load_parameters
+from n2f_jax.visualization.mesh_sheet import read_textured_mesh
+from tests.archives import zipped
+
+from .limits import check, fuzzed
+from .mutations import damaged
+
+pytestmark = pytest.mark.timeout(3600)
+
+
+def npy(array):
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def npz(**arrays):
+    return zipped({f"{name}.npy": npy(np.asarray(array)) for name, array in arrays.items()})
+
+
+def text(value):
+    return json.dumps(value).encode()
+
+
+def png(shape=(4, 4, 3)):
+    stream = io.BytesIO()
+    Image.fromarray(np.zeros(shape, np.uint8)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+BOMB = zipped({"vertices.npy": npy(np.zeros(0)) + bytes(400 << 20)})
+DEEP = b"[" * 100_000
+TRIANGLE = {"vertices": np.eye(3), "faces": [[0, 1, 2]]}
+KRT = b"camera\n1 0 0\n0 1 0\n0 0 1\n0 0 0 0 0\n1 0 0 0\n0 1 0 0\n0 0 1 0\n\n"
+HEADS = {"heads": 1, "seed": 0, "size": 8, "crop_scale": 1.4, "controlled": [{"name": "00000"}]}
+XML = b'<a><image file="x.jpg"><box left="0" top="0" width="5" height="5">%s</box></image></a>' % b"".join(
+    b'<part name="%02d" x="1" y="2"/>' % i for i in range(68)
+)
+TEXTURED = b"v 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 0 1\nf 1/1 2/2 3/3\n"
+
+
+def pixel3dmm(path):
+    """Reads the folder that one file lies in; the others are sound."""
+    folder = Pixel3dmmFolder(path.parents[1] if path.parent.name == "rgb" else path.parent)
+    return folder.read("00000", (40, 60))
+
+
+def pixel3dmm_folder(root):
+    sound = {"p3dmm/normals/00000.png": png(), "seg_og/00000.png": png(), "PIPnet_landmarks/00000.npy": None}
+    for name, data in sound.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(npy(np.full((98, 2), 0.5)) if data is None else data)
+
+
+def huggingface(path):
+    return read_dinov3(path.parent)
+
+
+def huggingface_folder(root):
+    tensors = {"embeddings.cls_token": np.zeros((1, 1, 8), np.float32)}
+    (root / "model.safetensors").write_bytes(save_tensors(tensors))
+
+
+# name → (reader of a path, its errors, sound files, files that once went wrong)
+READERS = {
+    "landmarks.npy": (
+        read_landmarks68,
+        LandmarkError,
+        [npy(np.arange(21.0).reshape(7, 3))],
+        [npy(np.full((7, 3), "x")), npy(np.ones((7, 3), complex)), npy(np.full((7, 3), np.inf))],
+    ),
+    "landmarks.json": (
+        read_landmarks68,
+        LandmarkError,
+        [text(np.arange(21.0).reshape(7, 3).tolist())],
+        [DEEP, text([[10**400] * 3] * 7), text({"a": 1}), text([[None] * 3] * 7), text("x\ny")],
+    ),
+    "landmarks.txt": (
+        read_landmarks68,
+        LandmarkError,
+        [b"1 2 3\n4 5 6\n7 8 10\n" * 17],
+        [b"x\n" * 9, b"", b"1 2\n3\n"],
+    ),
+    # The last would be searched through again from each of its million tags.
+    "landmarks.pp": (
+        read_landmarks68,
+        LandmarkError,
+        [b'<point x="1" y="2" z="3"/>\n<point x="1" y="2" z="4"/>' + b'<point x="1" y="3" z="3"/>' * 5],
+        [b'<point x="a\nb" y="1" z="1"/>', b"<point " * 1_000_000],
+    ),
+    "vertices.json": (
+        read_landmark_vertices,
+        LandmarkError,
+        [text(list(range(68)))],
+        [
+            DEEP,
+            text([10**30] * 7),
+            text([float("inf")] * 7),
+            text([None] * 7),
+            text({"a": 1}),
+            text([[1], 2]),
+        ],
+    ),
+    "vertices.npy": (
+        read_landmark_vertices,
+        LandmarkError,
+        [npy(np.arange(51))],
+        [npy(np.full(7, np.nan)), npy(np.array(["1"] * 7)), npy(np.zeros(7, "i4,i4"))],
+    ),
+    "regions.json": (
+        lambda path: read_regions(path, 9),
+        RegionError,
+        [text({"face": [0, 1, 2], "nose": [8]})],
+        [
+            DEEP,
+            text({"face": [10**30]}),
+            text({"face": "abc"}),
+            text([1]),
+            text({"face": [-1]}),
+            text({"face": None}),
+        ],
+    ),
+    "regions.npz": (
+        lambda path: read_regions(path, 9),
+        RegionError,
+        [npz(face=[0, 1, 2])],
+        [BOMB, npz(face=["a"]), npz(face=[np.nan]), b"PK\x03\x04", npy(np.eye(2))],
+    ),
+    "prediction.npz": (
+        read_prediction,
+        PredictionError,
+        [npz(**TRIANGLE), npz(**TRIANGLE, rotation=np.eye(3), translation=np.zeros(3))],
+        [
+            BOMB,
+            b"PK\x03\x04",
+            npz(vertices=np.eye(3)),
+            npz(vertices=["x"] * 3, faces=[[0, 1, 2]]),
+            npz(vertices=np.zeros(4), faces=[[0, 1, 2]]),
+            npz(vertices=np.eye(3), faces=[[0, 1, 9]]),
+            npz(vertices=np.eye(3), faces=[[0, 1, np.nan]]),
+            npz(**TRIANGLE, landmarks_3d=np.zeros((2, 3))),
+            npz(**TRIANGLE, rotation=["x"], translation=[0]),
+            npz(shape=["x"]),
+            npz(vertices=np.zeros((3, 3), "i4,i4"), faces=[[0, 1, 2]]),
+        ],
+    ),
+    "points.npy": (
+        read_landmarks_2d,
+        PredictionError,
+        [npy(np.ones((68, 2)))],
+        [npy(np.array(["x"])), b"\x93NUMPY"],
+    ),
+    "points.npz": (
+        read_landmarks_2d,
+        PredictionError,
+        [npz(landmarks_2d=np.ones((68, 2)))],
+        [BOMB, npz(landmarks_2d=["x"]), b""],
+    ),
+    "points.ljson": (
+        read_ljson,
+        ValueError,
+        [text({"groups": {"a": {"landmarks": {"points": [[1, 2]] * 68}}}})],
+        [
+            DEEP,
+            text(None),
+            text({"groups": 3}),
+            text({"groups": [{"landmarks": {"points": [[10**400, 1]]}}]}),
+        ],
+    ),
+    "a.camera.json": (
+        lambda path: read_camera(path, 1.0),
+        MeshError,
+        [
+            text({"Rt": np.eye(4).tolist(), "projection": "orthographic"}),
+            text([np.eye(3).tolist(), np.eye(3, 4).tolist()]),
+        ],
+        [
+            DEEP,
+            text(3),
+            text([]),
+            text({"Rt": [10**400] * 12}),
+            text({"Rt": [1, 2, 3, 4]}),
+            text({"head_centre": [1]}),
+            text({"Rt": [[float("nan")] * 4] * 3}),
+            text({"projection": "a\nb"}),
+        ],
+    ),
+    "KRT": (read_krt, LayoutError, [KRT], [b"\xff" * 8, KRT[:30], KRT.replace(b"0", b"x\r")]),
+    "photos.json": (
+        read_photo_list,
+        PhotoListError,
+        [
+            text(
+                {
+                    "repository": "a/b",
+                    "commit": "0" * 40,
+                    "photographs": [{"path": "a.jpg", "split": "choosing"}],
+                }
+            )
+        ],
+        [DEEP, text({"repository": 3, "commit": "0" * 40, "photographs": []}), b"\xff", text([])],
+    ),
+    "landmarks.xml": (
+        read_dlib_landmarks,
+        PhotoListError,
+        [XML],
+        [b'<?xml version="1.0" encoding="x"?><a/>', XML[:80], XML.replace(b'"1"', b'"a&#10;b"')],
+    ),
+    "crop_ymin_ymax_xmin_xmax.npy": (
+        pixel3dmm,
+        FrontendFileError,
+        [npy(np.array([0, 40, 0, 40]))],
+        [
+            npy(np.array([0, np.inf, 0, np.inf])),
+            npy(np.array(4)),
+            npy(np.array(["0"] * 4)),
+            npy(np.array([1j] * 4)),
+            b"",
+        ],
+    ),
+    "rgb/00000.png": (
+        pixel3dmm,
+        FrontendFileError,
+        [png((40, 60, 3))],
+        [b"", png()[:20], png((40, 60, 3))[:30]],
+    ),
+    "config.json": (
+        huggingface,
+        (PretrainedError, ConversionError),
+        [text({"model_type": "dinov3_vit"})],
+        [
+            DEEP,
+            b"\xff",
+            text([]),
+            text({"format": "n2f-jax/dinov3", "format_version": 1, "backbone": {"width": -1}, "source": {}}),
+            text({"format": "n2f-jax/dinov3", "format_version": 1, "backbone": [], "source": {}}),
+            text({"format": "n2f-jax/dinov3", "format_version": 1, "source": {}}),
+        ],
+    ),
+    "benchmark.json": (
+        lambda path: read_settings(path.parent),
+        BenchmarkError,
+        [text(HEADS)],
+        [
+            DEEP,
+            text([]),
+            text(HEADS | {"controlled": [{}]}),
+            text(HEADS | {"controlled": [{"name": "../../x"}]}),
+            text(HEADS | {"size": "big"}),
+            text(HEADS | {"heads": None}),
+            b"\xff",
+        ],
+    ),
+    "stored.npz": (
+        read_stored_head,
+        BenchmarkError,
+        [],
+        [BOMB, b"", npz(normals=["x"]), npz(**TRIANGLE), b"PK\x05\x06"],
+    ),
+    "ict.npz": (
+        load_ict_facekit,
+        MeshError,
+        [],
+        [BOMB, npz(neutral=["x"]), npz(neutral=np.eye(3)), b"PK\x05\x06"],
+    ),
+    "head.npz": (
+        load_parameters,
+        ValueError,
+        [],
+        [BOMB, npz(vertices=np.eye(3)), b"", b"PK\x05\x06", npy(np.eye(2))],
+    ),
+    "textured.obj": (
+        read_textured_mesh,
+        MeshError,
+        [TEXTURED],
+        [b"v 0 0\n", TEXTURED.replace(b"vt 0 0", b"vt a b")],
+    ),
+    "textured.ply": (
+        read_textured_mesh,
+        MeshError,
+        [trimesh.creation.icosphere(subdivisions=0).export(file_type="ply")],
+        [trimesh.creation.icosphere(subdivisions=0).export(file_type="ply")[:300]],
+    ),
+}
+SURROUNDINGS = {pixel3dmm: pixel3dmm_folder, huggingface: huggingface_folder}
+
+
+def place(root, name, data):
+    """The file, and what its reader expects beside it."""
+    reader = READERS[name][0]
+    if reader in SURROUNDINGS:
+        SURROUNDINGS[reader](root)
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+CASES = [(name, number) for name, (_, _, _, wrong) in READERS.items() for number in range(len(wrong))]
+
+
+@pytest.mark.parametrize(("name", "number"), CASES, ids=[f"{name}-{number}" for name, number in CASES])
+def test_the_smallest_that_went_wrong(tmp_path, name, number):
+    reader, error, _, wrong = READERS[name]
+    path = place(tmp_path, name, wrong[number])
+    with pytest.raises(error) as raised:
+        check(name, lambda: reader(path), ())
+    message = str(raised.value)
+    # A description is of its folder.
+    assert str(path) in message or str(path.parent) in message or name == "config.json"
+    assert "\n" not in message and len(message) < 1000
+
+
+@pytest.mark.parametrize("name", [name for name, (_, _, sound, _) in READERS.items() if sound])
+def test_sound_ones_are_read(tmp_path, name):
+    reader, error, sound, _ = READERS[name]
+    for data in sound:
+        path = place(tmp_path, name, data)
+        if name == "config.json":  # nothing else of a network is there
+            with pytest.raises(error, match="missing"):
+                reader(path)
+        else:
+            reader(path)
+
+
+@pytest.fixture(scope="module")
+def folder():
+    with tempfile.TemporaryDirectory(prefix="n2f-fuzz-") as path:
+        yield Path(path)
+
+
+@pytest.mark.parametrize("name", [name for name, (_, _, sound, _) in READERS.items() if sound])
+@given(st.data())
+@fuzzed
+def test_damaged_ones(folder, name, data):
+    reader, error, sound, wrong = READERS[name]
+    samples = sound + [content for content in wrong if 0 < len(content) < 10_000]
+    path = place(folder / name.replace("/", " "), name, data.draw(damaged(samples)))
+    check(name, lambda: reader(path), error)
+
+
+def test_frames_of_a_bomb_are_not_unpacked(tmp_path):
+    (tmp_path / "clip.npz").write_bytes(BOMB)
+    check("frames", lambda: find_frame(tmp_path, "clip/003", {"vertices": 2}), ())
+
+
+@pytest.mark.parametrize(
+    "names", [{"a": 3}, {"a": ["x"]}, {"a": "../model.safetensors"}, {"a": "x/y"}, ["a"], {"a": ""}], ids=str
+)
+def test_an_index_names_files_of_its_folder(tmp_path, names):
+    (tmp_path / "model.safetensors.index.json").write_bytes(text({"weight_map": names}))
+    with pytest.raises(PretrainedError, match=r"index\.json"):
+        read_dinov3(tmp_path)
