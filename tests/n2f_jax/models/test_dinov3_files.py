@@ -203,7 +203,7 @@ def damaged(tmp_path):
     yield tmp_path / "nothing", "holds neither"
     yield tmp_path / "absent", "there is no file or folder"
     (folder / "config.json").write_text("{")
-    yield folder, "not valid JSON"
+    yield folder, "not JSON"
 
 
 def test_damaged_and_wrong_files_are_named(tmp_path, capsys):
