@@ -7,11 +7,22 @@ XLA's own count for the compiled step, which is not run.
 
 from __future__ import annotations
 
+import dataclasses
 import resource
 import sys
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import optax
+
+    from n2f_jax.data.assets import Assets
+    from n2f_jax.models.n2fnet import N2FNetConfig
+    from n2f_jax.models.parameters import Tree
+    from n2f_jax.training.step import Objective
 
 
 def _median_seconds(call, repeats: int) -> float:
@@ -22,6 +33,67 @@ def _median_seconds(call, repeats: int) -> float:
         call()
         times.append(time.perf_counter() - start)
     return float(np.median(times))
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What a stage's steps are made of.
+
+    Attributes:
+        network: its sizes.
+        assets: head model and what drawing needs.
+        groups: path → group of each parameter.
+        optimizer: of the stage.
+        objective_of: batch size → ``Objective``.
+        initial_params: the network's random parameters.
+    """
+
+    network: N2FNetConfig
+    assets: Assets
+    groups: dict[str, str]
+    optimizer: optax.GradientTransformation
+    objective_of: Callable[[int], Objective]
+    initial_params: Callable[[], Tree]
+
+
+def prepared(variant: str, batch_size: int, remat: bool, stage: str, dtype: str | None = None) -> Prepared:
+    """A stage of ``training.presets`` from random weights; no array of the network is made yet.
+
+    Args:
+        variant, batch_size, remat, stage: as in ``take_apart``.
+        dtype: what the network computes in; None for the preset's.
+    """
+    import jax
+
+    from n2f_jax.models.parameters import flatten
+    from n2f_jax.training import setup
+    from n2f_jax.training.optimizers import assign_groups, build_optimizer
+    from n2f_jax.training.presets import PRESETS
+    from n2f_jax.training.step import Objective
+
+    config = PRESETS[stage](variant)
+    config.from_scratch = True
+    config.batch_size = batch_size
+    config.data.front_end_share = round(config.data.front_end_share * batch_size) / batch_size
+    config.model.backbone.remat = remat
+    config.model.backbone.dtype = dtype or config.model.backbone.dtype
+    model = setup.load_model(config)
+    shapes = jax.eval_shape(lambda: setup.initial_params(config, model))
+    groups = assign_groups([tuple(row) for row in config.optimizer.groups], list(flatten(shapes)))
+    optimizer, _ = build_optimizer(config.optimizer, groups, setup.num_steps(config))
+    # Operation by operation, each of which a GPU would compile for itself.
+    with jax.default_device(jax.devices("cpu")[0]):
+        assets = jax.device_get(setup.build_assets(config, model))
+    network = setup.model_config(config.model)
+    sampler, loss = setup.sampler_config(config.data), setup.loss_config(config)
+    return Prepared(
+        network,
+        jax.device_put(assets),
+        groups,
+        optimizer,
+        lambda size: Objective(network, sampler, loss, size),
+        lambda: setup.initial_params(config, model),
+    )
 
 
 def take_apart(
@@ -40,27 +112,12 @@ def take_apart(
     """
     import jax
 
-    from n2f_jax.models.parameters import flatten
-    from n2f_jax.training import setup
-    from n2f_jax.training.optimizers import assign_groups, build_optimizer, merge_frozen, split_frozen
-    from n2f_jax.training.presets import PRESETS
-    from n2f_jax.training.step import Objective, initial_state, make_train_step, step_key
+    from n2f_jax.training.optimizers import merge_frozen, split_frozen
+    from n2f_jax.training.step import initial_state, make_train_step, step_key
 
-    config = PRESETS[stage](variant)
-    config.from_scratch = True
-    config.batch_size = batch_size
-    config.data.front_end_share = round(config.data.front_end_share * batch_size) / batch_size
-    config.model.backbone.remat = remat
-    model = setup.load_model(config)
-    params = setup.initial_params(config, model)
-    groups = assign_groups([tuple(row) for row in config.optimizer.groups], list(flatten(params)))
-    optimizer, _ = build_optimizer(config.optimizer, groups, setup.num_steps(config))
-    assets = setup.build_assets(config, model)
-    network = setup.model_config(config.model)
-    sampler, loss = setup.sampler_config(config.data), setup.loss_config(config)
-
-    def objective_of(size: int) -> Objective:
-        return Objective(network, sampler, loss, size)
+    parts = prepared(variant, batch_size, remat, stage)
+    assets, groups, optimizer, objective_of = parts.assets, parts.groups, parts.optimizer, parts.objective_of
+    params = parts.initial_params()
 
     objective = objective_of(batch_size)
     data = jax.jit(lambda assets, step: objective.batch(step_key(0, step), assets))
