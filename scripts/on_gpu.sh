@@ -10,7 +10,7 @@ mkdir -p "$out"
 out=$(cd "$out" && pwd)
 python=${PYTHON:-python3}
 tiny=${TINY:-}
-in_all=${SECONDS_IN_ALL:-200} test_seconds=${TEST_SECONDS:-70}
+in_all=${SECONDS_IN_ALL:-200} test_seconds=${TEST_SECONDS:-90}
 [[ $tiny ]] && in_all=3600 test_seconds=1200
 export PYTHONUNBUFFERED=1 PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
 
