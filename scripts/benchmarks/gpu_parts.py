@@ -334,7 +334,11 @@ def train(setting: Setting) -> None:
 
         def one() -> Any:
             nonlocal state
-            state, metrics = step(state, parts.assets)
+            try:
+                state, metrics = step(state, parts.assets)
+            except ValueError:  # a compiled program takes its arguments only where it was compiled for
+                state = jax.device_put(state, step.input_shardings[0][0])
+                state, metrics = step(state, parts.assets)
             return metrics
 
         queued, _ = seconds_a_call(one, jax.block_until_ready, setting.measured_seconds)
