@@ -28,7 +28,8 @@ from n2f_jax.cli.command import Command, shard_of
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", nargs="?", type=Path, metavar="PREPROCESSED")
     options.add_head_model(
-        parser, "the head model that the checkpoint was trained for, or that is registered"
+        parser,
+        "the head model that is fitted: FLAME, GNM Head or any in FLAME's format (docs/head_models.md)",
     )
     faces = parser.add_argument_group("preprocessed faces")
     faces.add_argument("--checkpoint", type=Path, metavar="DIR", help="default: the one that ships")

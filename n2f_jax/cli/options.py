@@ -82,7 +82,7 @@ def add_head_model(parser: argparse.ArgumentParser, of: str = "") -> None:
         "--head-model",
         type=Path,
         metavar="FILE",
-        help=f"{of or 'a FLAME file or its folder (docs/flame.md)'}; default: the open head that ships",
+        help=f"{of or 'a FLAME or GNM file, or its folder (docs/head_models.md)'}; default: the open head that ships",
     )
 
 

@@ -31,7 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="made if needed")
     parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="default: the one that ships")
-    options.add_head_model(parser, "the head model that the checkpoint was trained for")
+    options.add_head_model(
+        parser,
+        "the head model to answer in: FLAME, GNM Head, any in FLAME's format; file or folder (docs/head_models.md)",
+    )
     options.add_frontend(parser)
     parser.add_argument(
         "--focal",

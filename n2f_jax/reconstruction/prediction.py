@@ -92,6 +92,13 @@ def predict_heads(
     return with_visible_landmarks(model, params, camera, vertices), prior
 
 
+@jax.jit
+def carry_over_heads(transfer, model, predicted) -> tuple[PredictedHeads, HeadPrior]:
+    """Heads of the network's model as heads of ``model`` (``fitting.head_transfer``), and how sure they are."""
+    params, camera, prior = transfer.carry_over(predicted.vertices, predicted.params, predicted.camera)
+    return with_visible_landmarks(model, params, camera), prior
+
+
 @functools.partial(jax.jit, static_argnames="config")
 def refine_heads(model, tables, anchors, observation, start, prior, *, config) -> PredictedHeads:
     """Heads after at most ``config.steps`` Gauss–Newton steps from ``start`` (``fitting.gauss_newton.fit_images``)."""

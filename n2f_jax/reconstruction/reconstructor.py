@@ -59,9 +59,11 @@ from n2f_jax.reconstruction.arguments import (
 )
 from n2f_jax.reconstruction.face_batch import FaceBatch
 from n2f_jax.reconstruction.head import Head
+from n2f_jax.reconstruction.other_head import OtherHead
 from n2f_jax.reconstruction.prediction import (
     NUM_INNER,
     PredictedHeads,
+    carry_over_heads,
     predict_heads,
     refine_heads,
     see_eyes,
@@ -98,12 +100,13 @@ class Reconstructor:
         batch_size: int = 8,
         name: str = "",
         maps: str | None = None,
+        other: OtherHead | None = None,
     ):
         """Use ``from_pretrained`` unless the parts are already at hand.
 
         Args:
             pretrained: the network with its input description.
-            head_model: the head model it was trained for.
+            head_model: the head model it was trained for; or ``other.target``.
             frontend: photographs to normal maps; None if only ``from_maps`` is used.
             alignment: ``'network'``: the camera is the network's (which its correction, where there is one, puts on the
                 face mesh's points). ``'landmarks'``: its pose is then moved by
@@ -117,6 +120,7 @@ class Reconstructor:
             name: of the checkpoint, for the record.
             maps: what is shown to the network, one of ``models.calibration.KINDS``; decides what its answers are
                 taken to be worth. None: the front end's; without one, ``'normals'``.
+            other: by which the network's heads are carried over to ``head_model``, where it is another one.
 
         Raises:
             HeadModelMismatch: the network was trained for another head model.
@@ -140,7 +144,8 @@ class Reconstructor:
                 f"refinement needs head-frame normals; {name or 'the network'} takes {inputs.channels} in the "
                 f"{inputs.normal_frame} frame: use refine=0"
             )
-        check_head_model(pretrained.head_model, head_model, name or "the network")
+        own = head_model if other is None else other.source
+        check_head_model(pretrained.head_model, own, name or "the network")
         self.head_model = head_model
         self.inputs = inputs
         self.frontend = frontend
@@ -149,20 +154,25 @@ class Reconstructor:
         self.batch_size = batch_size
         self.checkpoint = name
         self.checkpoint_sha256 = _parameters_sha256(pretrained)
-        self.head_model_sha256 = _identity_sha256(pretrained.head_model)
+        identity = pretrained.head_model if other is None else HeadModelIdentity.of(head_model)
+        self.head_model_sha256 = _identity_sha256(identity)
         self._faces = np.asarray(head_model.faces)
-        self._embedding = face_mesh_embedding(head_model)
-        tables = HeadTables.from_model(head_model)
+        self._own_model = own  # the network's
+        self._embedding = face_mesh_embedding(own)
+        own_tables = HeadTables.from_model(own)
+        tables = own_tables if other is None else HeadTables.from_model(head_model)
         if refine:
-            self._fit = (tables, Anchors.photograph(head_model, self._embedding))
+            embedding = self._embedding if other is None else other.embedding
+            self._fit = (tables, Anchors.photograph(head_model, embedding))
         if maps is None:
             smooth = getattr(frontend, "name", "") == "face_mesh"
             maps = f"face_mesh_{getattr(frontend, 'landmarks', 'v1')}" if smooth else "normals"
         if maps not in KINDS:
             raise ValueError(f"maps is one of {', '.join(KINDS)}, not {maps!r}")
         self.maps = maps
-        self._answers = AnswerModel.make(tables, pretrained.calibration.get(maps))
-        self._places = places_of_correction(head_model, pretrained.config.correction)
+        self._answers = AnswerModel.make(own_tables, pretrained.calibration.get(maps))
+        self._transfer = None if other is None else other.transfer(tables, self._answers.precision)
+        self._places = places_of_correction(own, pretrained.config.correction)
         self._graph, self._state = nnx.split(pretrained.network)
 
     @classmethod
@@ -178,7 +188,9 @@ class Reconstructor:
 
         Args:
             path: a folder written by ``save_pretrained``; None for the checkpoint that ships.
-            head_model: a model, the path of one (``.npz``), or None for the free one that ships.
+            head_model: a model, the path of one (``flame_jax.load_head_model``), or None for the free one that ships.
+                A checkpoint of the open head serves any other with landmarks: its answers are carried over
+                (``fitting.head_transfer``) by a correspondence that is found once and kept beside the file.
             frontend: a front end, the name of one (``frontends.FRONTENDS``), or None if only
                 ``from_maps`` is used.
             frontend_options: files and limits of a named front end; size and crop are the checkpoint's.
@@ -188,14 +200,18 @@ class Reconstructor:
             FileNotFoundError, PretrainedError, HeadModelError: a part is missing, broken or does not fit.
         """
         path = Path(path) if path is not None else DEFAULT_CHECKPOINT
+        pretrained = from_pretrained(path)
+        file = None
         if head_model is None:
             head_model = flame_jax.load_open_head()
         elif not isinstance(head_model, HeadModel):
-            head_model = flame_jax.load_head_model(head_model)
-        pretrained = from_pretrained(path, head_model)
+            file = Path(head_model)
+            head_model = flame_jax.load_head_model(file)
+        if (other := OtherHead.beside(pretrained.head_model, head_model, file)) is not None:
+            head_model = other.target
         if isinstance(frontend, str):
             frontend = _checkpoint_frontend(frontend, pretrained, frontend_options)
-        return cls(pretrained, head_model, frontend, name=path.name, **options)
+        return cls(pretrained, head_model, frontend, name=path.name, other=other, **options)
 
     def reconstruct(
         self,
@@ -413,7 +429,7 @@ class Reconstructor:
         predicted, prior = predict_heads(
             self._graph,
             self._state,
-            self.head_model,
+            self._own_model,
             self._places,
             self._answers,
             self._embedding,
@@ -426,6 +442,8 @@ class Reconstructor:
             size=size,
             alignment=self.alignment,
         )
+        if self._transfer is not None:
+            predicted, prior = carry_over_heads(self._transfer, self.head_model, predicted)
         if not self.refine:
             return predicted
         aligned = self.alignment == "landmarks"

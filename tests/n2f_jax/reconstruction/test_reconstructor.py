@@ -10,7 +10,7 @@ from n2f_jax.face_mesh.embedding import face_mesh_embedding
 from n2f_jax.geometry import project
 from n2f_jax.geometry.camera import project_points
 from n2f_jax.geometry.focal import resolve_focal
-from n2f_jax.models.pretrained import HeadModelMismatch
+from n2f_jax.models.pretrained import HeadModelMismatch, from_pretrained
 from n2f_jax.reconstruction.head_file import load_parameters
 from n2f_jax.reconstruction.prediction import predict_heads
 from n2f_jax.reconstruction.reconstructor import Reconstructor
@@ -208,5 +208,5 @@ def test_wrong_use_is_refused(load, checkpoint, open_head):
         Reconstructor.from_pretrained(checkpoint, open_head, "mesh_face")
     other = dataclasses.replace(open_head, v_template=open_head.v_template * 1.01)
     with pytest.raises(HeadModelMismatch, match="v_template"):
-        Reconstructor.from_pretrained(checkpoint, other, FakeFrontend(open_head))
+        Reconstructor(from_pretrained(checkpoint), other, FakeFrontend(open_head))
     assert reconstructor.inputs.crop_scale == CROP_SCALE
