@@ -411,6 +411,8 @@ def main() -> int:
         "--seed", type=int, default=0, metavar="N", help="of the moments; default: %(default)s"
     )
     flags = parser.parse_args()
+    # A shell that starts this in the background has SIGINT ignored, and what is started here would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     work = flags.out.resolve()
     work.mkdir(parents=True, exist_ok=True)
     # Each program once, the smallest too.

@@ -84,9 +84,7 @@ class Pixel3dmmFolder:
         try:
             y0, y1, x0, x1 = (int(x) for x in numbers(read_array(path), np.int64).reshape(4))
         except (ValueError, OSError) as error:
-            raise FrontendFileError(
-                f"{path} does not hold four whole numbers: run {_CROPPING} again"
-            ) from error
+            raise FrontendFileError(f"{path} does not hold four numbers: run {_CROPPING} again") from error
         window = Window(x0, y0, min(x1, width), min(y1, height))
         if x0 < 0 or y0 < 0 or window.width < 1 or window.height < 1:
             raise FrontendFileError(
