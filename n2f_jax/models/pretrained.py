@@ -105,6 +105,12 @@ class HeadModelIdentity:
         return found
 
 
+def identity_sha256(identity: HeadModelIdentity) -> str:
+    """One hash over the hashes of a head model's arrays."""
+    lines = "".join(f"{name} {identity.sha256[name]}\n" for name in sorted(identity.sha256))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
 def _array_sha256(array: Any) -> str:
     host = np.asarray(jax.device_get(array))
     kind = "<i4" if np.issubdtype(host.dtype, np.integer) else "<f4"

@@ -44,6 +44,7 @@ from n2f_jax.models.pretrained import (
     Pretrained,
     check_head_model,
     from_pretrained,
+    identity_sha256,
 )
 from n2f_jax.reconstruction.arguments import (
     as_images,
@@ -155,7 +156,7 @@ class Reconstructor:
         self.checkpoint = name
         self.checkpoint_sha256 = _parameters_sha256(pretrained)
         identity = pretrained.head_model if other is None else HeadModelIdentity.of(head_model)
-        self.head_model_sha256 = _identity_sha256(identity)
+        self.head_model_sha256 = identity_sha256(identity)
         self._faces = np.asarray(head_model.faces)
         self._own_model = own  # the network's
         self._embedding = face_mesh_embedding(own)
@@ -585,9 +586,3 @@ def _parameters_sha256(pretrained: Pretrained) -> str:
     for leaf in jax.tree.leaves((nnx.state(pretrained.network), dict(pretrained.calibration))):
         digest.update(np.ascontiguousarray(jax.device_get(leaf)).data)
     return digest.hexdigest()
-
-
-def _identity_sha256(identity: HeadModelIdentity) -> str:
-    """One hash over the hashes of a head model's arrays."""
-    lines = "".join(f"{name} {identity.sha256[name]}\n" for name in sorted(identity.sha256))
-    return hashlib.sha256(lines.encode()).hexdigest()

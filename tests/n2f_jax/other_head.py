@@ -162,7 +162,7 @@ def gnm_arrays(model: HeadModel) -> tuple[dict[str, np.ndarray], str]:
     return {
         "version": np.array("3.0"),
         "variant": np.array("head"),
-        "template_vertex_positions": np.asarray(model.v_template + at, np.float32),
+        "template_vertex_positions": np.asarray(np.asarray(model.v_template) + at, np.float32),
         "template_joint_positions": np.asarray(regressor @ np.asarray(model.v_template) + at, np.float32),
         "vertex_identity_basis": identity,
         "joint_identity_basis": np.einsum("jv,ivc->ijc", regressor, identity).astype(np.float32),
