@@ -13,7 +13,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from n2f_jax.data.degrade_mask import bar_hole, cut_lower_face, dilate, ellipse_hole, erode, hair_cuts
 from n2f_jax.data.degrade_normals import eight_bits, gaussian_blur, mirrored_average, rotate_smoothly
+from n2f_jax.data.degrade_unmasked import fill_in
 from n2f_jax.data.waves import random_amplitudes, random_waves
+
+# Apart from the streams of what is cut, which stay as they are.
+_UNMASKED_STREAM = 0x554E4D53
 
 
 def perturb_points(
@@ -96,6 +100,7 @@ def degrade_maps(
     bar_share: float = 0.0,
     hair_share: float = 0.0,
     lower_face_share: float = 0.0,
+    unmasked_share: float = 0.0,
 ) -> tuple[Float[Array, "H W 3"], Float[Array, "H W"]]:
     """Moves the mask's border and cuts from it; the normals outside what is left become zero.
 
@@ -109,13 +114,16 @@ def degrade_maps(
         bar_share: probability of one bar across.
         hair_share: probability of locks of hair over the upper border.
         lower_face_share: probability that the lower face is missing.
+        unmasked_share: probability that nobody segmented the picture: the mask is one everywhere, what is cut from the
+            face shows what hides it, and beyond the face are the head and the background
+            (``degrade_unmasked.fill_in``). For it the normals reach beyond the mask.
     """
     # All in one split: a key that is both split and folded gives the same children twice. Whatever is on, so that
     # switching one degradation on leaves the others' draws as they are.
     erosion_key, hole_key, share_key, dilation_key, sign_key, bar_key, hair_key, lower_key = jax.random.split(
         key, 8
     )
-    before = mask
+    before, shown, whole = mask, jnp.ones_like(mask), normals
     most_eroded, most_dilated = round(mask_erosion * mask.shape[0]), round(mask_dilation * mask.shape[0])
     dilated = jax.random.bernoulli(sign_key) if most_eroded > 0 else jnp.asarray(True)
     if most_eroded > 0:
@@ -131,16 +139,23 @@ def degrade_maps(
         mask = jnp.where(dilated, jnp.where(present, grown, 0.0), mask)
     if occluder_share > 0.0:
         hole = jax.random.bernoulli(share_key, occluder_share)
+        shown = jnp.where(hole, ellipse_hole(hole_key, shown), shown)
         mask = jnp.where(hole, ellipse_hole(hole_key, mask), mask)
     for share, own_key, cut in (
-        (bar_share, bar_key, bar_hole),
+        (bar_share, bar_key, lambda key, _, shown: bar_hole(key, shown)),
         (hair_share, hair_key, hair_cuts),
         (lower_face_share, lower_key, cut_lower_face),
     ):
         if share > 0.0:
             happens_key, cut_key = jax.random.split(own_key)
             happens = jax.random.bernoulli(happens_key, share)
-            mask = jnp.where(happens, cut(cut_key, mask), mask)
-    if mask is not before:
+            shown = jnp.where(happens, cut(cut_key, mask, shown), shown)
+            mask = jnp.where(happens, cut(cut_key, mask, mask), mask)
+    if mask is not before or unmasked_share > 0.0:
         normals = normals * mask[..., None]
+    if unmasked_share > 0.0:
+        happens_key, fill_key = jax.random.split(jax.random.fold_in(key, _UNMASKED_STREAM))
+        happens = jax.random.bernoulli(happens_key, unmasked_share)
+        normals = jnp.where(happens, fill_in(fill_key, whole, before, shown), normals)
+        mask = jnp.where(happens, 1.0, mask)
     return normals, mask

@@ -73,12 +73,19 @@ def bar_hole(key: PRNGKeyArray, mask: Float[Array, "H W"]) -> Float[Array, "H W"
     return jnp.where(distance < half * half, 0.0, mask)
 
 
-def hair_cuts(key: PRNGKeyArray, mask: Float[Array, "H W"]) -> Float[Array, "H W"]:
+def hair_cuts(
+    key: PRNGKeyArray, mask: Float[Array, "H W"], shown: Float[Array, "H W"] | None = None
+) -> Float[Array, "H W"]:
     """Cuts locks of hair: curved strips that come in over the mask's upper border and taper to a point.
 
     Their roots lie where a column of the mask begins, so at the sides of the face they are side locks. All hang to one
     side by a common slant, as a parting makes them, and each by one of its own; widths are log-uniform, so most
     are strands and a few are broad.
+
+    Args:
+        key: of this sample.
+        mask: 0/1, of the face.
+        shown: what is cut from, by default ``mask``: ones give all that the locks hide, of the face and beyond.
     """
     height, width = mask.shape
     keys = jax.random.split(key, 7)
@@ -107,14 +114,17 @@ def hair_cuts(key: PRNGKeyArray, mask: Float[Array, "H W"]) -> Float[Array, "H W
     # Above its root a lock keeps its width: the border there is no level line.
     narrowing = jnp.clip(1.0 - share, 0.0, 1.0) ** of_lock(sharpness)
     hidden = jnp.abs(x - centre) < of_lock(half) * narrowing
-    return jnp.where(jnp.any(hidden, axis=0), 0.0, mask)
+    return jnp.where(jnp.any(hidden, axis=0), 0.0, mask if shown is None else shown)
 
 
-def cut_lower_face(key: PRNGKeyArray, mask: Float[Array, "H W"]) -> Float[Array, "H W"]:
+def cut_lower_face(
+    key: PRNGKeyArray, mask: Float[Array, "H W"], shown: Float[Array, "H W"] | None = None
+) -> Float[Array, "H W"]:
     """Takes away everything below a random, slightly bowed line: a medical mask, a scarf, a hand before the mouth.
 
     At the middle of the mask the line lies at 40 to 85 % of its height, from the nose's bridge to the
     chin; it is tilted by N(0, 10°²) and falls off to the sides, as a mask's upper edge does from the nose.
+    Arguments as for ``hair_cuts``.
     """
     height, width = mask.shape
     level_key, tilt_key, bow_key = jax.random.split(key, 3)
@@ -127,4 +137,4 @@ def cut_lower_face(key: PRNGKeyArray, mask: Float[Array, "H W"]) -> Float[Array,
     bow = jax.random.uniform(bow_key, (), maxval=1.2)
     x = ((jnp.arange(width, dtype=jnp.float32) + 0.5) / width - middle)[None, :]
     y = ((jnp.arange(height, dtype=jnp.float32) + 0.5) / height)[:, None]
-    return jnp.where(y > level + tilt * x + bow * jnp.square(x), 0.0, mask)
+    return jnp.where(y > level + tilt * x + bow * jnp.square(x), 0.0, mask if shown is None else shown)

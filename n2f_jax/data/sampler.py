@@ -100,6 +100,8 @@ class SyntheticConfig:
         hair_share: share of samples with locks of hair cut from the mask, from its upper border.
         lower_face_share: share of samples whose face is missing below a line between the nose's bridge and the
             chin (a medical mask, a scarf, a hand).
+        unmasked_share: share of samples that nobody segmented: their mask is one everywhere, and what hides the face,
+            the rest of the head and the background have normals too.
         normal_blur: largest σ of a Gaussian blur of the normals, in units of the crop's side; drawn uniformly
             from 0. A network's normals are smoother than a mesh's, and are resized on the way.
         normal_noise_deg: σ of a smooth random rotation of the normals about each axis, wavelengths from a third
@@ -150,6 +152,7 @@ class SyntheticConfig:
     bar_share: float = 0.0
     hair_share: float = 0.0
     lower_face_share: float = 0.0
+    unmasked_share: float = 0.0
     normal_blur: float = 0.0
     normal_noise_deg: float = 0.0
     mirror_shift: float = 0.0
@@ -174,7 +177,12 @@ class SyntheticConfig:
             )
         # The front end has no UV and sees nothing but the face; what degrades a mask needs one.
         what = f"channels = {self.channels!r}" if self.masked else "masked = False"
-        excluded = ("front_end_share", "mask_dilation", *(() if self.masked else _ON_THE_MASK))
+        excluded = (
+            "front_end_share",
+            "mask_dilation",
+            "unmasked_share",
+            *(() if self.masked else _ON_THE_MASK),
+        )
         if self.channels != "normals" or not self.masked:
             for name in excluded:
                 if getattr(self, name) > 0.0:
@@ -473,7 +481,7 @@ def draw_batch(
     full_from = 0 if targets else num_coarse
     # Not under vmap: handed the batch, the renderer draws one head after the other where that is faster.
     scenes = vertices[full_from:], jax.tree.map(lambda x: x[full_from:], camera)
-    if config.mask_dilation > 0.0 or not config.masked:
+    if config.mask_dilation > 0.0 or config.unmasked_share > 0.0 or not config.masked:
         shown_normals, full_mask = render_beyond_the_face(topology, *scenes, size, config.normal_frame)
         full_normals = shown_normals * full_mask[..., None]
     else:
@@ -502,6 +510,7 @@ def draw_batch(
                     "bar_share": config.bar_share,
                     "hair_share": config.hair_share,
                     "lower_face_share": config.lower_face_share,
+                    "unmasked_share": config.unmasked_share,
                 }
             return degrade.degrade_maps(own_keys[1], n, m, **mask_settings)
 

@@ -1,11 +1,14 @@
 """What the face mesh's networks get wrong, as measured: what they say of points whose truth is known.
 
-    said = true + offset(yaw) · (1 + ε) + pull(yaw) · coefficients(true) + std(yaw) · (smooth field + independent part)
+    said = true + offset(yaw) · (1 + ε) + pull(yaw) · coefficients(true) + (detail − 1) · what else is true
+           + std(yaw) · (smooth field + independent part)
 
 *Offset*: the mean error at each point. *Pull*: the networks see heads nearer to their own mean than they are, so the
-error is linear in the main coefficients of the true shape: more along the depth than across it. *Rest*: mostly smooth
-(regions err together), a factor of few columns, and what is left of each point's variance, independently. ε and the
-rest are one draw for each image.
+error is linear in the main coefficients of the true shape: more along the depth than across it. *Detail*: of a shape's
+deviation from the mean that is no sum of the main directions they see a share, hardly a quarter. Left whole, that part
+would tell what the pull hides: other people's main directions, the sampler's, are not the measured ones'. *Rest*:
+mostly smooth (regions err together), a factor of some columns, and what is left of each point's variance,
+independently. ε and the rest are one draw for each image.
 
 In units of the crop's side. Offset and pull are in the head's axes, where shapes are compared; in upright image axes an
 offset by yaw would leave as much (1.83 % of the crop against 1.82 %, v1 on the reporting renders). The rest is in the
@@ -40,7 +43,7 @@ CROP_SCALE = 1.4
 Kind = Literal["render", "photograph"]
 
 _SHARED = ("yaw_knots", "pull_knots", "mean_points", "directions")
-_MEASURED = ("offset", "offset_gain_std", "pull", "spread", "smooth", "image_rms")
+_MEASURED = ("offset", "offset_gain_std", "pull", "detail", "spread", "smooth", "image_rms")
 _EYES = ("closure_std", "gaze_std_deg")
 _SCALARS = (
     "kind_std",
@@ -70,6 +73,7 @@ class PointErrors:
         offset_gain_std: ``(K,)`` σ of ε: how much the offset varies from image to image.
         pull_knots: ``(P,)`` the same for the pull.
         pull: ``(P, J, 468, 3)`` error by each coefficient.
+        detail: ``(3,)`` share that is seen of what the directions leave of a shape, in the view's axes.
         spread: ``(K, 468, 3)`` σ of the rest, in the view's axes.
         smooth: ``(L, 468, 3)`` its smooth part over ``spread``: columns of a factor, whose squares add up to 1 at most.
         mean_points: ``(468, 3)`` mean true points in the head's axes about the mean of the upper face's, metres.
@@ -93,6 +97,7 @@ class PointErrors:
     offset_gain_std: Float[Array, " K"]
     pull_knots: Float[Array, " P"]
     pull: Float[Array, "P J 468 3"]
+    detail: Float[Array, "3"]
     spread: Float[Array, "K 468 3"]
     smooth: Float[Array, "L 468 3"]
     mean_points: Float[Array, "468 3"]
@@ -128,27 +133,40 @@ class PointErrors:
         self, points: Float[Array, "468 3"], rotation: Float[Array, "3 3"]
     ) -> Float[Array, " J"]:
         """What the pull is linear in: of true points, in any unit; ``rotation`` as for ``draw``."""
+        deviation, _ = self._deviation(points, rotation)
+        return jnp.tensordot(
+            jnp.asarray(self.directions), deviation, axes=2, precision=jax.lax.Precision.HIGHEST
+        )
+
+    def _deviation(
+        self, points: Float[Array, "468 3"], rotation: Float[Array, "3 3"]
+    ) -> tuple[Float[Array, "468 3"], Float[Array, ""]]:
+        """Of a shape from the mean, the head's axes, metres; and the points' unit a metre."""
         local = jnp.matmul(points, rotation, precision=jax.lax.Precision.HIGHEST)
         local = local - local[self.upper_face].mean(axis=0, keepdims=True)
         reference = self.mean_points[self.upper_face]
         scale = jnp.sum(local[self.upper_face] * reference) / jnp.sum(reference**2)
-        deviation = (local / scale - self.mean_points).reshape(-1)
-        return jnp.matmul(
-            self.directions.reshape(-1, deviation.shape[0]), deviation, precision=jax.lax.Precision.HIGHEST
-        )
+        return local / scale - self.mean_points, scale
 
     def expected(
         self, points: Float[Array, "468 3"], rotation: Float[Array, "3 3"], size: float
     ) -> Float[Array, "468 3"]:
         """What the network says of true points on average: arguments as for ``draw``."""
         yaw, exact = _yaw(rotation), jax.lax.Precision.HIGHEST
-        coefficients = self.coefficients(points, rotation)
+        deviation, scale = self._deviation(points, rotation)
+        coefficients = jnp.tensordot(jnp.asarray(self.directions), deviation, axes=2, precision=exact)
+        lengths = jnp.sum(self.directions**2, axis=(1, 2))
+        outside = deviation - jnp.tensordot(coefficients / lengths, self.directions, axes=1, precision=exact)
+        axes = view_axes(yaw)
+        unseen = jnp.matmul(
+            jnp.matmul(outside, axes, precision=exact) * (self.detail - 1.0)[None], axes.T, precision=exact
+        )
         # The pull is that of a head turned to the left.
         coefficients = jnp.where(yaw < 0, self.parity * coefficients, coefficients)
         pull = jnp.tensordot(
             coefficients, self._between(self.pull, yaw, self.pull_knots), axes=1, precision=exact
         )
-        error = self.mean_error(yaw) + self._mirrored(pull, yaw, -1.0)
+        error = self.mean_error(yaw) + self._mirrored(pull, yaw, -1.0) + unseen * (scale / size)
         return points + size * jnp.matmul(error, rotation.T, precision=exact)
 
     def draw(
@@ -272,6 +290,7 @@ def _from_arrays(version: str, arrays: dict[str, np.ndarray], values: dict[str, 
         "pull_knots": (pulls,),
         "pull": (pulls, directions, points, 3),
         "mean_points": (points, 3),
+        "detail": (3,),
         "image_rms": (points,),
     }
     for name, field in fields.items():

@@ -25,8 +25,9 @@ from flame_jax.rotations import (
     rotation_6d_to_matrix,
 )
 
-# What networks are shown: normal maps of a network or a renderer; the free front end's maps, of either face mesh.
-KINDS = ("normals", "face_mesh_v1", "face_mesh_v2")
+# What networks are shown: normal maps of a network or a renderer, alone or with the face mesh's points; the free front
+# end's maps, of either face mesh.
+KINDS = ("normals", "normals_points", "face_mesh_v1", "face_mesh_v2")
 _FIELDS = ("offset", "matrix", "covariance")
 
 
@@ -92,17 +93,17 @@ def calibrate(
 
 
 def calibrations_to_arrays(calibrations: Mapping[str, Calibration]) -> dict[str, Array]:
-    """As a checkpoint stores them: ``KIND/FIELD``; the matrices in bfloat16."""
-    arrays = {}
+    """As a checkpoint stores them: ``KIND/FIELD``; matrices in bfloat16, lower triangles of covariances, by rows."""
+    arrays: dict[str, Array] = {}
     for kind, one in calibrations.items():
-        for field in _FIELDS:
-            value = getattr(one, field)
-            arrays[f"{kind}/{field}"] = value.astype(jnp.bfloat16) if field == "matrix" else value
+        arrays[f"{kind}/offset"] = one.offset
+        arrays[f"{kind}/matrix"] = one.matrix.astype(jnp.bfloat16)
+        arrays[f"{kind}/covariance"] = one.covariance[np.tril_indices(len(one.offset))]
     return arrays
 
 
 def calibrations_from_arrays(arrays: Mapping[str, Array], size: int) -> dict[str, Calibration]:
-    """The other way.
+    """The other way; covariances may also be whole, as older checkpoints have them.
 
     Raises:
         ValueError: a field is missing, of a wrong shape or not finite; the message names it.
@@ -112,6 +113,8 @@ def calibrations_from_arrays(arrays: Mapping[str, Array], size: int) -> dict[str
         kind, _, field = name.partition("/")
         if kind not in KINDS or field not in _FIELDS:
             raise ValueError(f"{name}: no field of a calibration")
+        if field == "covariance" and value.shape == (size * (size + 1) // 2,):
+            value = _symmetric(value, size)
         expected = (size,) if field == "offset" else (size, size)
         if value.shape != expected or not np.isfinite(np.asarray(value)).all():
             raise ValueError(f"{name} has shape {value.shape}, expected {expected}, and is finite")
@@ -120,3 +123,8 @@ def calibrations_from_arrays(arrays: Mapping[str, Array], size: int) -> dict[str
         if missing := [field for field in _FIELDS if field not in fields]:
             raise ValueError(f"{kind} lacks {', '.join(missing)}")
     return {kind: Calibration(**fields) for kind, fields in found.items()}
+
+
+def _symmetric(lower: Array, size: int) -> Array:
+    rows, columns = np.tril_indices(size)
+    return jnp.zeros((size, size), lower.dtype).at[rows, columns].set(lower).at[columns, rows].set(lower)

@@ -23,9 +23,12 @@ from n2f_jax.models.pretrained import Pretrained
 
 _STREAM = 0x43414C49
 _COMMON = {"crop_centre_jitter": 0.03, "crop_scale_jitter": 0.05, "closed_eyes_share": 0.1}
-# Kind of input → settings of the sampler that make it; half of the normal maps are clean, half as a network errs.
+# Half of the normal maps are clean, half as a network errs.
+_NORMALS: tuple[Mapping[str, Any], ...] = ({**_COMMON, "eight_bit": True}, {**_COMMON, **ESTIMATED})
+# Kind of input → settings of the sampler that make it.
 SETTINGS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
-    "normals": ({**_COMMON, "eight_bit": True}, {**_COMMON, **ESTIMATED}),
+    "normals": _NORMALS,
+    "normals_points": tuple({**one, "point_share": 1.0, **FRONT_END_MEASURED["v2"]} for one in _NORMALS),
     **{
         f"face_mesh_{version}": ({**_COMMON, "front_end_share": 1.0, "point_share": 1.0, **settings},)
         for version, settings in FRONT_END_MEASURED.items()

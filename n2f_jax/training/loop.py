@@ -29,6 +29,7 @@ from n2f_jax.training.report import heads_page, measure_heads, write_report
 from n2f_jax.training.step import (
     State,
     best_params,
+    current_params,
     initial_state,
     make_train_step,
     record_best,
@@ -108,9 +109,10 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
         layout,
         accumulation_steps=config.parallel.accumulation_steps,
         skip_not_finite=config.not_finite == "skip",
+        average_decay=config.average_decay,
     )
     validate = setup.validation(config, objective, layout, stored)
-    state = initial_state(params, optimizer, groups, layout)
+    state = initial_state(params, optimizer, groups, layout, averaged=config.average_decay > 0.0)
     del params
     checkpoints = Checkpoints(
         workdir / CHECKPOINTS, save_every=config.checkpoint.every, keep=config.checkpoint.keep
@@ -125,7 +127,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
     quiet = not is_main_process()
 
     def validated(state: State, step: int) -> State:
-        values, heads = validate(state["params"], assets)
+        values, heads = validate(current_params(state, groups), assets)
         log.write(step, "validation", values)
         log.image(step, "validation/heads", heads_page(heads))
         if not quiet:

@@ -83,6 +83,7 @@ def common(variant: str = "paper") -> ConfigDict:
     config.parallel.fsdp = False  # split large parameters over the devices
     config.parallel.accumulation_steps = 1
     config.not_finite = "stop"  # or "skip" such a step
+    config.average_decay = 0.0  # above 0, a moving average of the parameters is validated and kept
 
     config.log_every = 50
     # Of the matrices in <workdir>/best; bfloat16 only where no matrix that the stage leaves frozen loses a bit by it.
@@ -192,6 +193,8 @@ def correction(variant: str = "small") -> ConfigDict:
     config.data.update({"normal_noise_deg": 6.0, "errors_vary": True})
     config.data.update(FRONT_END_MEASURED["v1"] | {"point_errors": EITHER})
     config.data.update({"front_end_share": 0.5, "point_share": 0.3, "drop_maps": 0.1, "drop_points": 0.1})
+    config.data.unmasked_share = 0.2
+    config.average_decay = 0.998
     config.data.update({"crop_centre_jitter": 0.03, "crop_scale_jitter": 0.05, "closed_eyes_share": 0.1})
     config.loss.lambda_camera = 20.0
     config.stage_share = 1.0

@@ -152,12 +152,15 @@ def initial_state(
     optimizer: optax.GradientTransformation,
     groups: dict[str, str],
     layout: Layout | None = None,
+    *,
+    averaged: bool = False,
 ) -> State:
     """The training state: a dict whose every entry is saved and resumed.
 
-    ``best`` holds the trained leaves of the best validation so far; ``stopped_at`` is the first step whose loss
-    or gradient was not finite, or −1: nothing is updated from then on; ``skipped`` counts such steps where they are
-    skipped instead.
+    ``average`` is there if ``averaged``: the moving average of the trained leaves, which is then what is validated and
+    kept; ``best`` holds the trained leaves (or their average) of the best validation so far; ``stopped_at`` is the
+    first step whose loss or gradient was not finite, or −1: nothing is updated from then on; ``skipped`` counts such
+    steps where they are skipped instead.
     """
     layout = layout or Layout.of_devices(1)
     trained, frozen = split_frozen(params, groups)
@@ -174,6 +177,8 @@ def initial_state(
         "stopped_at": jnp.asarray(-1, jnp.int32),
         "skipped": jnp.zeros((), jnp.int32),
     }
+    if averaged:
+        state["average"] = dict(trained)
     return layout.place(state, parameter_shapes(params))  # copies: the state is donated
 
 
@@ -196,6 +201,7 @@ def make_train_step(
     *,
     accumulation_steps: int = 1,
     skip_not_finite: bool = False,
+    average_decay: float = 0.0,
 ) -> Callable[[State, Assets, Data], tuple[State, Terms]]:
     """``step(state, assets, data=None) -> (state, metrics)``, jitted, the state donated.
 
@@ -214,6 +220,8 @@ def make_train_step(
         accumulation_steps: parts of a device's share of the batch that are worked off one after the other, in a
             fraction of the memory.
         skip_not_finite: leave a step out whose loss or gradient is not finite, instead of stopping there.
+        average_decay: of the moving average of the trained parameters, for a state that has one; early steps, of which
+            there are few, count as in a plain mean.
 
     Raises:
         ValueError: the batch does not divide evenly.
@@ -286,6 +294,12 @@ def make_train_step(
             "stopped_at": jnp.where(stops, state["step"], state["stopped_at"]),
             "skipped": state["skipped"] + (~finite).astype(jnp.int32),
         }
+        if "average" in state:
+            decay = jnp.minimum(average_decay, (state["step"] + 1.0) / (state["step"] + 10.0))
+            now, _ = split_frozen(new_state["params"], groups)
+            new_state["average"] = jax.tree.map(
+                lambda old, new: decay * old + (1.0 - decay) * new, state["average"], now
+            )
         shardings = layout.shardings(new_state, parameter_shapes(state["params"]))
         new_state = jax.lax.with_sharding_constraint(new_state, shardings)
         return new_state, {"loss": loss, **terms, "gradient_norm": norm}
@@ -306,9 +320,17 @@ def _better(best: State, trained: Flat, metric: Array, step: Array) -> State:
 
 def record_best(state: State, groups: dict[str, str], metric: float) -> State:
     """The state with ``best`` replaced if ``metric`` (smaller is better) improves on it; NaN never does."""
-    trained, _ = split_frozen(state["params"], groups)
+    trained, _ = split_frozen(current_params(state, groups), groups)
     best = _better(state["best"], trained, np.asarray(metric, np.float32), state["step"])
     return state | {"best": best}
+
+
+def current_params(state: State, groups: dict[str, str]) -> Tree:
+    """All parameters as they are, averaged where the state has an average."""
+    if "average" not in state:
+        return state["params"]
+    _, frozen = split_frozen(state["params"], groups)
+    return merge_frozen(state["average"], frozen)
 
 
 def best_params(state: State, groups: dict[str, str]) -> Tree:

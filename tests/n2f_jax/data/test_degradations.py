@@ -1,6 +1,7 @@
 """What each degradation does to maps, measured; what none of them may do; and nothing where they are off."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -217,6 +218,42 @@ def test_a_degraded_sample_does_not_depend_on_the_batch(batches):
         many["normals"][:2], few["normals"], atol=2e-2
     )  # a level of 8 bits, at most two
     assert (np.abs(many["normals"][:2] - few["normals"]) > 1e-4).mean() < 1e-3
+
+
+def test_a_picture_that_nobody_segmented():
+    """Its mask says nothing; the face is as it was; what hides it and what lies beside it have normals too."""
+    whole = jnp.asarray(np.moveaxis(_sphere(), 0, -1))
+    v, u = np.mgrid[:SIZE, :SIZE] + 0.5
+    face = (np.hypot(u - 24, v - 28) < 10).astype(np.float32)
+    settings = {"occluder_share": 0.5, "bar_share": 0.5, "hair_share": 0.5, "lower_face_share": 0.5}
+
+    @functools.partial(jax.jit, static_argnames="unmasked_share")
+    def cut(keys, unmasked_share=0.0):
+        one = functools.partial(degrade.degrade_maps, **settings, unmasked_share=unmasked_share)
+        return jax.vmap(lambda key: one(key, whole, face))(keys)
+
+    masked_normals, masked = map(np.asarray, cut(KEYS))
+    normals, mask = map(np.asarray, cut(KEYS, unmasked_share=1.0))
+    assert (mask == 1.0).all()
+    left = masked > 0
+    np.testing.assert_array_equal(normals[left], masked_normals[left])
+    gone = (face > 0) & ~left
+    there = np.linalg.norm(normals, axis=-1)
+    assert gone.any(axis=(1, 2)).mean() > 0.5
+    np.testing.assert_allclose(there[gone], 1.0, atol=1e-5)
+    # What hides the face is not cut off at its border, where no mask is to be seen.
+    changed = np.abs(normals - np.asarray(whole)).max(axis=-1) > 0.05
+    beyond = (np.asarray(_disc()) > 0) & (face == 0)
+    assert changed[:, beyond].any(axis=1).mean() > 0.6
+    # Behind the head is nothing in a third of the pictures, but for what hides.
+    outside = _disc() == 0
+    blank = (there[:, outside] == 0).mean(axis=1) > 0.3
+    assert 0.15 < blank.mean() < 0.5
+    # The others are cut as ever, and lose what lies beyond.
+    some_normals, some = map(np.asarray, cut(KEYS, unmasked_share=0.5))
+    whole_ones = (some == 1.0).all(axis=(1, 2))
+    assert 0.3 < whole_ones.mean() < 0.7
+    np.testing.assert_array_equal(some_normals[~whole_ones], masked_normals[~whole_ones])
 
 
 def test_off_is_off(batches):

@@ -45,6 +45,18 @@ def test_pieces_change_nothing(monkeypatch, limit, most, pieces):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.parametrize("tokens", [7, 8])
+def test_fused_attention_takes_odd_numbers_of_tokens(tokens):
+    """cuDNN's gradient does not; here JAX's plain implementation stands for it."""
+    given = arrays(tokens=tokens)
+    fused = functools.partial(layers.fused_attention, implementation="xla")
+    np.testing.assert_allclose(jax.jit(fused)(*given), expected(*given), atol=1e-6)
+    gradients = jax.jit(jax.grad(lambda *x: jnp.square(fused(*x)).sum(), argnums=(0, 1, 2)))(*given)
+    for a, b in zip(gradients, reference_gradients(*given), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    assert ("pad[" in str(jax.make_jaxpr(fused)(*given))) == (tokens % 2 == 1)
+
+
 @jax.jit
 @functools.partial(jax.grad, argnums=(0, 1, 2))
 def reference_gradients(query, key, value):
@@ -72,7 +84,7 @@ def test_cudnn_is_chosen_where_it_can_be(monkeypatch, backend, version, dtype, c
     monkeypatch.setattr(
         jax.nn,
         "dot_product_attention",
-        lambda query, key, value, implementation: chosen.append(implementation) or query,
+        lambda query, key, value, *, implementation, **lengths: chosen.append(implementation) or query,
     )
     layers.attend(*arrays(channels=channels, dtype=dtype))
     assert chosen == (["cudnn"] if fused else [])

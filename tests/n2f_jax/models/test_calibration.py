@@ -48,10 +48,13 @@ def test_unknowns_are_parameters_and_back():
 
 
 def test_stored_calibrations_are_checked():
-    one = Calibration(jnp.zeros(3), jnp.eye(3), 2.0 * jnp.eye(3))
+    covariance = jnp.asarray([[4.0, 1.0, 0.5], [1.0, 3.0, 0.2], [0.5, 0.2, 2.0]])
+    one = Calibration(jnp.zeros(3), jnp.eye(3), covariance)
     arrays = calibrations_to_arrays({"normals": one})
     back = calibrations_from_arrays({k: v.astype(jnp.float32) for k, v in arrays.items()}, 3)["normals"]
     np.testing.assert_array_equal(back.covariance, one.covariance)
+    whole = {k: v.astype(jnp.float32) for k, v in arrays.items()} | {"normals/covariance": covariance}
+    np.testing.assert_array_equal(calibrations_from_arrays(whole, 3)["normals"].covariance, covariance)
     for damage, message in (
         ({"normals/matrix": jnp.eye(4)}, "normals/matrix has shape"),
         ({"normals/offset": jnp.full(3, jnp.nan)}, "finite"),

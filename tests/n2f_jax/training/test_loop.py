@@ -24,7 +24,7 @@ from n2f_jax.training import loop, setup
 from n2f_jax.training.loop import EXIT_RESUME_ME, NotFiniteError, train
 from n2f_jax.training.metric_log import read_json_lines
 from n2f_jax.training.optimizers import build_optimizer
-from n2f_jax.training.step import initial_state, make_train_step
+from n2f_jax.training.step import best_params, initial_state, make_train_step, record_best
 from tests.n2f_jax.training.config_file import read_config
 
 from .conftest import SMALL_RUN, make_objective
@@ -249,6 +249,24 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(small_run, run, 
         assert np.isfinite(kept["batch/normals"]).all() and kept["batch/mask"].any()
         assert kept["batch/params/shape"].shape == (4, SMALL_RUN["model.num_shape"])
         assert not np.isfinite(kept["terms/loss"]).any()
+
+
+def test_the_average_follows_the_parameters(skipping_step, initial, toy_head):
+    """By hand; and it is what is validated and kept."""
+    config, params, groups = initial
+    optimizer, _ = build_optimizer(config.optimizer, groups, 200)
+    step = make_train_step(make_objective(config), optimizer, groups, seed=0, average_decay=0.5)
+    state, assets = initial_state(params, optimizer, groups, averaged=True), skipping_step[2]
+    name = "flame/output/bias"
+    expected = np.asarray(state["average"][name])
+    for number in range(7):
+        state, _ = step(state, assets)
+        decay = min(0.5, (number + 1) / (number + 10))
+        expected = decay * expected + (1 - decay) * np.asarray(flatten(state["params"])[name])
+    np.testing.assert_allclose(state["average"][name], expected, rtol=1e-5, atol=1e-8)
+    assert (flatten(state["params"])[name] != state["average"][name]).any()
+    kept = flatten(best_params(record_best(state, groups, 1.0), groups))
+    np.testing.assert_array_equal(kept[name], state["average"][name])
 
 
 def test_a_step_that_is_not_finite_can_be_skipped(skipping_step):
