@@ -166,12 +166,18 @@ class Reconstructor:
             embedding = self._embedding if other is None else other.embedding
             self._fit = (tables, Anchors.photograph(head_model, embedding))
         if maps is None:
-            smooth = getattr(frontend, "name", "") == "face_mesh"
-            maps = f"face_mesh_{getattr(frontend, 'landmarks', 'v1')}" if smooth else "normals"
+            of_frontend = {
+                "face_mesh": f"face_mesh_{getattr(frontend, 'landmarks', 'v1')}",
+                # Its faces come with the face mesh's points, which a network without a correction does not look at.
+                "pixel3dmm": "normals_points" if pretrained.config.correction else "normals",
+            }
+            maps = of_frontend.get(getattr(frontend, "name", ""), "normals")
         if maps not in KINDS:
             raise ValueError(f"maps is one of {', '.join(KINDS)}, not {maps!r}")
         self.maps = maps
-        self._answers = AnswerModel.make(own_tables, pretrained.calibration.get(maps))
+        # Older checkpoints know normals alone.
+        known = maps if maps in pretrained.calibration else maps.removesuffix("_points")
+        self._answers = AnswerModel.make(own_tables, pretrained.calibration.get(known))
         self._transfer = None if other is None else other.transfer(tables, self._answers.precision)
         self._places = places_of_correction(own, pretrained.config.correction)
         self._graph, self._state = nnx.split(pretrained.network)
@@ -452,7 +458,7 @@ class Reconstructor:
             landmarks if self._embedding is None else jnp.concatenate([landmarks, points[..., :2]], axis=1)
         )
         observation = Observation(maps, masks, found if aligned else jnp.full_like(found, jnp.nan))
-        config = gauss_newton_steps(self.refine, of_face_mesh=self.maps != "normals")
+        config = gauss_newton_steps(self.refine, of_face_mesh=self.maps.startswith("face_mesh"))
         config = dataclasses.replace(config, align=aligned)
         return refine_heads(self.head_model, *self._fit, observation, predicted, prior, config=config)
 
