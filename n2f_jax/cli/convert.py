@@ -50,6 +50,18 @@ conversion.json. Models: docs/head_models.md. For meshes: n2f fit --mesh.
 """
 
 
+_ARKIT = """ARKit's 52 blendshape weights: of reconstructed heads as a table, or a table as a head model's expressions.
+
+    n2f convert arkit heads/*.npz --out weights.csv
+    n2f convert arkit weights.csv --out expressions.npz [--head-model FLAME2020/]
+
+A table is CSV with a row a head or frame and columns by ARKit's names; Live Link Face's files are taken as they are.
+Weights of a head are those of 0 … 1 whose sum of units moves the mean face nearest to where its expression, jaw and
+lids move it; the gaze gives eyeLook…. The other way the expression that lies nearest to the sum. What either leaves, in
+mm over the face, is in the column left_mm and printed. docs/head_models.md has the round trip's error.
+"""
+
+
 def _add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help="a .pth or .safetensors file, or a folder")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if needed")
@@ -180,7 +192,45 @@ def _convert_coefficients(flags: argparse.Namespace) -> int:
     return 0
 
 
+def _add_arkit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "sources", type=Path, nargs="+", metavar="FILE", help=".npz of n2f reconstruct, or one .csv"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=".csv, or for a table .npz")
+    options.add_head_model(parser, "whose expressions they are")
+
+
+def _convert_arkit(flags: argparse.Namespace) -> int:
+    from n2f_jax.reconstruction import arkit_files
+    from n2f_jax.reconstruction.head_file import load_parameters
+
+    table = flags.sources[0].suffix.lower() == ".csv"
+    if table and len(flags.sources) > 1:
+        raise ValueError("one table at a time")
+    wanted = ".npz" if table else ".csv"
+    if flags.out.suffix.lower() != wanted:
+        raise ValueError(f"--out {flags.out}: a {wanted} file is written")
+    model = options.load_head_model(flags.head_model)
+    if table:
+        names, values = arkit_files.read_weights(flags.sources[0])
+        left = arkit_files.write_expressions(
+            flags.out, model, arkit_files.units_of(model, flags.head_model, echo), names, values
+        )
+    else:
+        heads = [load_parameters(path) for path in flags.sources]
+        for path, head in zip(flags.sources, heads, strict=True):
+            if head["expression"].shape != (model.num_expression,):
+                raise ValueError(f"{path} is of the head model {head['head_model']}: name it by --head-model")
+        values, left = arkit_files.heads_to_weights(
+            arkit_files.units_of(model, flags.head_model, echo), heads
+        )
+        arkit_files.write_weights(flags.out, [path.stem for path in flags.sources], values, left)
+    echo(f"{len(left)} rows, {left.mean():.2f} mm left in the mean, {left.max():.2f} at most: {flags.out}")
+    return 0
+
+
 weights = Command(_WEIGHTS, _add_weights, _convert_weights)
 head_model = Command(_HEAD_MODEL, _add_head_model, _convert_head_model)
 heads = Command(_HEADS, _add_heads, _convert_heads)
 coefficients = Command(_COEFFICIENTS, _add_coefficients, _convert_coefficients)
+arkit = Command(_ARKIT, _add_arkit, _convert_arkit)

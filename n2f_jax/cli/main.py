@@ -23,6 +23,7 @@ COMMANDS = {
     "convert head-model": ("convert", "head_model", "FLAME's own files to one archive without pickles"),
     "convert heads": ("convert", "heads", "reconstructed heads (.npz) to .obj, .glb or .ply"),
     "convert coefficients": ("convert", "coefficients", "reconstructed heads (.npz) to another head model"),
+    "convert arkit": ("convert", "arkit", "heads to ARKit's blendshape weights (.csv), and back"),
     "export torch": ("export", "torch", "a trained network for PyTorch, and back"),
     "export onnx": ("export", "onnx", "a trained network as one ONNX file"),
     "draw front-ends": ("draw", "front_ends", "what Pixel3DMM and FaRL see of a photograph"),
