@@ -48,7 +48,7 @@ check-opencv:
 demo: $(STAMPS)/demo
 	$(BIN)/python scripts/demo.py --out demo_output
 
-PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadscope
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 test: $(STAMPS)/test lint
 	$(PYTEST)

@@ -36,7 +36,7 @@ fi
 # exact triangles, a solver at full precision, fitted heads that come back. Empty flags in place of the tests' own, which
 # are for CPUs (tests/xla_flags.py).
 tests() {
-  XLA_FLAGS="" "$python" -m pytest -v -s -p no:cacheprovider --no-header --durations=5 \
+  XLA_FLAGS="" "$python" -m pytest -v -s -m "slow or not slow" -p no:cacheprovider --no-header --durations=5 \
     tests/on_gpu \
     tests/n2f_jax/render/test_rasterizer.py::test_random_triangles \
     tests/n2f_jax/fitting/test_gauss_newton.py::test_solving_is_numpys \

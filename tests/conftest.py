@@ -52,3 +52,21 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 def open_head():
     """The head model that ships with the package."""
     return flame_jax.load_open_head()
+
+
+# A module's tests stay together on one worker; those that take minutes go first, so that none is left alone at the end.
+_LONG = (
+    "n2f_jax/training/test_loop.py",
+    "n2f_jax/training/test_ablations.py",
+    "n2f_jax/fitting/test_gauss_newton.py",
+    "n2f_jax/data/test_degradations.py",
+    "n2f_jax/render/test_rasterizer.py",
+    "n2f_jax/reconstruction/test_refinement.py",
+    "n2f_jax/reconstruction/test_one_route.py",
+    "n2f_jax/reconstruction/test_other_head.py",
+)
+
+
+def pytest_collection_modifyitems(config, items):
+    place = {str(config.rootpath / "tests" / name): number for number, name in enumerate(_LONG)}
+    items.sort(key=lambda item: place.get(str(item.path), len(_LONG)))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from n2f_jax.data.degrade_mask import bar_hole, cut_lower_face, dilate, ellipse_hole, erode, hair_cuts
+from n2f_jax.data.degrade_mask import bar, below_a_line, dilate, ellipse, erode, hair
 from n2f_jax.data.degrade_normals import eight_bits, gaussian_blur, mirrored_average, rotate_smoothly
 from n2f_jax.data.degrade_unmasked import fill_in
 from n2f_jax.data.waves import random_amplitudes, random_waves
@@ -138,19 +138,17 @@ def degrade_maps(
         present = jnp.sum(normals * normals, axis=-1) > 0.0
         mask = jnp.where(dilated, jnp.where(present, grown, 0.0), mask)
     if occluder_share > 0.0:
-        hole = jax.random.bernoulli(share_key, occluder_share)
-        shown = jnp.where(hole, ellipse_hole(hole_key, shown), shown)
-        mask = jnp.where(hole, ellipse_hole(hole_key, mask), mask)
-    for share, own_key, cut in (
-        (bar_share, bar_key, lambda key, _, shown: bar_hole(key, shown)),
-        (hair_share, hair_key, hair_cuts),
-        (lower_face_share, lower_key, cut_lower_face),
+        hidden = jax.random.bernoulli(share_key, occluder_share) & ellipse(hole_key, mask)
+        mask, shown = (jnp.where(hidden, 0.0, x) for x in (mask, shown))
+    for share, own_key, hides in (
+        (bar_share, bar_key, bar),
+        (hair_share, hair_key, hair),
+        (lower_face_share, lower_key, below_a_line),
     ):
         if share > 0.0:
             happens_key, cut_key = jax.random.split(own_key)
-            happens = jax.random.bernoulli(happens_key, share)
-            shown = jnp.where(happens, cut(cut_key, mask, shown), shown)
-            mask = jnp.where(happens, cut(cut_key, mask, mask), mask)
+            hidden = jax.random.bernoulli(happens_key, share) & hides(cut_key, mask)
+            mask, shown = (jnp.where(hidden, 0.0, x) for x in (mask, shown))
     if mask is not before or unmasked_share > 0.0:
         normals = normals * mask[..., None]
     if unmasked_share > 0.0:

@@ -1,6 +1,7 @@
 """Errors of a segmented face mask and what hides a face: margins, occluders, hair, a covered lower face.
 
-One sample at a time (use ``vmap``); masks are ``(H, W)`` of 0 and 1. Lengths drawn in here are in units of the mask's
+One sample at a time (use ``vmap``); masks are ``(H, W)`` of 0 and 1. What hides a face is told as the pixels that it
+hides, of the face and beyond; the mask given is the face's. Lengths drawn in here are in units of the mask's
 image, so that they look alike at any size.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Real
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Real
 
 NUM_LOCKS = 8
 # Half the width of a lock of hair where it enters the face, and its length.
@@ -43,8 +44,8 @@ def dilate(mask: Float[Array, "H W"], radius: Real[Array, ""], max_radius: int) 
     return 1.0 - erode(1.0 - mask, radius, max_radius)
 
 
-def ellipse_hole(key: PRNGKeyArray, mask: Float[Array, "H W"]) -> Float[Array, "H W"]:
-    """Cuts one ellipse (a hand, a strand, a microphone) whose centre lies anywhere in the crop."""
+def ellipse(key: PRNGKeyArray, mask: Float[Array, "H W"]) -> Bool[Array, "H W"]:
+    """Where one ellipse (a hand, a strand, a microphone) hides the picture; its centre lies anywhere in the crop."""
     height, width = mask.shape
     centre_key, axes_key, angle_key = jax.random.split(key, 3)
     centre = jax.random.uniform(centre_key, (2,))
@@ -54,11 +55,11 @@ def ellipse_hole(key: PRNGKeyArray, mask: Float[Array, "H W"]) -> Float[Array, "
     x = ((jnp.arange(width, dtype=jnp.float32) + 0.5) / width - centre[1])[None, :]
     along = (x * jnp.cos(angle) + y * jnp.sin(angle)) / axes[0]
     across = (y * jnp.cos(angle) - x * jnp.sin(angle)) / axes[1]
-    return jnp.where(along * along + across * across < 1.0, 0.0, mask)
+    return along * along + across * across < 1.0
 
 
-def bar_hole(key: PRNGKeyArray, mask: Float[Array, "H W"]) -> Float[Array, "H W"]:
-    """Cuts a straight bar (an arm, a stick, a phone's edge) that comes in from outside and ends on the face."""
+def bar(key: PRNGKeyArray, mask: Float[Array, "H W"]) -> Bool[Array, "H W"]:
+    """Where a straight bar (an arm, a stick, a phone's edge) lies that comes in from outside and ends on the face."""
     height, width = mask.shape
     end_key, angle_key, width_key = jax.random.split(key, 3)
     end = jax.random.uniform(end_key, (2,), minval=0.2, maxval=0.8)
@@ -70,22 +71,15 @@ def bar_hole(key: PRNGKeyArray, mask: Float[Array, "H W"]) -> Float[Array, "H W"
     across = y * jnp.cos(angle) - x * jnp.sin(angle)
     # Rounded at its end.
     distance = jnp.square(across) + jnp.square(jnp.minimum(along, 0.0))
-    return jnp.where(distance < half * half, 0.0, mask)
+    return distance < half * half
 
 
-def hair_cuts(
-    key: PRNGKeyArray, mask: Float[Array, "H W"], shown: Float[Array, "H W"] | None = None
-) -> Float[Array, "H W"]:
-    """Cuts locks of hair: curved strips that come in over the mask's upper border and taper to a point.
+def hair(key: PRNGKeyArray, mask: Float[Array, "H W"]) -> Bool[Array, "H W"]:
+    """Where locks of hair lie: curved strips that come in over the mask's upper border and taper to a point.
 
     Their roots lie where a column of the mask begins, so at the sides of the face they are side locks. All hang to one
     side by a common slant, as a parting makes them, and each by one of its own; widths are log-uniform, so most
     are strands and a few are broad.
-
-    Args:
-        key: of this sample.
-        mask: 0/1, of the face.
-        shown: what is cut from, by default ``mask``: ones give all that the locks hide, of the face and beyond.
     """
     height, width = mask.shape
     keys = jax.random.split(key, 7)
@@ -114,17 +108,14 @@ def hair_cuts(
     # Above its root a lock keeps its width: the border there is no level line.
     narrowing = jnp.clip(1.0 - share, 0.0, 1.0) ** of_lock(sharpness)
     hidden = jnp.abs(x - centre) < of_lock(half) * narrowing
-    return jnp.where(jnp.any(hidden, axis=0), 0.0, mask if shown is None else shown)
+    return jnp.any(hidden, axis=0)
 
 
-def cut_lower_face(
-    key: PRNGKeyArray, mask: Float[Array, "H W"], shown: Float[Array, "H W"] | None = None
-) -> Float[Array, "H W"]:
-    """Takes away everything below a random, slightly bowed line: a medical mask, a scarf, a hand before the mouth.
+def below_a_line(key: PRNGKeyArray, mask: Float[Array, "H W"]) -> Bool[Array, "H W"]:
+    """Everything below a random, slightly bowed line: a medical mask, a scarf, a hand before the mouth.
 
     At the middle of the mask the line lies at 40 to 85 % of its height, from the nose's bridge to the
     chin; it is tilted by N(0, 10°²) and falls off to the sides, as a mask's upper edge does from the nose.
-    Arguments as for ``hair_cuts``.
     """
     height, width = mask.shape
     level_key, tilt_key, bow_key = jax.random.split(key, 3)
@@ -137,4 +128,4 @@ def cut_lower_face(
     bow = jax.random.uniform(bow_key, (), maxval=1.2)
     x = ((jnp.arange(width, dtype=jnp.float32) + 0.5) / width - middle)[None, :]
     y = ((jnp.arange(height, dtype=jnp.float32) + 0.5) / height)[:, None]
-    return jnp.where(y > level + tilt * x + bow * jnp.square(x), 0.0, mask if shown is None else shown)
+    return y > level + tilt * x + bow * jnp.square(x)

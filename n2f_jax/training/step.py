@@ -295,7 +295,8 @@ def make_train_step(
             "skipped": state["skipped"] + (~finite).astype(jnp.int32),
         }
         if "average" in state:
-            decay = jnp.minimum(average_decay, (state["step"] + 1.0) / (state["step"] + 10.0))
+            done = state["step"].astype(jnp.float32)
+            decay = jnp.minimum(average_decay, (done + 1.0) / (done + 10.0))
             now, _ = split_frozen(new_state["params"], groups)
             new_state["average"] = jax.tree.map(
                 lambda old, new: decay * old + (1.0 - decay) * new, state["average"], now

@@ -84,6 +84,7 @@ def test_drawn_maps(open_head, drawn):
     assert (off > 1e-3).mean() < OTHER_PIXELS
 
 
+@pytest.mark.slow  # on a CPU it says nothing that other tests do not
 def test_training_step(initial, toy_head):  # noqa: F811
     config, params, groups = initial
     objective = setup.objective(config)

@@ -129,8 +129,10 @@ def test_a_mask_grows_only_over_normals_and_either_grows_or_shrinks():
 @pytest.fixture(scope="module")
 def cuts():
     """The disc after each cut, for 64 keys."""
-    functions = (degrade_mask.hair_cuts, degrade_mask.cut_lower_face, degrade_mask.bar_hole)
-    made = jax.jit(lambda m: [jax.vmap(lambda k, f=f: f(k, m))(KEYS) for f in functions])(_disc())
+    functions = (degrade_mask.hair, degrade_mask.below_a_line, degrade_mask.bar)
+    made = jax.jit(lambda m: [jax.vmap(lambda k, f=f: jnp.where(f(k, m), 0.0, m))(KEYS) for f in functions])(
+        _disc()
+    )
     for mask in made:
         assert mask.dtype == jnp.float32 and set(np.unique(mask)) == {0.0, 1.0}
         assert (np.asarray(mask) <= _disc()).all()

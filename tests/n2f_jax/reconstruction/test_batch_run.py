@@ -288,7 +288,7 @@ def test_the_script(script, checkpoint, photos, tmp_path, capsys):
         (("{photos}", "--formats", "npz,stl"), "stl"),
         (("{photos}", "--focal", "-3"), "focal"),
         (("{photos}", "--max-faces", "0"), "face"),
-        (("{photos}", "--batch-size", "0"), "at least one"),
+        (("{photos}", "--batch-size", "0"), "at least 1"),
         (("{photos}", "--checkpoint", "{photos}/nowhere"), "nowhere"),
         (("{photos}", "--head-model", "{photos}/nobody.npz"), "nobody.npz"),
         (("{photos}/deeper/nothing",), "nothing"),

@@ -96,7 +96,7 @@ def test_without_points_normals_and_mask_serve(checkpoint, open_head, refining, 
 
 
 def test_wrong_use_is_refused(checkpoint, open_head, refining):
-    with pytest.raises(ValueError, match="0 or more steps"):
+    with pytest.raises(ValueError, match="refine is at least 0"):
         Reconstructor.from_pretrained(checkpoint, open_head, None, refine=-1)
     with pytest.raises(ValueError, match="at least one step"):
         gauss_newton_steps(0)
