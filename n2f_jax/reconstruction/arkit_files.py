@@ -33,6 +33,8 @@ from n2f_jax.runtime.outside_values import read_text
 
 # ARKit's 52nd: no head model here has a tongue that moves.
 TONGUE = "tongueOut"
+# Two hours at 60 frames a second; as weights 200 MB.
+MAX_ROWS = 500_000
 # Of the file that a table becomes: (shape, meaning), N rows, E expression directions.
 EXPRESSION_KEYS: dict[str, tuple[tuple, str]] = {
     "names": (("N",), "first column of each row that is no unit's, else its number"),
@@ -96,7 +98,8 @@ def read_weights(path: Path) -> tuple[list[str], Float[np.ndarray, "N 51"]]:
     """Names and weights of a table.
 
     Raises:
-        ArkitTableError: no column is a unit's, a row is too short, or a number is none or not within 0 … 1.
+        ArkitTableError: no column is a unit's, a row is too short, a number is none or not within 0 … 1, or there are
+            more than half a million rows.
         FileNotFoundError: there is none.
         OutsideValueError: no regular file, or larger than 16 MiB.
     """
@@ -106,6 +109,8 @@ def read_weights(path: Path) -> tuple[list[str], Float[np.ndarray, "N 51"]]:
         raise ArkitTableError(f"{path} is no CSV: {error}") from error
     if not rows:
         raise ArkitTableError(f"{path} is empty")
+    if len(rows) > MAX_ROWS + 1:
+        raise ArkitTableError(f"{path} has {len(rows) - 1} rows; at most {MAX_ROWS} are read")
     header = [name.strip() for name in rows[0]]
     place = {
         unit: i for i, name in enumerate(header) for unit in UNITS if name[:1].lower() + name[1:] == unit

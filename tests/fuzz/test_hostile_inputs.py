@@ -31,7 +31,9 @@ from n2f_jax.mesh.triangle_mesh import MeshError
 from n2f_jax.models.conversion import ConversionError
 from n2f_jax.models.dinov3_files import read_dinov3
 from n2f_jax.models.folders import PretrainedError
+from n2f_jax.reconstruction.arkit_files import ArkitTableError, read_weights
 from n2f_jax.reconstruction.head_file import load_parameters
+from n2f_jax.runtime.outside_values import OutsideValueError
 from n2f_jax.visualization.mesh_sheet import read_textured_mesh
 from tests.archives import zipped
 
@@ -121,6 +123,19 @@ READERS = {
         LandmarkError,
         [b'<point x="1" y="2" z="3"/>\n<point x="1" y="2" z="4"/>' + b'<point x="1" y="3" z="3"/>' * 5],
         [b'<point x="a\nb" y="1" z="1"/>', b"<point " * 1_000_000],
+    ),
+    "weights.csv": (
+        read_weights,
+        (ArkitTableError, OutsideValueError),
+        [b"name,jawOpen,EyeBlinkLeft\na,0.5,0\nb,1,0.25\n"],
+        [
+            b"",
+            b"name\n",
+            b"jawOpen\n1e999\n",
+            b"jawOpen\nnan\n",
+            b"jawOpen\n" + b"0\n" * 600_000,
+            b'"' + b"a" * 200_000,
+        ],
     ),
     "vertices.json": (
         read_landmark_vertices,
