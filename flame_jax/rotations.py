@@ -119,6 +119,16 @@ def matrix_to_axis_angle(matrix: Float[Array, "... 3 3"]) -> Float[Array, "... 3
     return scale * v
 
 
+def axis_angle_to_rotation_6d(axis_angle: Float[Array, "... 3"]) -> Float[Array, "... 6"]:
+    """Axis times angle → 6D, by the matrix."""
+    return matrix_to_rotation_6d(axis_angle_to_matrix(axis_angle))
+
+
+def rotation_6d_to_axis_angle(rotation_6d: Float[Array, "... 6"]) -> Float[Array, "... 3"]:
+    """6D → axis times angle, by the matrix."""
+    return matrix_to_axis_angle(rotation_6d_to_matrix(rotation_6d))
+
+
 def euler_to_matrix(angles: Float[Array, "... 3"]) -> Float[Array, "... 3 3"]:
     """``R_x(angles[0]) · R_y(angles[1]) · R_z(angles[2])``: the project's one Euler order."""
     cx, cy, cz = (jnp.cos(angles[..., i]) for i in range(3))

@@ -12,22 +12,13 @@ python=${PYTHON:-python3}
 tiny=${TINY:-}
 in_all=${SECONDS_IN_ALL:-200} test_seconds=${TEST_SECONDS:-90}
 [[ $tiny ]] && in_all=3600 test_seconds=1200
-export PYTHONUNBUFFERED=1 PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
-
-if compgen -G ".whl/*.whl" >/dev/null && [[ ! $tiny ]]; then
-  site=$(mktemp -d)
-  "$python" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade --target "$site" .whl/*.whl ||
-    echo "the wheels in .whl could not be installed: going on without"
-  export PYTHONPATH=$PYTHONPATH:$site
-fi
+source scripts/gpu_packages.sh
 
 # The CPU beside the GPU: tests compare the two, and what is not measured is prepared there.
 if [[ $tiny ]]; then
   export JAX_PLATFORMS=cpu
 else
   export JAX_PLATFORMS=cuda,cpu XLA_PYTHON_CLIENT_PREALLOCATE=false
-  # A second run on the same machine compiles nothing again; its compile times then say so.
-  export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-/tmp/n2f-jax-gpu-cache}
   export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 # parts prepare with the same small programs
   nvidia-smi --query-gpu=name,memory.total,clocks.sm --format=csv,noheader 2>/dev/null
 fi

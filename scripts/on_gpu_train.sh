@@ -13,14 +13,7 @@ mkdir -p "$out"
 out=$(cd "$out" && pwd)
 python=${PYTHON:-python3} in_all=${SECONDS_IN_ALL:-540} steps=${STEPS:-1500} batch=${BATCH:-1024}
 rate=${RATE:-2e-3} decay=${DECAY:-0.6} from=${INIT:-default} config=${CONFIG:-configs/correction.py}
-export PYTHONUNBUFFERED=1 PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
-if compgen -G ".whl/*.whl" >/dev/null && [[ ! ${TINY:-} ]]; then
-  site=$(mktemp -d)
-  "$python" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target "$site" .whl/*.whl ||
-    echo "the wheels in .whl could not be installed: going on without"
-  export PYTHONPATH=$PYTHONPATH:$site
-fi
-export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-/tmp/n2f-jax-gpu-cache}
+source scripts/gpu_packages.sh
 work=$(mktemp -d)
 trap 'rm -rf "$work" ${site:-}' EXIT
 longest=0 # seconds of a leg that compiles nothing

@@ -12,7 +12,7 @@ from tqdm import tqdm
 import flame_jax
 import n2f_jax
 from flame_jax import HeadModel
-from flame_jax.rotations import matrix_to_axis_angle, rotation_6d_to_matrix
+from flame_jax.rotations import rotation_6d_to_axis_angle
 from n2f_jax.evaluation.landmarks3d import landmarks_beside, read_landmarks68
 from n2f_jax.evaluation.mesh_landmarks import find_landmarks
 from n2f_jax.evaluation.units import AUTO, METRES_PER, UnitError, resolve_unit
@@ -139,7 +139,7 @@ def _write(stem: Path, source: str, model: HeadModel, found: Registration, metre
         "offsets": found.offsets.astype(np.float32),
         "shape": np.asarray(params.shape),
         "expression": np.asarray(params.expression),
-        "jaw_pose": np.asarray(matrix_to_axis_angle(rotation_6d_to_matrix(params.jaw))),
+        "jaw_pose": np.asarray(rotation_6d_to_axis_angle(params.jaw)),
         "eyelids": np.asarray(params.eyelids),
         "scan_scale": float(similarity.scale) / metres,
         "scan_rotation": np.asarray(similarity.rotation),

@@ -163,9 +163,9 @@ def _decode(path: Path, values: dict[str, np.ndarray], head_model: str | None) -
     neutral = flame_jax.FlameParams.neutral(model)
     jaw = find("jaw_pose", 3, 6)
     if jaw.shape[0] == 3:
-        from flame_jax.rotations import axis_angle_to_matrix, matrix_to_rotation_6d
+        from flame_jax.rotations import axis_angle_to_rotation_6d
 
-        jaw = matrix_to_rotation_6d(axis_angle_to_matrix(jaw))
+        jaw = axis_angle_to_rotation_6d(jaw)
     elif jaw.shape[0] != 6:
         raise MeshError(f"{path}: the jaw has {jaw.shape[0]} numbers; 3 (axis times angle) or 6 are known")
     params = dataclasses.replace(

@@ -16,7 +16,7 @@ from n2f_jax.evaluation.now import MAX_RMS, TOLERANCE
 from n2f_jax.evaluation.scan_alignment import refine
 from n2f_jax.geometry.alignment import AlignmentError, Similarity, procrustes_of_landmarks
 from n2f_jax.mesh.closest_points import Surface
-from n2f_jax.mesh.normals import face_normals, vertex_normals
+from n2f_jax.mesh.normals import vertex_areas, vertex_normals
 from n2f_jax.mesh.triangle_mesh import MeshError, TriangleMesh
 
 METRIC, SCALED = "metric", "scaled"
@@ -63,7 +63,7 @@ def measure(
         MeshError: a face region without area.
     """
     face = regions["face"]
-    weights = vertex_areas(truth)
+    weights = vertex_areas(truth.vertices, truth.faces)
     normals = vertex_normals(truth.vertices, truth.faces)
     measured = np.unique(np.concatenate(list(regions.values())))
     figures: dict[str, float] = {}
@@ -89,15 +89,6 @@ def measure(
         raise MeshError("the ground truth's face region has no area")
     figures["size_ratio"] = 1.0 / float(alignments[SCALED].scale)
     return SurfaceResult(figures, distances[METRIC], alignments[METRIC], alignments[SCALED])
-
-
-def vertex_areas(mesh: TriangleMesh) -> np.ndarray:
-    """``(V,)`` a third of the area of the triangles around each vertex."""
-    area = np.linalg.norm(face_normals(mesh.vertices, mesh.faces), axis=1) / 6.0
-    total = np.zeros(len(mesh.vertices))
-    for corner in range(3):
-        total += np.bincount(mesh.faces[:, corner], area, minlength=len(total))
-    return total
 
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> float:

@@ -133,7 +133,9 @@ class PointErrors:
         self, points: Float[Array, "468 3"], rotation: Float[Array, "3 3"]
     ) -> Float[Array, " J"]:
         """What the pull is linear in: of true points, in any unit; ``rotation`` as for ``draw``."""
-        deviation, _ = self._deviation(points, rotation)
+        return self._of_deviation(self._deviation(points, rotation)[0])
+
+    def _of_deviation(self, deviation: Float[Array, "468 3"]) -> Float[Array, " J"]:
         return jnp.tensordot(
             jnp.asarray(self.directions), deviation, axes=2, precision=jax.lax.Precision.HIGHEST
         )
@@ -154,7 +156,7 @@ class PointErrors:
         """What the network says of true points on average: arguments as for ``draw``."""
         yaw, exact = _yaw(rotation), jax.lax.Precision.HIGHEST
         deviation, scale = self._deviation(points, rotation)
-        coefficients = jnp.tensordot(jnp.asarray(self.directions), deviation, axes=2, precision=exact)
+        coefficients = self._of_deviation(deviation)
         lengths = jnp.sum(self.directions**2, axis=(1, 2))
         outside = deviation - jnp.tensordot(coefficients / lengths, self.directions, axes=1, precision=exact)
         axes = view_axes(yaw)

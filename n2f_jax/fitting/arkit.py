@@ -26,12 +26,12 @@ from scipy.spatial.transform import Rotation
 from flame_jax import FlameParams, HeadModel
 from flame_jax.rotations import (
     axis_angle_to_matrix,
-    matrix_to_axis_angle,
-    matrix_to_rotation_6d,
-    rotation_6d_to_matrix,
+    axis_angle_to_rotation_6d,
+    rotation_6d_to_axis_angle,
 )
 from n2f_jax.fitting.head_correspondence import HeadCorrespondence
-from n2f_jax.metrics.skin import skin_vertices
+from n2f_jax.metrics.skin import face_skin
+from n2f_jax.models.calibration import from_unknowns, to_unknowns
 from n2f_jax.models.resting_head import RestingHead, decode_resting, resting_arrays
 
 ASSET = Path(str(resources.files("n2f_jax.fitting") / "assets" / "arkit_units.npz"))
@@ -114,7 +114,7 @@ class ArkitUnits:
             raise ArkitError(
                 f"{model.name!r} is not the open head: of_model takes its correspondence with the open head"
             )
-        face = np.intersect1d(skin_vertices(model), np.asarray(model.masks["face"]))
+        face = face_skin(model)
         return cls._on(model, face, offsets[:, face], np.full(len(face), 1.0 / len(face)))
 
     @classmethod
@@ -159,17 +159,10 @@ class ArkitUnits:
         if not (np.isfinite(weights).all() and (weights >= 0).all() and (weights <= 1).all()):
             raise ArkitError("weights lie within 0 and 1")
         unknowns, left = _nearest(self, jnp.asarray(weights))
-        expression, jaw, eyelids = jnp.split(
-            unknowns, [unknowns.shape[-1] - 5, unknowns.shape[-1] - 2], axis=-1
-        )
-        params = FlameParams.resting(
-            jnp.zeros((len(weights), self.num_shape)),
-            expression,
-            matrix_to_rotation_6d(axis_angle_to_matrix(jaw)),
-            eyelids,
-        )
-        eyes = axis_angle_to_matrix(jnp.asarray(eyes_of_weights(weights), jnp.float32))
-        return dataclasses.replace(params, eyes=matrix_to_rotation_6d(eyes)), np.asarray(left)
+        neutral = jnp.zeros((len(weights), self.num_shape))
+        params = from_unknowns(jnp.concatenate([neutral, unknowns], axis=-1), self.num_shape)
+        eyes = axis_angle_to_rotation_6d(jnp.asarray(eyes_of_weights(weights), jnp.float32))
+        return dataclasses.replace(params, eyes=eyes), np.asarray(left)
 
     def to_weights(self, params: FlameParams) -> tuple[Float[np.ndarray, "B 51"], Float[np.ndarray, " B"]]:
         """Weights of heads' expressions; shape, neck and camera count nothing.
@@ -180,11 +173,11 @@ class ArkitUnits:
         Returns:
             0 … 1 in the order of ``UNITS``; and what they leave of the skin's displacement, root mean square, mm.
         """
-        eyes = np.asarray(matrix_to_axis_angle(rotation_6d_to_matrix(params.eyes)))
-        look = weights_of_eyes(eyes)
+        look = weights_of_eyes(np.asarray(rotation_6d_to_axis_angle(params.eyes)))
+        offsets, share = (np.asarray(x, np.float64) for x in (self.offsets, self.weights))
         moved = np.asarray(_displacements(self, params), np.float64)
-        root = np.sqrt(np.asarray(self.weights, np.float64))[:, None]
-        columns = (np.asarray(self.offsets, np.float64) * root).reshape(len(UNITS), -1).T
+        root = np.sqrt(share)[:, None]
+        columns = (offsets * root).reshape(len(UNITS), -1).T
         # The triangular factor has the same least squares and 51 rows.
         basis, factor = np.linalg.qr(columns)
         ridge = np.eye(len(UNITS)) * (_NOISE_STD / np.sqrt(_POINTS) / _WEIGHT_STD)
@@ -196,8 +189,8 @@ class ArkitUnits:
         for weight, displacement, bound in zip(weights, moved, most, strict=True):
             wanted = np.concatenate([basis.T @ (displacement * root).ravel(), np.zeros(len(UNITS))])
             weight[:] = lsq_linear(rows, wanted, bounds=(0.0, bound), method="bvls").x.clip(0.0, 1.0)
-        left = moved - np.einsum("bu,unc->bnc", weights, np.asarray(self.offsets, np.float64))
-        left = 1e3 * np.sqrt((np.asarray(self.weights) * (left**2).sum(axis=-1)).sum(axis=-1))
+        left = moved - np.einsum("bu,unc->bnc", weights, offsets)
+        left = 1e3 * np.sqrt((share * (left**2).sum(axis=-1)).sum(axis=-1))
         return np.where(of_gaze, look, weights), left
 
 
@@ -237,10 +230,7 @@ def _moved(units: ArkitUnits, unknowns: Float[Array, " W"]) -> Float[Array, "n 3
 
 @jax.jit
 def _displacements(units: ArkitUnits, params: FlameParams) -> Float[Array, "B n 3"]:
-    jaw = matrix_to_axis_angle(rotation_6d_to_matrix(params.jaw))
-    return jax.vmap(_moved, in_axes=(None, 0))(
-        units, jnp.concatenate([params.expression, jaw, params.eyelids], axis=-1)
-    )
+    return jax.vmap(_moved, in_axes=(None, 0))(units, to_unknowns(params)[:, units.num_shape :])
 
 
 def weights_of_eyes(eyes: Float[np.ndarray, "B 2 3"]) -> Float[np.ndarray, "B 51"]:

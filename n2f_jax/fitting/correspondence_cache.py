@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,7 @@ from flame_jax.files.budget import Budget
 from flame_jax.files.npz import ArrayFileError, read_npz
 from flame_jax.files.outside import MissingFileError, OutsideFileError, read_regular_file
 from n2f_jax.fitting.head_correspondence import HeadCorrespondence, find_correspondence
-from n2f_jax.models.pretrained import HeadModelIdentity
+from n2f_jax.models.pretrained import HeadModelIdentity, identity_sha256
 from n2f_jax.runtime.assets_cache import AssetError, cache_dir
 from n2f_jax.runtime.atomic_files import atomic_path
 
@@ -143,7 +142,7 @@ def _key(source: HeadModel, target: HeadModel) -> str:
     """Of all that the correspondence depends on."""
     digest = hashlib.sha256(f"{VERSION}".encode())
     for model in (source, target):
-        digest.update(json.dumps(dict(HeadModelIdentity.of(model).sha256), sort_keys=True).encode())
+        digest.update(identity_sha256(HeadModelIdentity.of(model)).encode())
         assert model.landmarks is not None
         parts = [*dataclasses.astuple(model.landmarks), *(model.masks[name] for name in sorted(model.masks))]
         for array in parts:

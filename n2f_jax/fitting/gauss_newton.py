@@ -28,10 +28,8 @@ from jaxtyping import Array, Bool, Float, Int
 from flame_jax import FlameParams, points_on_mesh
 from flame_jax.rotations import (
     IDENTITY_6D,
-    axis_angle_to_matrix,
-    matrix_to_axis_angle,
-    matrix_to_rotation_6d,
-    rotation_6d_to_matrix,
+    axis_angle_to_rotation_6d,
+    rotation_6d_to_axis_angle,
 )
 from n2f_jax.fitting.head_tables import HeadTables, Posed, pose
 from n2f_jax.fitting.linear_solve import solve_positive
@@ -226,7 +224,7 @@ def _first_state(tables, start, camera):
         return jnp.where(good, x, jnp.broadcast_to(jnp.asarray(otherwise, x.dtype), x.shape))
 
     shape = finite(start.shape, 0.0).mean(axis=0)
-    jaw = matrix_to_axis_angle(rotation_6d_to_matrix(finite(start.jaw, IDENTITY_6D)))
+    jaw = rotation_6d_to_axis_angle(finite(start.jaw, IDENTITY_6D))
     camera = dataclasses.replace(
         camera,
         rotation=finite(camera.rotation, jnp.diag(jnp.asarray([1.0, -1.0, -1.0]))),
@@ -259,7 +257,7 @@ def _to_params(state) -> FlameParams:
     return FlameParams.resting(
         shape=jnp.broadcast_to(state.shape[None], (frames, state.shape.shape[0])),
         expression=state.expression,
-        jaw=matrix_to_rotation_6d(axis_angle_to_matrix(state.jaw)),
+        jaw=axis_angle_to_rotation_6d(state.jaw),
         eyelids=state.eyelids,
     )
 

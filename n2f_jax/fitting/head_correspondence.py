@@ -17,9 +17,9 @@ from n2f_jax.fitting.correspondences import border_edges, on_border
 from n2f_jax.fitting.registration import Registrar, RegistrationConfig
 from n2f_jax.mesh.cleaning import clean
 from n2f_jax.mesh.closest_points import Surface, barycentric, morton_order
-from n2f_jax.mesh.normals import unit_face_normals, vertex_normals
+from n2f_jax.mesh.normals import unit_face_normals, vertex_areas, vertex_normals
 from n2f_jax.mesh.triangle_mesh import TriangleMesh
-from n2f_jax.metrics.skin import skin_vertices
+from n2f_jax.metrics.skin import skin_faces
 from n2f_jax.render.topology import vertices_in
 
 # Nearest points further away, or of another direction, are no correspondence.
@@ -82,14 +82,14 @@ def find_correspondence(
             "landmark file beside it (docs/head_models.md)"
         )
     template = np.asarray(target.v_template, np.float64)
-    skin_faces = _skin_faces(target)
-    scan, kept, _ = clean(TriangleMesh(template, np.asarray(target.faces, np.int64)[skin_faces]), target.name)
+    of_skin = skin_faces(target)
+    scan, kept, _ = clean(TriangleMesh(template, np.asarray(target.faces, np.int64)[of_skin]), target.name)
     marks = np.asarray(landmarks68(target, target.v_template), np.float64)
     found = Registrar(source, RegistrationConfig(offsets=True))(scan, marks)
     laid = found.similarity.apply(found.vertices)
 
     own = np.asarray(source.faces, np.int64)
-    own_skin = _skin_faces(source)
+    own_skin = skin_faces(source)
     mesh = TriangleMesh(laid, own[own_skin])
     near = Surface(mesh).closest_of_any_order(scan.vertices)
     shares = barycentric(mesh, near.face, near.point)
@@ -100,7 +100,7 @@ def find_correspondence(
     good &= ~on_border(shares, border_edges(mesh.faces)[near.face])
     pairs = np.flatnonzero(good)
     of_face = vertices_in(source, ("face",))[mesh.faces[near.face]].all(axis=1)
-    weights = _vertex_areas(scan) * np.where(of_face, 1.0, _REST_WEIGHT)
+    weights = vertex_areas(scan.vertices, scan.faces) * np.where(of_face, 1.0, _REST_WEIGHT)
     if len(pairs) > _MAX_VERTICES:
         pairs = np.sort(np.random.default_rng(0).choice(pairs, _MAX_VERTICES, replace=False))
 
@@ -110,7 +110,7 @@ def find_correspondence(
         order = morton_order(flat)
         found = Surface(scan).closest(flat[order]).reordered(order)
         there = barycentric(scan, found.face, found.point)
-        triangles = _model_faces(target, kept[scan.faces[found.face]], skin_faces)
+        triangles = _model_faces(target, kept[scan.faces[found.face]], of_skin)
         return triangles.reshape(faces.shape), np.asarray(there, np.float32).reshape(shares.shape)
 
     assert source.landmarks is not None
@@ -155,13 +155,6 @@ def completed(source: HeadModel, target: HeadModel, found: HeadCorrespondence) -
     return dataclasses.replace(target, landmarks=landmarks, masks=masks)
 
 
-def _skin_faces(model: HeadModel) -> np.ndarray:
-    """``(F,)`` triangles all of whose corners are skin."""
-    inside = np.zeros(model.num_vertices, bool)
-    inside[skin_vertices(model)] = True
-    return inside[np.asarray(model.faces)].all(axis=1)
-
-
 def _model_faces(model: HeadModel, corners: np.ndarray, among: np.ndarray) -> np.ndarray:
     """Indices of triangles of a model by their corners ``(n, 3)``, which cleaning has renumbered."""
     faces = np.asarray(model.faces, np.int64)
@@ -171,9 +164,3 @@ def _model_faces(model: HeadModel, corners: np.ndarray, among: np.ndarray) -> np
     order = np.argsort(keys)
     wanted = (corners[:, 0] * count + corners[:, 1]) * count + corners[:, 2]
     return places[order[np.searchsorted(keys[order], wanted)]].astype(np.int32)
-
-
-def _vertex_areas(mesh: TriangleMesh) -> np.ndarray:
-    a, b, c = np.moveaxis(mesh.vertices[mesh.faces], 1, 0)
-    area = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 6.0
-    return np.bincount(mesh.faces.ravel(), np.repeat(area, 3), minlength=len(mesh.vertices))

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from flame_jax import FlameParams, HeadModel
-from flame_jax.rotations import axis_angle_to_matrix, matrix_to_rotation_6d
+from flame_jax.rotations import axis_angle_to_matrix, axis_angle_to_rotation_6d
 from n2f_jax.fitting.correspondences import ModelSkin, Pairs, ScanSurface
 from n2f_jax.fitting.head_tables import HeadTables, Posed, pose
 from n2f_jax.fitting.linear_solve import solve_positive
@@ -265,7 +265,7 @@ class _State:
         return FlameParams.resting(
             shape=self.coefficients[: model.num_shape],
             expression=self.coefficients[model.num_shape :],
-            jaw=matrix_to_rotation_6d(axis_angle_to_matrix(self.jaw)),
+            jaw=axis_angle_to_rotation_6d(self.jaw),
             eyelids=self.eyelids,
         )
 

@@ -1,4 +1,4 @@
-"""Normals of triangle meshes, in NumPy and float64 (``n2f_jax.render.shading`` has those that are differentiable)."""
+"""Normals and areas of triangle meshes, in NumPy and float64 (``n2f_jax.render.shading`` has differentiable ones)."""
 
 from __future__ import annotations
 
@@ -35,6 +35,17 @@ def vertex_normals(
         for corner in range(3):
             total[:, axis] += np.bincount(faces[:, corner], weights, minlength=len(vertices))
     return _unit(total)
+
+
+def vertex_areas(
+    vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]
+) -> Float[np.ndarray, " V"]:
+    """A third of the area of the triangles around each vertex."""
+    area = np.linalg.norm(face_normals(vertices, faces), axis=1) / 6.0
+    total = np.zeros(len(vertices))
+    for corner in range(3):
+        total += np.bincount(faces[:, corner], area, minlength=len(total))
+    return total
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -19,10 +19,8 @@ from jaxtyping import Array, Float
 
 from flame_jax import FlameParams
 from flame_jax.rotations import (
-    axis_angle_to_matrix,
-    matrix_to_axis_angle,
-    matrix_to_rotation_6d,
-    rotation_6d_to_matrix,
+    axis_angle_to_rotation_6d,
+    rotation_6d_to_axis_angle,
 )
 
 # What networks are shown: normal maps of a network or a renderer, alone or with the face mesh's points; the free front
@@ -33,7 +31,7 @@ _FIELDS = ("offset", "matrix", "covariance")
 
 def to_unknowns(params: FlameParams) -> Float[Array, "... U"]:
     """Shape, expression, jaw and eyelids of heads as one vector; any leading axes."""
-    jaw = matrix_to_axis_angle(rotation_6d_to_matrix(params.jaw))
+    jaw = rotation_6d_to_axis_angle(params.jaw)
     return jnp.concatenate([params.shape, params.expression, jaw, params.eyelids], axis=-1)
 
 
@@ -42,7 +40,7 @@ def from_unknowns(unknowns: Float[Array, "... U"], num_shape: int) -> FlameParam
     shape, expression, jaw, eyelids = jnp.split(
         unknowns, [num_shape, unknowns.shape[-1] - 5, unknowns.shape[-1] - 2], axis=-1
     )
-    return FlameParams.resting(shape, expression, matrix_to_rotation_6d(axis_angle_to_matrix(jaw)), eyelids)
+    return FlameParams.resting(shape, expression, axis_angle_to_rotation_6d(jaw), eyelids)
 
 
 @jax.tree_util.register_dataclass

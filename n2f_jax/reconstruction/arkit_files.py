@@ -7,27 +7,21 @@ Live Link Face writes them. Other columns are kept out; units that have no colum
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 import flame_jax
-from flame_jax import FlameParams, HeadModel
-from flame_jax.rotations import (
-    axis_angle_to_matrix,
-    matrix_to_axis_angle,
-    matrix_to_rotation_6d,
-    rotation_6d_to_matrix,
-)
+from flame_jax import HeadModel
+from flame_jax.rotations import rotation_6d_to_axis_angle
 from n2f_jax.fitting.arkit import UNITS, ArkitUnits
 from n2f_jax.fitting.correspondence_cache import kept_correspondence
 from n2f_jax.models.pretrained import HeadModelIdentity, identity_sha256
+from n2f_jax.reconstruction.head_file import flame_params
 from n2f_jax.runtime.atomic_files import atomic_path, write_text
 from n2f_jax.runtime.outside_values import read_text
 
@@ -53,14 +47,14 @@ class ArkitTableError(ValueError):
 
 
 def units_of(model: HeadModel, path: Path | None, say: Callable[[str], None] = print) -> ArkitUnits:
-    """The units on a head model: the open head's own, or carried over by the correspondence kept beside ``path``.
+    """The units on a head model: the open head's own, or carried over by the correspondence kept beside its file.
 
     Raises:
         ValueError, AlignmentError: the model has no landmarks, or no correspondence was found.
     """
-    if path is None:
-        return ArkitUnits.of_open_head(model)
     open_head = flame_jax.load_open_head()
+    if not HeadModelIdentity.of(open_head).differences(HeadModelIdentity.of(model)):
+        return ArkitUnits.of_open_head(open_head)
     return ArkitUnits.of_model(model, open_head, kept_correspondence(open_head, model, path, say=say))
 
 
@@ -68,18 +62,7 @@ def heads_to_weights(
     units: ArkitUnits, heads: Sequence[dict[str, Any]]
 ) -> tuple[Float[np.ndarray, "N 51"], Float[np.ndarray, " N"]]:
     """Weights of what ``head_file.load_parameters`` read, and what they leave in mm."""
-    stacked = {
-        key: jnp.asarray(np.stack([head[key] for head in heads]), jnp.float32)
-        for key in ("expression", "jaw_pose", "eyelids", "eyes_pose")
-    }
-    params = FlameParams.resting(
-        jnp.zeros((len(heads), units.num_shape)),
-        stacked["expression"],
-        matrix_to_rotation_6d(axis_angle_to_matrix(stacked["jaw_pose"])),
-        stacked["eyelids"],
-    )
-    eyes = matrix_to_rotation_6d(axis_angle_to_matrix(stacked["eyes_pose"]))
-    return units.to_weights(dataclasses.replace(params, eyes=eyes))
+    return units.to_weights(flame_params(heads))
 
 
 def write_weights(
@@ -112,9 +95,10 @@ def read_weights(path: Path) -> tuple[list[str], Float[np.ndarray, "N 51"]]:
     if len(rows) > MAX_ROWS + 1:
         raise ArkitTableError(f"{path} has {len(rows) - 1} rows; at most {MAX_ROWS} are read")
     header = [name.strip() for name in rows[0]]
-    place = {
-        unit: i for i, name in enumerate(header) for unit in UNITS if name[:1].lower() + name[1:] == unit
-    }
+    number_of = {unit: number for number, unit in enumerate(UNITS)}
+    own = [name[:1].lower() + name[1:] for name in header]
+    # Unit → column: the last, of several of a name.
+    place = {number_of[name]: column for column, name in enumerate(own) if name in number_of}
     if not place:
         raise ArkitTableError(f"{path}: no column has a name of ARKit's (jawOpen, EyeBlinkLeft, …)")
     units = {*place.values()}
@@ -123,7 +107,7 @@ def read_weights(path: Path) -> tuple[list[str], Float[np.ndarray, "N 51"]]:
     for number, (row, weight) in enumerate(zip(rows[1:], weights, strict=True), start=2):
         try:
             for unit, column in place.items():
-                weight[UNITS.index(unit)] = float(row[column])
+                weight[unit] = float(row[column])
         except (ValueError, IndexError) as error:
             raise ArkitTableError(f"{path}, line {number}: a weight is missing or no number") from error
         names.append(row[label] if label is not None and label < len(row) else str(number - 2))
@@ -142,10 +126,7 @@ def write_expressions(
     values = {
         "names": np.array(names),
         "expression": np.asarray(params.expression),
-        **{
-            key: np.asarray(matrix_to_axis_angle(rotation_6d_to_matrix(value)))
-            for key, value in turns.items()
-        },
+        **{key: np.asarray(rotation_6d_to_axis_angle(value)) for key, value in turns.items()},
         "eyelids": np.asarray(params.eyelids),
         "left_mm": left,
         "head_model": np.array(model.name),

@@ -12,12 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flame_jax import HeadModel
-from flame_jax.rotations import (
-    axis_angle_to_matrix,
-    matrix_to_axis_angle,
-    matrix_to_rotation_6d,
-    rotation_6d_to_matrix,
-)
+from flame_jax.rotations import matrix_to_rotation_6d, rotation_6d_to_axis_angle, rotation_6d_to_matrix
 from n2f_jax.fitting.correspondence_cache import kept_correspondence
 from n2f_jax.fitting.head_correspondence import completed
 from n2f_jax.fitting.head_tables import HeadTables
@@ -25,9 +20,9 @@ from n2f_jax.fitting.head_transfer import HeadTransfer
 from n2f_jax.geometry.camera import Camera, project_points
 from n2f_jax.mesh.closest_points import Surface
 from n2f_jax.mesh.triangle_mesh import TriangleMesh
-from n2f_jax.metrics.skin import skin_vertices
-from n2f_jax.models.calibration import from_unknowns
+from n2f_jax.metrics.skin import face_skin, skin_faces
 from n2f_jax.models.pretrained import HeadModelIdentity, identity_sha256
+from n2f_jax.reconstruction.head_file import flame_params
 from n2f_jax.reconstruction.prediction import with_visible_landmarks
 
 
@@ -77,12 +72,8 @@ class HeadConverter:
         self._carry_over = jax.jit(HeadTransfer.carry_over)
         self._source_sha256 = identity_sha256(HeadModelIdentity.of(source))
         self._target_sha256 = identity_sha256(HeadModelIdentity.of(target))
-        faces = np.asarray(target.faces, np.int64)
-        self._skin = faces[np.isin(faces, skin_vertices(target)).all(axis=1)]
-        seen = skin_vertices(source)
-        self._face = (
-            np.intersect1d(seen, np.asarray(source.masks["face"])) if "face" in source.masks else seen
-        )
+        self._skin = np.asarray(target.faces, np.int64)[skin_faces(target)]
+        self._face = face_skin(source)
 
     def __call__(self, head: Mapping[str, Any]) -> Converted:
         """Converts what ``head_file.load_parameters`` read.
@@ -95,8 +86,8 @@ class HeadConverter:
                 f"is a head of {head['head_model']!r}, whose arrays are not those of {self.source.name!r}: name its "
                 "head model with --from"
             )
-        unknowns = np.concatenate([head[key] for key in ("shape", "expression", "jaw_pose", "eyelids")])
-        params = from_unknowns(jnp.asarray(unknowns, jnp.float32)[None], self.source.num_shape)
+        params = flame_params([head])
+        eyes = rotation_6d_to_matrix(params.eyes[0])
         camera = Camera(
             jnp.asarray(head["rotation"], jnp.float32)[None],
             jnp.asarray(head["translation"], jnp.float32)[None],
@@ -105,7 +96,6 @@ class HeadConverter:
         )
         vertices = jnp.asarray(head["vertices"], jnp.float32)[None]
         params, camera, _ = self._carry_over(self._transfer, vertices, params, camera)
-        eyes = axis_angle_to_matrix(jnp.asarray(head["eyes_pose"], jnp.float32))
         frame = self._transfer.rotation
         eyes = matrix_to_rotation_6d(jnp.einsum("ij,njk,lk->nil", frame, eyes, frame))[None]
         made = jax.device_get(
@@ -114,7 +104,7 @@ class HeadConverter:
         rotation, translation = made.camera.rotation[0], made.camera.translation[0]
         in_camera = made.landmarks[0].astype(np.float64) @ rotation.T + translation
         jaw, eyes = (
-            np.asarray(matrix_to_axis_angle(rotation_6d_to_matrix(jnp.asarray(x)))[0])
+            np.asarray(rotation_6d_to_axis_angle(jnp.asarray(x))[0])
             for x in (made.params.jaw, made.params.eyes)
         )
         there = made.vertices[0].astype(np.float64) @ rotation.T + translation

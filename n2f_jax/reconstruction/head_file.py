@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
+from flame_jax import FlameParams
+from flame_jax.rotations import axis_angle_to_rotation_6d
 from n2f_jax.runtime.atomic_files import atomic_path
 from n2f_jax.runtime.outside_values import read_arrays, told
 
@@ -90,6 +95,16 @@ def load_parameters(path: str | Path) -> dict[str, np.ndarray | str | float]:
     except ValueError as error:
         raise ValueError(f"{told(path, error)} (not a head saved by n2f-jax)") from error
     return {key: value.item() if value.ndim == 0 else value for key, value in arrays.items()}
+
+
+def flame_params(heads: Sequence[Mapping[str, Any]]) -> FlameParams:
+    """The parameters of what ``load_parameters`` read, of one head model each; neck at rest. (B, …)"""
+    shape, expression, jaw, eyelids, eyes = (
+        jnp.asarray(np.stack([head[key] for head in heads]), jnp.float32)
+        for key in ("shape", "expression", "jaw_pose", "eyelids", "eyes_pose")
+    )
+    params = FlameParams.resting(shape, expression, axis_angle_to_rotation_6d(jaw), eyelids)
+    return dataclasses.replace(params, eyes=axis_angle_to_rotation_6d(eyes))
 
 
 def _check_shapes(arrays: Mapping[str, np.ndarray]) -> None:

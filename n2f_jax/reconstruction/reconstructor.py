@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 
 import flame_jax
 from flame_jax import HeadModel
-from flame_jax.rotations import matrix_to_axis_angle, rotation_6d_to_matrix
+from flame_jax.rotations import rotation_6d_to_axis_angle
 from n2f_jax.data.images import read_image
 from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS
 from n2f_jax.face_mesh.embedding import face_mesh_embedding, places_of_correction
@@ -481,7 +481,7 @@ class Reconstructor:
                 self.head_model, predicted, jnp.asarray(batch.closure), jnp.asarray(batch.gaze)
             )
         jaw, eyes = (
-            np.asarray(matrix_to_axis_angle(rotation_6d_to_matrix(jnp.asarray(x))))
+            np.asarray(rotation_6d_to_axis_angle(jnp.asarray(x)))
             for x in (predicted.params.jaw, predicted.params.eyes)
         )
         predicted, normals, masks = jax.device_get((predicted, batch.normals, batch.mask))

@@ -321,17 +321,20 @@ def _better(best: State, trained: Flat, metric: Array, step: Array) -> State:
 
 def record_best(state: State, groups: dict[str, str], metric: float) -> State:
     """The state with ``best`` replaced if ``metric`` (smaller is better) improves on it; NaN never does."""
-    trained, _ = split_frozen(current_params(state, groups), groups)
+    trained = _latest(state, groups)
     best = _better(state["best"], trained, np.asarray(metric, np.float32), state["step"])
     return state | {"best": best}
 
 
+def _latest(state: State, groups: dict[str, str]) -> Flat:
+    """The trained leaves as they are, averaged where the state has an average."""
+    return state["average"] if "average" in state else split_frozen(state["params"], groups)[0]
+
+
 def current_params(state: State, groups: dict[str, str]) -> Tree:
     """All parameters as they are, averaged where the state has an average."""
-    if "average" not in state:
-        return state["params"]
     _, frozen = split_frozen(state["params"], groups)
-    return merge_frozen(state["average"], frozen)
+    return merge_frozen(_latest(state, groups), frozen)
 
 
 def best_params(state: State, groups: dict[str, str]) -> Tree:

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 import flame_jax
 from flame_jax import FlameParams, HeadModel
-from flame_jax.rotations import axis_angle_to_matrix, matrix_to_rotation_6d
+from flame_jax.rotations import axis_angle_to_rotation_6d
 from n2f_jax.geometry import FRONTAL, Camera, intrinsics_matrix, project, to_camera
 from n2f_jax.mesh.colors import region_colors
 from n2f_jax.visualization.overlay import View, draw_mesh
@@ -60,7 +60,7 @@ def head_model_sheet(model: HeadModel) -> UInt8[np.ndarray, "H W 3"]:
     ]
 
     def turned(*axis_angle: float) -> jax.Array:
-        return matrix_to_rotation_6d(axis_angle_to_matrix(jnp.asarray(axis_angle, jnp.float32)))
+        return axis_angle_to_rotation_6d(jnp.asarray(axis_angle, jnp.float32))
 
     rest = turned(0.0, 0.0, 0.0)
     poses = [

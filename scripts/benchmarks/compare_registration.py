@@ -115,10 +115,10 @@ def _read(folder: Path, name: str):
 
 
 def _distances(scan, skin, regions) -> list[float]:
-    from n2f_jax.evaluation.surface import vertex_areas
     from n2f_jax.mesh.closest_points import Surface
+    from n2f_jax.mesh.normals import vertex_areas
 
-    surface, areas = Surface(skin), vertex_areas(scan)
+    surface, areas = Surface(skin), vertex_areas(scan.vertices, scan.faces)
     return [
         1000.0
         * float(np.average(surface.closest_of_any_order(scan.vertices[index]).distance, weights=areas[index]))

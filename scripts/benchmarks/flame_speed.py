@@ -59,15 +59,12 @@ def jax_side(arrays: dict[str, np.ndarray]) -> Any:
 
     import flame_jax
     from flame_jax.loading import head_model_from_arrays
-    from flame_jax.rotations import axis_angle_to_matrix, matrix_to_rotation_6d
+    from flame_jax.rotations import axis_angle_to_matrix, axis_angle_to_rotation_6d
 
     model = head_model_from_arrays({**arrays, "num_shape": np.array(NUM_SHAPE)}, "random")
 
     def decode(model, values):
-        six = {
-            key: matrix_to_rotation_6d(axis_angle_to_matrix(values[key]))
-            for key in ("neck", "jaw", "left", "right")
-        }
+        six = {key: axis_angle_to_rotation_6d(values[key]) for key in ("neck", "jaw", "left", "right")}
         params = flame_jax.FlameParams(
             shape=values["shape"],
             expression=values["expression"],

@@ -16,13 +16,11 @@ from jaxtyping import Float
 from flame_jax import HeadModel
 from n2f_jax.benchmark.ict_facekit import MARKED_ALIKE, IctFaceKit
 from n2f_jax.benchmark.mesh_heads import MeshReader
-from n2f_jax.evaluation.surface import vertex_areas
 from n2f_jax.fitting.correspondences import ModelSkin, ScanSurface
 from n2f_jax.fitting.registration import Registrar, RegistrationConfig
 from n2f_jax.geometry.alignment import procrustes
 from n2f_jax.mesh.closest_points import Surface, barycentric
-from n2f_jax.mesh.normals import vertex_normals
-from n2f_jax.mesh.triangle_mesh import TriangleMesh
+from n2f_jax.mesh.normals import vertex_areas, vertex_normals
 from n2f_jax.metrics.skin import visible_vertices
 
 PATH = Path(__file__).with_name("scan_statistics.npz")
@@ -136,7 +134,7 @@ def _solve_modes(
     turns = np.cross(np.eye(3)[None, :, :], arm[:, None, :]).transpose(0, 2, 1)  # (n, 3, 3): axis last
     shifts = np.broadcast_to(np.eye(3), turns.shape)
     columns = np.concatenate([basis, np.concatenate([turns, shifts], axis=-1).reshape(-1, 6)], axis=1)
-    area = vertex_areas(TriangleMesh(vertices, np.asarray(model.faces)))[rows]
+    area = vertex_areas(vertices, np.asarray(model.faces))[rows]
     each = np.repeat(area / area.mean(), 3)[:, None] / (CORRELATED * MODE_NOISE**2)
     count = basis.shape[1]
     precision = np.concatenate([np.ones(count), np.full(6, 1e-6)])
