@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # on_gpu_train.sh [DIR]: trains the network that ships on a large GPU that is lent for minutes, in legs: DIR/best (default
 # DIR: $OUT) has the last one's weights before the next begins, so that nothing is lost when the time is up. The first leg
-# compiles, about 230 s on an H100; the others have as many steps and compile nothing.
-#   SECONDS_IN_ALL  when to have ended (540)         STEPS, BATCH  of a leg (1500, 1024: 75 s)
-#   RATE            peak, falling to 0 in each leg (2e-3), times DECAY (0.6) from leg to leg
+# compiles, about 230 s beside an H100 with 16 processor cores, 460 s with 5; the others have as many steps and find the
+# program in the cache.
+#   SECONDS_IN_ALL  when to have ended (540)         STEPS, BATCH  of a leg (1500, 1024: 140 s)
+#   RATE            peak, falling to 0 in each leg (2e-3), times DECAY from leg to leg (1; another rate is another program,
+#                   which compiles anew)
 #   INIT            where to start (default: the checkpoint that ships); CONFIG (configs/correction.py), MORE: flags
 # Afterwards: scripts/build/carry_over_checkpoint.py --checkpoint DIR/best --keep-layers --out NEW calibrates.
 set -uo pipefail
@@ -12,7 +14,7 @@ out=${1:-${OUT:?name a folder for the results}}
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 python=${PYTHON:-python3} in_all=${SECONDS_IN_ALL:-540} steps=${STEPS:-1500} batch=${BATCH:-1024}
-rate=${RATE:-2e-3} decay=${DECAY:-0.6} from=${INIT:-default} config=${CONFIG:-configs/correction.py}
+rate=${RATE:-2e-3} decay=${DECAY:-1} from=${INIT:-default} config=${CONFIG:-configs/correction.py}
 source scripts/gpu_packages.sh
 work=$(mktemp -d)
 trap 'rm -rf "$work" ${site:-}' EXIT

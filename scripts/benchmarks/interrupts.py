@@ -196,7 +196,7 @@ def copy_tree(tree: Path) -> Path:
     shutil.rmtree(tree, ignore_errors=True)
     for part in _PARTS:
         shutil.copytree(TREE / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
-    os.environ["PYTHONPATH"] = str(tree)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(tree), *filter(None, [os.environ.get("PYTHONPATH")])])
     return tree
 
 
