@@ -37,10 +37,13 @@ from n2f_jax.models.n2fnet import N2FNetConfig, camera_from_output
 from n2f_jax.models.parameters import functional
 from n2f_jax.models.pretrained import Pretrained
 from n2f_jax.reconstruction.face_batch import FaceBatch
-from n2f_jax.reconstruction.reconstructor import DEFAULT_REFINE, Reconstructor
+from n2f_jax.reconstruction.reconstructor import DEFAULT_REFINE, DEFAULT_REFINE_FACE_MESH, Reconstructor
 
 MEAN, NEAREST = "mean head", "nearest head of the model"
-FITS = ("Adam from mean", "Adam from network", "Gauss-Newton from mean", "Gauss-Newton from network")
+FITS = (
+    *("Adam from mean", "Adam from network", "Gauss-Newton from mean", "Gauss-Newton from network"),
+    f"Gauss-Newton from network, {DEFAULT_REFINE_FACE_MESH} steps",
+)
 # How exactly the nearest head of the model is to meet the vertices, metres; below it the prior decides.
 _NEAREST_STD = 2e-4
 

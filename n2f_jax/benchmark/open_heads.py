@@ -29,6 +29,7 @@ from n2f_jax.evaluation.landmarks import normalized_mean_error
 from n2f_jax.evaluation.landmarks3d import SEVEN_OF_68, seven_landmarks
 from n2f_jax.geometry.camera import project, to_camera
 from n2f_jax.models.pretrained import Pretrained
+from n2f_jax.reconstruction.reconstructor import DEFAULT_REFINE_FACE_MESH
 from n2f_jax.runtime.atomic_files import atomic_path
 from n2f_jax.runtime.outside_values import read_array
 
@@ -167,7 +168,7 @@ def write_predictions(
     settings = read_settings(folder)
     check_networks(networks, settings["size"], settings["crop_scale"])
     model = flame_jax.load_open_head()
-    methods = make_methods(model, networks)
+    methods = make_methods(model, networks, steps=[DEFAULT_REFINE_FACE_MESH])
     methods = {name: methods[name] for name in (MEAN, *networks, *fits) if name in methods}
     names = head_names(settings, heads)
     sets = {condition: StoredHeads(folder, condition, names) for condition in conditions}

@@ -87,6 +87,17 @@ def measure_scans(
         modes: which of its modes; their covariance is scaled up to the number of all.
         source: for the record.
     """
+    mean, coefficients = scan_coefficients(model, scans, modes)
+    share = len(scans.identity) / coefficients.shape[1]
+    return ScanStatistics(
+        mean, share * coefficients @ coefficients.T, np.asarray(shape_rms, np.float64), source
+    )
+
+
+def scan_coefficients(
+    model: HeadModel, scans: IctFaceKit, modes: slice = slice(None)
+) -> tuple[Float[np.ndarray, " S"], Float[np.ndarray, "S M"]]:
+    """Shape coefficients of the scans' mean, and of a step of one deviation along each of their modes."""
     marked = np.full((68, 3), np.nan)
     marked[list(MARKED_ALIKE)] = scans.mesh.vertices[scans.landmarks_68[list(MARKED_ALIKE)]]
     truth = MeshReader()(scans.mesh, marked)
@@ -112,14 +123,7 @@ def measure_scans(
             for mode in scans.identity[modes]
         ]
     )
-    coefficients = _solve_modes(model, close.vertices, rows, moved)
-    share = len(scans.identity) / len(moved)
-    return ScanStatistics(
-        np.asarray(regular.params.shape, np.float64),
-        share * coefficients @ coefficients.T,
-        np.asarray(shape_rms, np.float64),
-        source,
-    )
+    return np.asarray(regular.params.shape, np.float64), _solve_modes(model, close.vertices, rows, moved)
 
 
 def _solve_modes(

@@ -13,6 +13,7 @@ from n2f_jax.models.calibration import (
     calibrations_from_arrays,
     calibrations_to_arrays,
     from_unknowns,
+    recalibrate_shape,
     to_unknowns,
 )
 from n2f_jax.models.pretrained import (
@@ -37,6 +38,37 @@ def test_a_linear_error_is_found_again():
     np.testing.assert_allclose(np.asarray(found.covariance), np.diag(1 - 0.5 * gain), atol=0.03)
     with pytest.raises(ValueError, match="too few"):
         calibrate(answers[:5], truths[:5])
+
+
+def test_a_simulation_that_is_too_kind_is_corrected():
+    """Five shape coefficients and one other; real answers have three times the simulated noise, two pictures a person."""
+    rng = np.random.default_rng(2)
+    truths = rng.standard_normal((4000, 6))
+    simulated = calibrate(truths + 0.5 * rng.standard_normal(truths.shape), truths)
+    people = np.repeat(np.arange(400), 2)
+    seen = rng.standard_normal((400, 6))[people]
+    answers = seen + 1.5 * rng.standard_normal(seen.shape)
+    found, figures = recalibrate_shape(simulated, answers, seen[:, :5], people, np.eye(5))
+
+    def errors(one, count):
+        fresh = rng.standard_normal((4000, 6))
+        said = (fresh + 1.5 * rng.standard_normal(fresh.shape)) @ np.asarray(one.matrix).T + np.asarray(
+            one.offset
+        )
+        return (fresh - said)[:, :count].std()
+
+    best = np.sqrt(1 - 1 / (1 + 1.5**2))
+    assert errors(simulated, 5) > 1.3 * best
+    assert errors(found, 5) < 1.03 * best
+    stated = np.sqrt(np.diag(np.asarray(found.covariance))[:5].mean())
+    np.testing.assert_allclose(stated, best, rtol=0.05)
+    np.testing.assert_allclose(figures["after"], best, rtol=0.08)
+    assert figures["before"] > 1.0 > figures["after"] and figures["optimism"] > 1.5
+    np.testing.assert_array_equal(found.matrix[5], simulated.matrix[5])
+    np.testing.assert_allclose(found.covariance[5, 5], simulated.covariance[5, 5], rtol=1e-6)
+    assert np.linalg.eigvalsh(np.asarray(found.covariance)).min() > 0
+    with pytest.raises(ValueError, match="too few"):
+        recalibrate_shape(simulated, answers[:8], seen[:8, :5], people[:8], np.eye(5))
 
 
 def test_unknowns_are_parameters_and_back():

@@ -1,0 +1,134 @@
+"""Calibrates a checkpoint's answers to photographs on pictures of heads that are known.
+
+    python scripts/build/make_face_renders.py --model ICT-FaceKit/FaceXModel --out face_renders --views 2 --more 300
+    python scripts/build/calibrate_on_pictures.py --checkpoint OLD --model ICT-FaceKit/FaceXModel \\
+        --renders face_renders --out NEW
+
+The pictures of face_renders/more go through the free front end and the network. What its answers say of shape (kind
+``face_mesh_v2``, measured on simulated points by carry_over_checkpoint.py) is then drawn towards the mean head as far
+as these people ask for, and its covariance widened (``models.calibration.recalibrate_shape``). Nobody of the outside
+set is among them.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+KIND, BATCH = "face_mesh_v2", 16
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--model", type=Path, required=True, metavar="PATH", help="FaceXModel, or an .npz")
+    parser.add_argument("--renders", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    flags = parser.parse_args()
+
+    import numpy as np
+    from make_ict_heads import SEED
+    from open_head.scan_statistics import scan_coefficients
+
+    import flame_jax
+    from n2f_jax.benchmark.ict_facekit import load_ict_facekit
+    from n2f_jax.metrics.skin import face_skin
+    from n2f_jax.models.calibration import recalibrate_shape
+    from n2f_jax.models.pretrained import from_pretrained, save_pretrained
+
+    model = flame_jax.load_open_head()
+    try:
+        saved = from_pretrained(flags.checkpoint, model)
+        if KIND not in saved.calibration:
+            raise ValueError(
+                f"{flags.checkpoint} has no calibration of {KIND}: carry_over_checkpoint.py makes it"
+            )
+        scans = load_ict_facekit(flags.model)
+        people, answers = _answers(saved, model, flags.renders / "more")
+        drawn = np.stack(
+            [np.random.default_rng([SEED, number]).standard_normal(len(scans.identity)) for number in people]
+        )
+        shapes = drawn @ scan_coefficients(model, scans)[1].T
+        basis = np.asarray(model.shapedirs, np.float64)[face_skin(model)]
+        basis = basis - basis.mean(axis=0)
+        basis = basis.reshape(-1, basis.shape[-1]) / np.sqrt(len(basis))
+        calibrated, figures = recalibrate_shape(
+            saved.calibration[KIND], answers, shapes, people, basis.T @ basis
+        )
+        about = (
+            f"{KIND}: shape drawn towards the mean on {len(people)} pictures of {len(set(people))} people "
+            "(scripts/build/calibrate_on_pictures.py)"
+        )
+        save_pretrained(
+            flags.out,
+            saved.network,
+            saved.config,
+            head_model=model,
+            inputs=saved.inputs,
+            notes={**saved.notes, "calibrated_on_pictures": about},
+            dtype="bfloat16",
+            calibration={**saved.calibration, KIND: calibrated},
+        )
+    except (OSError, ValueError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(", ".join(f"{name} {value:.3g}" for name, value in figures.items()))
+    print(f"output: {flags.out}")
+    return 0
+
+
+def _answers(saved, model, folder):
+    """Who is seen, and the network's answers (N, U), of all pictures in which a face is found."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    from flax import nnx
+    from tqdm import tqdm
+
+    from n2f_jax.benchmark.face_renders import read_face_renders
+    from n2f_jax.data.images import read_image
+    from n2f_jax.face_mesh.embedding import places_of_correction
+    from n2f_jax.geometry.focal import resolve_focal
+    from n2f_jax.models.calibration import to_unknowns
+    from n2f_jax.models.correction import Scene
+    from n2f_jax.reconstruction.face_batch import FaceBatch
+    from n2f_jax.reconstruction.reconstructor import Reconstructor
+
+    places = places_of_correction(model, saved.config.correction)
+    graph, state = nnx.split(saved.network)
+
+    @jax.jit
+    def answer(state, maps, mask, focal, principal_point, points):
+        scene = Scene.of_crops(places, focal, principal_point, points)
+        return to_unknowns(nnx.merge(graph, state)(maps, mask, scene).flame_params())
+
+    detect = Reconstructor.from_pretrained(None, refine=0).detect
+    found = []
+    for path, render in tqdm(read_face_renders(folder), desc="faces", unit="picture"):
+        image, _ = read_image(path)
+        size = image.shape[:2]
+        # Of several the one that was drawn.
+        middle = render.pixels(render.landmarks, size).mean(axis=0)
+        faces = [
+            face
+            for face in detect(image)
+            if np.hypot(*(face.landmarks_68.mean(axis=0) - middle)) < 0.2 * render.face_size
+        ]
+        if faces:
+            found.append((render.person, faces[0], size, resolve_focal(size, given=render.focal)))
+    answers = []
+    for start in tqdm(range(0, len(found), BATCH), desc="answers", unit="batch"):
+        people, faces, sizes, focals = zip(*found[start : start + BATCH], strict=True)
+        batch = FaceBatch.of_faces(
+            faces, sizes, focals, size=saved.inputs.size, channels=saved.inputs.channels, padded_to=BATCH
+        )
+        said = answer(
+            state, jnp.asarray(batch.maps), batch.mask, batch.focal, batch.principal_point, batch.points
+        )
+        answers.append(np.asarray(said, np.float64)[: len(people)])
+    return np.array([person for person, *_ in found]), np.concatenate(answers)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
