@@ -147,7 +147,8 @@ def make_methods(
         name → method. Fits are those of ``FITS``.
     """
     config = next(iter(networks.values())).config if networks else N2FNetConfig()
-    embedding = face_mesh_embedding(model) if photographs else None
+    known = next((saved.face_mesh for saved in networks.values()), None)
+    embedding = face_mesh_embedding(model, known) if photographs else None
     anchors = Anchors.photograph(model, embedding) if photographs else Anchors.landmarks68(model)
     tables = functools.cache(lambda: HeadTables.from_model(model))
     adam_tables = functools.cache(lambda: AdamTables.from_model(model))
@@ -204,7 +205,7 @@ def _network(model: HeadModel, saved: Pretrained) -> Method:
     inputs = saved.inputs
     forward, params = functional(saved.network)
     has_uv = "uv" in maps_of(inputs.channels)
-    places = places_of_correction(model, saved.config.correction)
+    places = places_of_correction(model, saved.config.correction, saved.face_mesh)
 
     @jax.jit
     def call(

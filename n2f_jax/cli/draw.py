@@ -7,7 +7,7 @@ from pathlib import Path
 
 from n2f_jax.cli import options
 from n2f_jax.cli.command import Command
-from n2f_jax.cli.configs import add_config, read_config
+from n2f_jax.cli.configs import add_config, load_head, read_config
 from n2f_jax.runtime.display import echo
 
 _FRONT_ENDS = """What Pixel3DMM and FaRL see of a photograph, beside our own head; with their files, also their output.
@@ -156,14 +156,14 @@ def _add_samples(parser: argparse.ArgumentParser) -> None:
 
 def _draw_samples(flags: argparse.Namespace) -> int:
     config = read_config(flags)
-    from n2f_jax.training.setup import build_assets, check, load_model, sampler_config
+    from n2f_jax.training.setup import build_assets, check, sampler_config
     from n2f_jax.visualization.sample_sheet import degradation_page, sample_page
 
     if flags.num is not None and flags.num < 1:
         raise ValueError("--num is at least 1")
-    model = load_model(config)
+    model, places = load_head(config)
     check(config, model)
-    assets, sampler = build_assets(config, model), sampler_config(config.data)
+    assets, sampler = build_assets(config, model, places), sampler_config(config.data)
     draw, num = (degradation_page, flags.num or 3) if flags.each else (sample_page, flags.num or 24)
     page = draw(assets, sampler, num=num, seed=flags.seed)
     return _save(page, flags, f"{num} samples of {sampler.image_size}² pixels", 75)

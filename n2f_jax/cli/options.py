@@ -97,7 +97,7 @@ def load_head_model(path: Path | None) -> HeadModel:
     return flame_jax.load_head_model(path) if path else flame_jax.load_open_head()
 
 
-def add_device(parser: argparse.ArgumentParser) -> None:
+def add_device(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--device", choices=("cpu", "gpu", "tpu"), help="default: the best that JAX finds")
 
 

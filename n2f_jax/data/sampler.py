@@ -409,13 +409,11 @@ def _check_mesh(
     if coarse_mesh is None:
         named = "front_end_share" if config.front_end_share else "point_share"
         raise ValueError(f"{named} = {getattr(config, named)} needs the front end's coarse mesh")
-    if config.point_errors and model is not None:
-        needed = int(load_coarse_mesh().embedding_faces.max()) + 1
-        if model.num_faces < needed:
-            raise ValueError(
-                f"point_errors = {config.point_errors!r} needs the open head, in which the front end's 468 points are "
-                f"embedded; {model.name!r} has {model.num_faces} triangles"
-            )
+    if config.point_errors and model is not None and model.num_faces < coarse_mesh.head_triangles:
+        raise ValueError(
+            f"point_errors = {config.point_errors!r} needs the front end's 468 points on the head model, and those "
+            f"given are another's; {model.name!r} has {model.num_faces} triangles"
+        )
 
 
 def _seen_in_image(
@@ -522,7 +520,10 @@ def draw_batch(
     if num_coarse:
         if front_end_points is None:
             front_end_points = jax.vmap(found_points)(first(vertices), first(camera), first(keys[:, 0]))
-        coarse = jax.vmap(lambda points: coarse_maps(points, size))(front_end_points)
+        assert coarse_mesh is not None
+        # Its faces stay constants of the program; in which frame normals are is the head model's matter.
+        drawn = dataclasses.replace(load_coarse_mesh(), reference=coarse_mesh.reference)
+        coarse = jax.vmap(lambda points: coarse_maps(points, size, drawn))(front_end_points)
         coarse_normals, coarse_mask = degraded(first(keys), *coarse, full=False)
         normals = jnp.concatenate([coarse_normals, normals])
         mask = jnp.concatenate([coarse_mask, mask])

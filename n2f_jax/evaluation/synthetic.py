@@ -16,8 +16,7 @@ import flame_jax
 from n2f_jax.data.assets import Assets
 from n2f_jax.data.degradation_presets import FRONT_END_MEASURED
 from n2f_jax.data.sampler import SyntheticConfig, held_out_key, make_batch, network_inputs
-from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
-from n2f_jax.face_mesh.embedding import places_of_correction
+from n2f_jax.face_mesh.embedding import coarse_mesh_on, face_mesh_embedding, places_of_correction
 from n2f_jax.frontends import DEFAULT_LANDMARKS
 from n2f_jax.metrics.batch_errors import batch_errors
 from n2f_jax.metrics.head_errors import REGIONS
@@ -120,14 +119,18 @@ def evaluate_pretrained(
         num_heads, batch_size, seed: of the held-out set (``evaluate``).
 
     Returns:
-        Condition → the means of ``evaluate``; those of the front end only with the open head and a network that takes
-        masked normals.
+        Condition → the means of ``evaluate``; those of the front end only where its points on the head model are known,
+        and of a network that takes masked normals.
     """
     model = flame_jax.load_head_model(head_model) if head_model else flame_jax.load_open_head()
     saved = from_pretrained(folder, head_model=model)
-    coarse_mesh = None if head_model else jax.tree.map(jnp.asarray, load_coarse_mesh())
+    coarse_mesh = None
+    if face_mesh_embedding(model, saved.face_mesh) is not None:
+        coarse_mesh = jax.tree.map(jnp.asarray, coarse_mesh_on(saved.face_mesh))
     assets = Assets(model=model, topology=HeadTopology.from_model(model), coarse_mesh=coarse_mesh)
-    assets = dataclasses.replace(assets, places=places_of_correction(model, saved.config.correction))
+    assets = dataclasses.replace(
+        assets, places=places_of_correction(model, saved.config.correction, saved.face_mesh)
+    )
     forward, params = functional(saved.network)
     sampler = SyntheticConfig(
         image_size=saved.inputs.size,

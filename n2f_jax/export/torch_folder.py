@@ -33,6 +33,7 @@ from n2f_jax.models.n2fnet_conversion import n2fnet_from_torch, n2fnet_to_torch
 from n2f_jax.models.parameters import from_dict, to_dict
 from n2f_jax.models.pretrained import (
     CALIBRATION_FILE,
+    FACE_MESH_FILE,
     HeadModelIdentity,
     Pretrained,
     abstract_network,
@@ -40,6 +41,7 @@ from n2f_jax.models.pretrained import (
     describe,
     parse_description,
     read_calibration,
+    read_face_mesh,
     save_pretrained,
 )
 from n2f_jax.models.surface import SurfacePlaces
@@ -98,6 +100,9 @@ def write_torch_folder(
     if pretrained.calibration:
         description["calibration"] = {"file": CALIBRATION_FILE}
         weights["calibration"] = calibrations_to_arrays(pretrained.calibration)
+    if pretrained.face_mesh is not None:
+        description["face_mesh"] = {"file": FACE_MESH_FILE}
+        weights["face_mesh"] = pretrained.face_mesh.arrays()
     texts = {module: Path(__file__).with_name(module).read_text(encoding="utf-8") for module in modules}
     texts["README.md"] = torch_card.model_card(pretrained, name, head_model is not None)
     return write_folder(folder, description, weights, texts)
@@ -114,7 +119,7 @@ def _places(pretrained: Pretrained, model: HeadModel | None, name: str) -> Surfa
                 f"{name} has a correction on the surface of {pretrained.head_model.name!r}: "
                 "this head model is needed to export it"
             )
-    return places_of_correction(model, pretrained.config.correction)
+    return places_of_correction(model, pretrained.config.correction, pretrained.face_mesh)
 
 
 def head_model_arrays(model: HeadModel) -> dict[str, np.ndarray]:
@@ -125,7 +130,8 @@ def head_model_arrays(model: HeadModel) -> dict[str, np.ndarray]:
     """
     if model.joint_template is not None:
         raise PretrainedError(
-            f"{model.name}: heads whose joints follow the shape alone cannot be exported yet"
+            f"{model.name}: PyTorch's head has FLAME's joints, and this model's follow its shape alone; a network "
+            "without a correction is exported without --head-model"
         )
     arrays = {name: np.asarray(jax.device_get(getattr(model, name))) for name in HEAD_ARRAYS}
     return arrays | {"parents": np.asarray(model.parents, np.int32)}
@@ -150,7 +156,9 @@ def read_torch_folder(folder: str | Path) -> Pretrained:
         raise PretrainedError(f"{folder / WEIGHTS_FILE}: {error}") from error
     network: N2FNet = from_dict(abstract_network(config), jax.tree.map(jax.numpy.asarray, tree))
     calibration = read_calibration(folder, description, config)
-    return Pretrained(network, config, inputs, identity, description.get("notes", {}), calibration)
+    face_mesh = read_face_mesh(folder, description, identity)
+    notes = description.get("notes", {})
+    return Pretrained(network, config, inputs, identity, notes, calibration, face_mesh)
 
 
 def save_back(folder: str | Path, out: str | Path) -> Path:
@@ -167,4 +175,5 @@ def save_back(folder: str | Path, out: str | Path) -> Path:
         inputs=pretrained.inputs,
         notes=pretrained.notes,
         calibration=pretrained.calibration,
+        face_mesh=pretrained.face_mesh,
     )

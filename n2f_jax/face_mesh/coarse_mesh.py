@@ -30,7 +30,7 @@ _LIFT_DISTANCE = 16.0
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class CoarseMesh:
-    """The 468-point mesh and its place on the open head, a pytree of JAX or of NumPy arrays.
+    """The 468-point mesh and its place on a head model, a pytree of JAX or of NumPy arrays.
 
     Attributes:
         faces: ``(F, 3)`` triangles, counter-clockwise from outside: the face mesh's 852 and those that
@@ -38,10 +38,11 @@ class CoarseMesh:
         upper_face: ``(U,)`` points that neither expression nor jaw moves much; they give the head's rotation.
         reference: ``(468, 3)`` the points on the mean of the open head's version 1, head frame, metres: the face about
             which rotations are defined.
-        embedding_faces: ``(468,)`` the open head's triangle under each point.
+        embedding_faces: ``(468,)`` the head model's triangle under each point.
         embedding_barycentric: ``(468, 3)``.
         mirror: ``(468,)`` each point's mirror image.
         ibug68: ``(68,)`` the 68 landmarks of iBUG's scheme among the points.
+        head_triangles: how many triangles the head model has at least (static).
     """
 
     faces: Int[Array | np.ndarray, "F 3"]
@@ -51,11 +52,12 @@ class CoarseMesh:
     embedding_barycentric: Float[Array | np.ndarray, "468 3"]
     mirror: Int[Array | np.ndarray, "468"]
     ibug68: Int[Array | np.ndarray, "68"]
+    head_triangles: int = dataclasses.field(metadata={"static": True})
 
 
 @functools.cache
 def load_coarse_mesh() -> CoarseMesh:
-    """The mesh that ships with the package (NumPy arrays, so that loading starts no device)."""
+    """The mesh that ships with the package, on the open head (NumPy arrays, so that loading starts no device)."""
     path = resources.files("n2f_jax.face_mesh") / "assets" / ASSET
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
         faces = np.concatenate([data["triangles"], data["fill_triangles"]]).astype(np.int32)
@@ -67,6 +69,7 @@ def load_coarse_mesh() -> CoarseMesh:
             embedding_barycentric=data["embedding_barycentric"].astype(np.float32),
             mirror=data["mirror"].astype(np.int32),
             ibug68=data["ibug68"].astype(np.int32),
+            head_triangles=int(data["embedding_faces"].max()) + 1,
         )
 
 

@@ -29,25 +29,13 @@ from flame_jax.rotations import (
     axis_angle_to_rotation_6d,
     rotation_6d_to_axis_angle,
 )
+from n2f_jax.face_mesh.arkit_names import UNITS
 from n2f_jax.fitting.head_correspondence import HeadCorrespondence
 from n2f_jax.metrics.skin import face_skin
 from n2f_jax.models.calibration import from_unknowns, to_unknowns
 from n2f_jax.models.resting_head import RestingHead, decode_resting, resting_arrays
 
 ASSET = Path(str(resources.files("n2f_jax.fitting") / "assets" / "arkit_units.npz"))
-# All of ARKit's but the tongue, which no head model here has; ARKit's own order.
-UNITS = (
-    "eyeBlinkLeft", "eyeLookDownLeft", "eyeLookInLeft", "eyeLookOutLeft", "eyeLookUpLeft", "eyeSquintLeft",
-    "eyeWideLeft", "eyeBlinkRight", "eyeLookDownRight", "eyeLookInRight", "eyeLookOutRight", "eyeLookUpRight",
-    "eyeSquintRight", "eyeWideRight", "jawForward", "jawLeft", "jawRight", "jawOpen", "mouthClose",
-    "mouthFunnel", "mouthPucker", "mouthLeft", "mouthRight", "mouthSmileLeft", "mouthSmileRight",
-    "mouthFrownLeft", "mouthFrownRight", "mouthDimpleLeft", "mouthDimpleRight", "mouthStretchLeft",
-    "mouthStretchRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper",
-    "mouthPressLeft", "mouthPressRight", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft",
-    "mouthUpperUpRight", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft",
-    "browOuterUpRight", "cheekPuff", "cheekSquintLeft", "cheekSquintRight", "noseSneerLeft",
-    "noseSneerRight",
-)  # fmt: skip
 # Degrees of gaze at which an eyeLook unit has weight 1.
 LOOK_FULL_DEG = 30.0
 # Of the skin's places, metres; so many of them count as independent.

@@ -19,13 +19,13 @@ from flame_jax import HeadModel
 from flame_jax.files.budget import Budget
 from flame_jax.files.npz import ArrayFileError, read_npz
 from flame_jax.files.outside import MissingFileError, OutsideFileError, read_regular_file
-from n2f_jax.fitting.head_correspondence import HeadCorrespondence, find_correspondence
+from n2f_jax.fitting.head_correspondence import HeadCorrespondence, find_correspondence, require_landmarks
 from n2f_jax.models.pretrained import HeadModelIdentity, identity_sha256
 from n2f_jax.runtime.assets_cache import AssetError, cache_dir
 from n2f_jax.runtime.atomic_files import atomic_path
 
 # Goes up when the way in which correspondences are found changes.
-VERSION = 1
+VERSION = 2
 _MAX_BYTES = 1 << 26
 _log = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ def kept_correspondence(
     Raises:
         ValueError, AlignmentError, ImportError: as ``find_correspondence``.
     """
+    require_landmarks(source, target)
     name = f"n2f-correspondence-{_key(source, target)}.npz"
     places = [beside if beside.is_dir() else beside.parent] if beside is not None else []
     with contextlib.suppress(AssetError):

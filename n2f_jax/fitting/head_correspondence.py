@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 
 from flame_jax import HeadModel, LandmarkEmbedding, landmarks68
 from n2f_jax.fitting.correspondences import border_edges, on_border
-from n2f_jax.fitting.registration import Registrar, RegistrationConfig
+from n2f_jax.fitting.registration import Registrar, RegistrationConfig, Stage
 from n2f_jax.mesh.cleaning import clean
 from n2f_jax.mesh.closest_points import Surface, barycentric, morton_order
 from n2f_jax.mesh.normals import unit_face_normals, vertex_areas, vertex_normals
@@ -25,6 +25,13 @@ from n2f_jax.render.topology import vertices_in
 # Nearest points further away, or of another direction, are no correspondence.
 _MAX_DISTANCE, _LEAST_COSINE = 0.005, 0.7
 _MAX_VERTICES = 4000
+# Both models say where their landmarks are: as the surfaces close, those hold more and more.
+_STAGES = (
+    Stage(20, 0.04, 0.003, coefficients=False),
+    Stage(15, 0.02, 0.003),
+    Stage(20, 0.008, 0.00075),
+    Stage(20, 0.005, 0.0005),
+)
 # What a square metre of skin that is not face weighs: heads' backs and necks are hardly seen.
 _REST_WEIGHT = 0.25
 
@@ -59,6 +66,20 @@ class HeadCorrespondence:
     paired: float
 
 
+def require_landmarks(*models: HeadModel) -> None:
+    """Refuses head models that cannot be laid over each other.
+
+    Raises:
+        ValueError: one has no landmarks.
+    """
+    for model in models:
+        if model.landmarks is None:
+            raise ValueError(
+                f"head model {model.name!r} has no landmarks, by which one model is laid over another: put its "
+                "landmark file beside it (docs/head_models.md)"
+            )
+
+
 def find_correspondence(
     source: HeadModel,
     target: HeadModel,
@@ -76,16 +97,12 @@ def find_correspondence(
         AlignmentError: the source found no place on the target.
         ImportError: libigl is not installed.
     """
-    if target.landmarks is None:
-        raise ValueError(
-            f"head model {target.name!r} has no landmarks, by which another model is laid over it: put its "
-            "landmark file beside it (docs/head_models.md)"
-        )
+    require_landmarks(source, target)
     template = np.asarray(target.v_template, np.float64)
     of_skin = skin_faces(target)
     scan, kept, _ = clean(TriangleMesh(template, np.asarray(target.faces, np.int64)[of_skin]), target.name)
     marks = np.asarray(landmarks68(target, target.v_template), np.float64)
-    found = Registrar(source, RegistrationConfig(offsets=True))(scan, marks)
+    found = Registrar(source, RegistrationConfig(_STAGES, offsets=True))(scan, marks)
     laid = found.similarity.apply(found.vertices)
 
     own = np.asarray(source.faces, np.int64)
@@ -132,6 +149,13 @@ def find_correspondence(
         point_barycentric=marked[1],
         distance=float(np.sqrt(np.mean(near.distance[good] ** 2))),
         paired=float(good.mean()),
+    )
+
+
+def lacks_regions_or_contour(model: HeadModel) -> bool:
+    """Whether ``completed`` has something to add to a model with landmarks."""
+    return "face" not in model.masks or (
+        model.landmarks is not None and model.landmarks.dynamic_faces.shape[0] == 1
     )
 
 

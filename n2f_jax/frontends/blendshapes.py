@@ -9,22 +9,12 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from n2f_jax.face_mesh.arkit_names import UNITS
 from n2f_jax.frontends.tflite import TfliteModel
 from n2f_jax.runtime.assets_cache import FACE_LANDMARKER, asset_path
 
-# Google's order; "_neutral" is no blendshape and stays unused.
-BLENDSHAPES = (
-    "_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight",
-    "cheekPuff", "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft",
-    "eyeLookDownRight", "eyeLookInLeft", "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight",
-    "eyeLookUpLeft", "eyeLookUpRight", "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight",
-    "jawForward", "jawLeft", "jawOpen", "jawRight", "mouthClose", "mouthDimpleLeft", "mouthDimpleRight",
-    "mouthFrownLeft", "mouthFrownRight", "mouthFunnel", "mouthLeft", "mouthLowerDownLeft",
-    "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight", "mouthPucker", "mouthRight", "mouthRollLower",
-    "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmileLeft", "mouthSmileRight",
-    "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight", "noseSneerLeft",
-    "noseSneerRight",
-)  # fmt: skip
+# Google's order, by letters; "_neutral" is no blendshape and stays unused.
+BLENDSHAPES = ("_neutral", *sorted(UNITS))
 # Points that the network takes, in order.
 _POINTS = np.r_[
     0, 1, 4:9, 10, 13, 14, 17, 21, 33, 37, 39, 40, 46, 52:56, 58, 61, 63, 65:68, 70, 78, 80:83, 84, 87, 88,

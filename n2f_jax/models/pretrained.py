@@ -21,6 +21,7 @@ from flame_jax.files.outside import reason
 from flame_jax.model import HeadModel
 from n2f_jax.models.calibration import Calibration, calibrations_from_arrays, calibrations_to_arrays
 from n2f_jax.models.described import DescriptionError, from_json
+from n2f_jax.models.face_mesh_places import FaceMeshPlaces, places_from_arrays
 from n2f_jax.models.folders import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -35,6 +36,7 @@ from n2f_jax.models.parameters import flatten, from_dict, map_with_path, to_dict
 FORMAT = "n2f-jax/n2fnet"
 FORMAT_VERSION = 1
 CALIBRATION_FILE = "calibration.safetensors"
+FACE_MESH_FILE = "face_mesh.safetensors"
 DEFAULT_CHECKPOINT = Path(__file__).parent / "assets" / "default"  # the one that ships
 
 # What gives the coefficients their meaning. UV, landmarks and region masks do not: a file may lack them.
@@ -154,6 +156,8 @@ class Pretrained:
         head_model: which head model its coefficients belong to.
         notes: whatever was saved with it about its training.
         calibration: what its answers are worth, by kind of input (``calibration.KINDS``); those that were measured.
+        face_mesh: where the face mesh's points are on its head model; None for the open head, whose places ship, and
+            where they were not known.
     """
 
     network: N2FNet
@@ -162,6 +166,7 @@ class Pretrained:
     head_model: HeadModelIdentity
     notes: Mapping[str, Any]
     calibration: Mapping[str, Calibration] = dataclasses.field(default_factory=dict)
+    face_mesh: FaceMeshPlaces | None = None
 
 
 def save_pretrained(
@@ -174,6 +179,7 @@ def save_pretrained(
     notes: Mapping[str, Any] | None = None,
     dtype: Literal["float32", "bfloat16"] = "float32",
     calibration: Mapping[str, Calibration] | None = None,
+    face_mesh: FaceMeshPlaces | None = None,
 ) -> Path:
     """Writes a network to a folder (made if needed). The same network gives the same bytes.
 
@@ -187,6 +193,7 @@ def save_pretrained(
         dtype: of the matrices in the file. With ``'bfloat16'`` vectors (norms, biases, LayerScale, rotary
             periods) and tokens stay float32: they are small and rounding them costs accuracy.
         calibration: what its answers are worth, by kind of input.
+        face_mesh: where the face mesh's points are on a head model that is not the open head.
 
     Returns:
         The folder.
@@ -219,6 +226,9 @@ def save_pretrained(
     if calibration:
         description["calibration"] = {"file": CALIBRATION_FILE}
         weights["calibration"] = calibrations_to_arrays(calibration)
+    if face_mesh is not None:
+        description["face_mesh"] = {"file": FACE_MESH_FILE}
+        weights["face_mesh"] = face_mesh.arrays()
     return write_folder(folder, description, weights)
 
 
@@ -285,10 +295,29 @@ def from_pretrained(folder: str | Path, head_model: HeadModel | None = None) -> 
     except ValueError as error:
         raise PretrainedError(f"{folder}: {error}") from error
     calibration = read_calibration(folder, description, config)
+    face_mesh = read_face_mesh(folder, description, identity)
     notes = description.get("notes", {})
     if not isinstance(notes, dict):
         raise PretrainedError(f"{folder / CONFIG_FILE}: its notes are no object")
-    return Pretrained(network, config, inputs, identity, notes, calibration)
+    return Pretrained(network, config, inputs, identity, notes, calibration, face_mesh)
+
+
+def read_face_mesh(
+    folder: Path, description: Mapping[str, Any], identity: HeadModelIdentity
+) -> FaceMeshPlaces | None:
+    """Where the face mesh's points are on a folder's head model; None where the folder does not say.
+
+    Raises:
+        MissingPretrainedError: the file is missing.
+        PretrainedError: it is truncated or damaged, or not of this head model.
+    """
+    if "face_mesh" not in description:
+        return None
+    arrays = read_weights(folder, description["face_mesh"])
+    try:
+        return places_from_arrays(arrays, identity.num_faces)
+    except ValueError as error:
+        raise PretrainedError(f"{folder / FACE_MESH_FILE}: {error}") from error
 
 
 def read_calibration(

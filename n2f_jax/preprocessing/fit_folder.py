@@ -16,7 +16,14 @@ from flame_jax import landmarks68
 from n2f_jax.data.face_views import View, face_view, landmark_square
 from n2f_jax.data.manifest import ManifestIndex
 from n2f_jax.data.preprocessed import StoredFace, StoredFaceError, face_path, list_faces, read_face
-from n2f_jax.data.pseudo_truth import PseudoTruth, truth_path, write_truth
+from n2f_jax.data.pseudo_truth import (
+    SUFFIX,
+    PseudoTruth,
+    PseudoTruthError,
+    read_truth,
+    truth_path,
+    write_truth,
+)
 from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS
 from n2f_jax.geometry.camera import project
 from n2f_jax.metrics.map_errors import mean_normal_angle
@@ -58,6 +65,7 @@ def fit_folder(
 
     Raises:
         ManifestError: not a preprocessed folder.
+        PseudoTruthError: faces have files of another head model.
         OutputError: nothing can be written any more; what is written stays.
     """
     folder = Path(folder)
@@ -70,7 +78,7 @@ def fit_folder(
     counts: collections.Counter[str] = collections.Counter()
     with tqdm(total=len(names), desc="fitting", unit="face", disable=not progress) as bar:
         for batch in _batches(
-            _faces(folder, names, reconstructor, counts, tell, bar), reconstructor.batch_size
+            _faces(folder, names, reconstructor, identity, counts, tell, bar), reconstructor.batch_size
         ):
             for path, truth in _fit(batch, folder, reconstructor, topology, identity):
                 try:
@@ -85,10 +93,13 @@ def fit_folder(
     return counts
 
 
-def _faces(folder, names, reconstructor, counts, say, bar) -> Iterator[tuple[str, StoredFace, View, float]]:
+def _faces(
+    folder, names, reconstructor, identity, counts, say, bar
+) -> Iterator[tuple[str, StoredFace, View, float]]:
     """What is to be done: id, face, what the network is shown, and the side of that in stored pixels."""
     for name in names:
         if is_whole_archive(truth_path(folder, name)):
+            _check_model(truth_path(folder, name), identity)
             counts["before"] += 1
             bar.update()
             continue
@@ -105,6 +116,19 @@ def _faces(folder, names, reconstructor, counts, say, bar) -> Iterator[tuple[str
             continue
         square = landmark_square(face.landmarks_68, reconstructor.inputs.crop_scale)
         yield name, face, face_view(face, square, reconstructor.inputs.size), float(square[2])
+
+
+def _check_model(path: Path, identity: HeadModelIdentity) -> None:
+    """Refuses what was fitted with another head model; damaged files are left to their readers."""
+    try:
+        there = read_truth(path).head_model
+    except PseudoTruthError:
+        return
+    if there.differences(identity):
+        raise PseudoTruthError(
+            f"{path} was fitted with the head model {there.name!r}, not {identity.name!r}: remove the folder's "
+            f"*{SUFFIX}, or fit a copy of the folder"
+        )
 
 
 def _batches(items: Iterator, size: int) -> Iterator[list]:
@@ -127,10 +151,12 @@ def _fit(batch, folder, reconstructor, topology, identity) -> Iterator[tuple[Pat
     }
     nowhere = jnp.asarray(np.full((len(padded), NUM_POINTS, 3), np.nan, np.float32))
     result = reconstructor.predict(*views.values(), nowhere)
+    # Of another head model, whose frame may be another.
+    normals = views["normals"]
+    if reconstructor.normals_rotation is not None:
+        normals = normals @ reconstructor.normals_rotation.T
     errors = jax.device_get(
-        _errors(
-            reconstructor.head_model, topology, views["normals"], views["mask"], views["landmarks_2d"], result
-        )
+        _errors(reconstructor.head_model, topology, normals, views["mask"], views["landmarks_2d"], result)
     )
     result = jax.device_get(result)
     for i, (name, face, _, side) in enumerate(batch):

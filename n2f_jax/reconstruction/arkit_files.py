@@ -18,7 +18,8 @@ from jaxtyping import Float
 import flame_jax
 from flame_jax import HeadModel
 from flame_jax.rotations import rotation_6d_to_axis_angle
-from n2f_jax.fitting.arkit import UNITS, ArkitUnits
+from n2f_jax.face_mesh.arkit_names import UNITS
+from n2f_jax.fitting.arkit import ArkitUnits
 from n2f_jax.fitting.correspondence_cache import kept_correspondence
 from n2f_jax.models.pretrained import HeadModelIdentity, identity_sha256
 from n2f_jax.reconstruction.head_file import flame_params

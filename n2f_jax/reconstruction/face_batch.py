@@ -97,6 +97,17 @@ class FaceBatch:
             gaze=_of_eyes(faces, "gaze", 3),
         )
 
+    def turned(self, rotation: Float[Array, "3 3"]) -> FaceBatch:
+        """With normals in another head frame, to which ``rotation`` takes the one that they are in.
+
+        Raises:
+            ValueError: the network is shown something else than normals.
+        """
+        if self.maps.shape[-1] != self.normals.shape[-1]:
+            raise ValueError("a network that is shown UV has no normals of the face mesh")
+        normals = self.normals @ rotation.T
+        return dataclasses.replace(self, normals=normals, maps=normals)
+
 
 def _in_crop(pixels: np.ndarray, crop: Crop, size: int) -> Float[Array, "B N 2"]:
     return to_crop(jnp.asarray(pixels, jnp.float32), crop, size)

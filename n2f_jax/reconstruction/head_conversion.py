@@ -46,7 +46,7 @@ class HeadConverter:
 
     Args:
         source: with landmarks and masks.
-        target: with landmarks.
+        target: with landmarks; the same model leaves heads as they are.
         beside: the target's file or folder, beside which the correspondence is kept; None for the cache's.
         say: told what takes its time.
 
@@ -63,15 +63,16 @@ class HeadConverter:
         beside: Path | None = None,
         say: Callable[[str], None] = print,
     ):
-        for model in (source, target):
-            if model.landmarks is None:
-                raise ValueError(f"head model {model.name!r} has no landmarks (docs/head_models.md)")
-        found = kept_correspondence(source, target, beside, say=say)
-        self.source, self.target = source, completed(source, target, found)
-        self._transfer = HeadTransfer.make(source, self.target, found, HeadTables.from_model(self.target))
-        self._carry_over = jax.jit(HeadTransfer.carry_over)
+        self.source, self.target = source, target
         self._source_sha256 = identity_sha256(HeadModelIdentity.of(source))
         self._target_sha256 = identity_sha256(HeadModelIdentity.of(target))
+        self._transfer = None
+        if self._source_sha256 == self._target_sha256:
+            return  # heads stay as they are
+        found = kept_correspondence(source, target, beside, say=say)
+        self.target = completed(source, target, found)
+        self._transfer = HeadTransfer.make(source, self.target, found, HeadTables.from_model(self.target))
+        self._carry_over = jax.jit(HeadTransfer.carry_over)
         self._skin = np.asarray(target.faces, np.int64)[skin_faces(target)]
         self._face = face_skin(source)
 
@@ -86,6 +87,8 @@ class HeadConverter:
                 f"is a head of {head['head_model']!r}, whose arrays are not those of {self.source.name!r}: name its "
                 "head model with --from"
             )
+        if self._transfer is None:
+            return Converted(dict(head), 0.0, 0.0)
         params = flame_params([head])
         eyes = rotation_6d_to_matrix(params.eyes[0])
         camera = Camera(

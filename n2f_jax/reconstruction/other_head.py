@@ -1,8 +1,11 @@
-"""A head model other than the network's: what its answers, which are the open head's, are carried over by."""
+"""A head model other than the open head, and the open head laid over it: what carries a network's answers over, and
+what networks of the model's own need to know of it."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -17,15 +20,18 @@ from n2f_jax.fitting.correspondence_cache import kept_correspondence
 from n2f_jax.fitting.head_correspondence import HeadCorrespondence, completed
 from n2f_jax.fitting.head_tables import HeadTables
 from n2f_jax.fitting.head_transfer import HeadTransfer
+from n2f_jax.models.face_mesh_places import FaceMeshPlaces
 from n2f_jax.models.pretrained import HeadModelIdentity
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class OtherHead:
-    """A user's head model beside the one that a network answers in.
+    """A user's head model beside the open head.
 
     Attributes:
-        source: the network's.
+        source: the open head.
         target: the user's, with what its files lack and the source has (``head_correspondence.completed``).
         correspondence: of the two.
     """
@@ -46,23 +52,34 @@ class OtherHead:
             path: its file or folder, beside which the correspondence is kept.
 
         Raises:
+            ValueError, AlignmentError, ImportError: as ``laid_over``.
+        """
+        if not trained_for.differences(HeadModelIdentity.of(target)):
+            return None
+        if trained_for.differences(HeadModelIdentity.of(flame_jax.load_open_head())):
+            return None
+        return cls.laid_over(target, path)
+
+    @classmethod
+    def laid_over(
+        cls, target: HeadModel, path: Path | None = None, say: Callable[[str], None] = _log.info
+    ) -> OtherHead:
+        """The open head laid over a user's model, with the face mesh's points.
+
+        Args:
+            target: the user's.
+            path: its file or folder, beside which the correspondence is kept.
+            say: told what takes its time.
+
+        Raises:
             ValueError: the model has no landmarks.
             AlignmentError: the open head finds no place on it.
             ImportError: libigl is not installed.
         """
-        if not trained_for.differences(HeadModelIdentity.of(target)):
-            return None
         source = flame_jax.load_open_head()
-        if trained_for.differences(HeadModelIdentity.of(source)):
-            return None
-        if target.landmarks is None:
-            raise ValueError(
-                f"head model {target.name!r} has no landmark embedding, by which the open head is laid over it: put "
-                "its landmark file beside it (docs/head_models.md)"
-            )
         embedding = face_mesh_embedding(source)
         points = None if embedding is None else (np.asarray(embedding[0]), np.asarray(embedding[1]))
-        found = kept_correspondence(source, target, path, points)
+        found = kept_correspondence(source, target, path, points, say)
         return cls(source, completed(source, target, found), found)
 
     @property
@@ -70,6 +87,12 @@ class OtherHead:
         """Triangles and barycentrics of the face mesh's points on the target."""
         found = self.correspondence
         return jnp.asarray(found.point_faces), jnp.asarray(found.point_barycentric)
+
+    @property
+    def places(self) -> FaceMeshPlaces:
+        """The same for a network of the target's own."""
+        found = self.correspondence
+        return FaceMeshPlaces(found.point_faces, found.point_barycentric, found.rotation)
 
     def transfer(self, tables: HeadTables, answers: Float[Array, "U U"]) -> HeadTransfer:
         """The map of heads.

@@ -27,6 +27,7 @@ from n2f_jax.data.images import read_image
 from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS
 from n2f_jax.face_mesh.embedding import face_mesh_embedding, places_of_correction
 from n2f_jax.fitting.gauss_newton import gauss_newton_steps
+from n2f_jax.fitting.head_correspondence import lacks_regions_or_contour
 from n2f_jax.fitting.head_tables import HeadTables
 from n2f_jax.fitting.observations import Anchors, Observation
 from n2f_jax.fitting.prior import AnswerModel
@@ -159,7 +160,8 @@ class Reconstructor:
         self.head_model_sha256 = identity_sha256(identity)
         self._faces = np.asarray(head_model.faces)
         self._own_model = own  # the network's
-        self._embedding = face_mesh_embedding(own)
+        places = pretrained.face_mesh
+        self._embedding = face_mesh_embedding(own, places)
         own_tables = HeadTables.from_model(own)
         tables = own_tables if other is None else HeadTables.from_model(head_model)
         if refine:
@@ -179,7 +181,13 @@ class Reconstructor:
         known = maps if maps in pretrained.calibration else maps.removesuffix("_points")
         self._answers = AnswerModel.make(own_tables, pretrained.calibration.get(known))
         self._transfer = None if other is None else other.transfer(tables, self._answers.precision)
-        self._places = places_of_correction(own, pretrained.config.correction)
+        self._places = places_of_correction(own, pretrained.config.correction, places)
+        # The face mesh's normals are in the open head's frame, and the network was trained in its own model's.
+        self._of_face_mesh = None
+        if places is not None and maps.startswith("face_mesh"):
+            self._of_face_mesh = jnp.asarray(places.rotation)
+        # The maps' head frame, which is that of the network's model, to that of ``head_model``; None: they are one.
+        self.normals_rotation = None if other is None else jnp.asarray(other.correspondence.rotation)
         self._graph, self._state = nnx.split(pretrained.network)
 
     @classmethod
@@ -216,6 +224,8 @@ class Reconstructor:
             head_model = flame_jax.load_head_model(file)
         if (other := OtherHead.beside(pretrained.head_model, head_model, file)) is not None:
             head_model = other.target
+        elif pretrained.face_mesh is not None and lacks_regions_or_contour(head_model):
+            head_model = OtherHead.laid_over(head_model, file).target
         if isinstance(frontend, str):
             frontend = _checkpoint_frontend(frontend, pretrained, frontend_options)
         return cls(pretrained, head_model, frontend, name=path.name, other=other, **options)
@@ -453,6 +463,8 @@ class Reconstructor:
             predicted, prior = carry_over_heads(self._transfer, self.head_model, predicted)
         if not self.refine:
             return predicted
+        if self.normals_rotation is not None:
+            maps = maps @ self.normals_rotation.T
         aligned = self.alignment == "landmarks"
         found = (
             landmarks if self._embedding is None else jnp.concatenate([landmarks, points[..., :2]], axis=1)
@@ -473,6 +485,8 @@ class Reconstructor:
             channels=self.inputs.channels,
             padded_to=1 if len(faces) == 1 else self.batch_size,
         )
+        if self._of_face_mesh is not None:
+            batch = batch.turned(self._of_face_mesh)
         predicted = self.predict(
             batch.maps, batch.mask, batch.focal, batch.principal_point, batch.landmarks, batch.points
         )

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from n2f_jax.data.assets import Assets
 from n2f_jax.data.degradation_presets import ESTIMATED, FRONT_END_MEASURED
 from n2f_jax.data.sampler import SyntheticConfig, make_batch, network_inputs
-from n2f_jax.models.calibration import to_unknowns
+from n2f_jax.models.calibration import Calibration, calibrate, to_unknowns
 from n2f_jax.models.correction import Scene
 from n2f_jax.models.n2fnet import camera_to_output
 from n2f_jax.models.pretrained import Pretrained
@@ -105,6 +105,25 @@ def collect_answers(
         for index in tqdm(range(batches), desc=f"{kind} {number + 1}/{len(SETTINGS[kind])}", unit="batch"):
             parts.append(jax.device_get(one(assets, state, jnp.asarray(2 * index + number))))
     return Answers(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+
+def calibrations(
+    saved: Pretrained, assets: Assets, heads: int, *, batch_size: int = 64, seed: int = 2
+) -> dict[str, Calibration]:
+    """What a network's answers are worth for every kind of input that the assets can draw.
+
+    Args:
+        saved, assets, batch_size, seed: as for ``collect_answers``; without a face mesh in ``assets`` normals alone.
+        heads: of each kind, at least twice the unknowns.
+
+    Raises:
+        ValueError: too few heads.
+    """
+    found = {}
+    for kind in SETTINGS if assets.coarse_mesh is not None else ("normals",):
+        answers = collect_answers(saved, assets, kind, heads, batch_size=batch_size, seed=seed)
+        found[kind] = calibrate(answers.answers, answers.truths)
+    return found
 
 
 def refit_last_layer(

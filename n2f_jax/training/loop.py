@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import ml_collections
+import optax
 from tqdm import tqdm
 
 from flame_jax import HeadModel
+from n2f_jax.data.assets import Assets
 from n2f_jax.data.sampler import SyntheticConfig
+from n2f_jax.models.face_mesh_places import FaceMeshPlaces
 from n2f_jax.models.n2fnet import N2FNetConfig
 from n2f_jax.models.parameters import Tree, flatten
 from n2f_jax.models.pretrained import InputSpec, save_pretrained
@@ -24,9 +29,10 @@ from n2f_jax.training.checkpoints import Checkpoints
 from n2f_jax.training.metric_log import MetricLog, NoLog
 from n2f_jax.training.not_finite import NotFiniteError, stop_if_not_finite
 from n2f_jax.training.optimizers import FROZEN, assign_groups, build_optimizer, group_table
-from n2f_jax.training.parallel import any_process, is_main_process
+from n2f_jax.training.parallel import Layout, any_process, is_main_process
 from n2f_jax.training.report import heads_page, measure_heads, write_report
 from n2f_jax.training.step import (
+    Objective,
     State,
     best_params,
     current_params,
@@ -65,43 +71,42 @@ class _StopRequest:
                 signal.signal(number, handler)
 
 
-def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
-    """Runs one stage to its end, from where the run's folder says it is.
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What a stage's steps are made of.
 
-    The folder holds ``config.json`` (as resolved), ``checkpoints/``, ``metrics.jsonl``, ``tensorboard/`` and, at
-    the end, ``best/``, the network of the best validation as ``n2f_jax.models.pretrained`` reads it, and
-    ``report.html``.
+    Attributes:
+        params: before the first step.
+        groups: path → group.
+        optimizer, schedules: of the groups.
+        layout, assets: devices, and what steps need beside the parameters, placed on them.
+        objective: what is minimised.
+        step: ``make_train_step``'s.
+    """
 
-    Args:
-        config: of a file under ``configs/``.
-        workdir: the run's folder; made if missing, gone on with if it holds a run of the same config.
+    params: Tree
+    groups: dict[str, str]
+    optimizer: optax.GradientTransformation
+    schedules: dict[str, Callable[[int], Any]]
+    layout: Layout
+    assets: Assets
+    objective: Objective
+    step: Callable[..., tuple[State, Any]]
 
-    Returns:
-        0, or ``EXIT_RESUME_ME`` if a signal stopped the run.
+
+def prepare(
+    config: ml_collections.ConfigDict, model: HeadModel, places: FaceMeshPlaces | None, params: Tree
+) -> Prepared:
+    """The step of a stage, from these parameters on; nothing is compiled yet.
 
     Raises:
-        SetupError: the settings contradict each other, or a file is missing.
-        NotFiniteError: a loss or gradient was not finite.
+        SetupError: the settings contradict each other.
     """
-    workdir = Path(workdir)
-    model = setup.load_model(config)
-    setup.check(config, model)
-    network, sampler = setup.model_config(config.model), setup.sampler_config(config.data)
-    steps = setup.num_steps(config)
-    params = setup.initial_params(config, model)
     groups = assign_groups([tuple(row) for row in config.optimizer.groups], list(flatten(params)))
-    optimizer, schedules = build_optimizer(config.optimizer, groups, steps)
-    layout = setup.layout(config, sampler)
-    assets = layout.place(setup.build_assets(config, model))
-    stored = setup.stored_faces(config, model)
-    workdir.mkdir(parents=True, exist_ok=True)
-    if is_main_process():
-        setup.save_resolved(config, workdir)
-        print(group_table(groups, params, dict(config.optimizer.rates)), flush=True)
-        print(f"{layout.count} × {layout.mesh.devices.flat[0].device_kind}", flush=True)
-
+    optimizer, schedules = build_optimizer(config.optimizer, groups, setup.num_steps(config))
+    layout = setup.layout(config, setup.sampler_config(config.data))
     objective = setup.objective(config)
-    train_step = make_train_step(
+    step = make_train_step(
         objective,
         optimizer,
         groups,
@@ -111,9 +116,53 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
         skip_not_finite=config.not_finite == "skip",
         average_decay=config.average_decay,
     )
+    assets = layout.place(setup.build_assets(config, model, places))
+    return Prepared(params, groups, optimizer, schedules, layout, assets, objective, step)
+
+
+def train(
+    config: ml_collections.ConfigDict,
+    workdir: str | Path,
+    model: HeadModel | None = None,
+    places: FaceMeshPlaces | None = None,
+) -> int:
+    """Runs one stage to its end, from where the run's folder says it is.
+
+    The folder holds ``config.json`` (as resolved), ``checkpoints/``, ``metrics.jsonl``, ``tensorboard/`` and, at
+    the end, ``best/``, the network of the best validation as ``n2f_jax.models.pretrained`` reads it, and
+    ``report.html``.
+
+    Args:
+        config: of a file under ``configs/``.
+        workdir: the run's folder; made if missing, gone on with if it holds a run of the same config.
+        model: the head model that the config names, where it is loaded already.
+        places: of the face mesh's points on it, where it is not the open head (saved with the network).
+
+    Returns:
+        0, or ``EXIT_RESUME_ME`` if a signal stopped the run.
+
+    Raises:
+        SetupError: the settings contradict each other, or a file is missing.
+        NotFiniteError: a loss or gradient was not finite.
+    """
+    workdir = Path(workdir)
+    model = setup.load_model(config) if model is None else model
+    setup.check(config, model)
+    network, sampler = setup.model_config(config.model), setup.sampler_config(config.data)
+    steps = setup.num_steps(config)
+    ready = prepare(config, model, places, setup.initial_params(config, model))
+    params, groups, layout, assets = ready.params, ready.groups, ready.layout, ready.assets
+    objective, train_step, schedules = ready.objective, ready.step, ready.schedules
+    stored = setup.stored_faces(config, model)
+    workdir.mkdir(parents=True, exist_ok=True)
+    if is_main_process():
+        setup.save_resolved(config, workdir)
+        print(group_table(groups, params, dict(config.optimizer.rates)), flush=True)
+        print(f"{layout.count} × {layout.mesh.devices.flat[0].device_kind}", flush=True)
+
     validate = setup.validation(config, objective, layout, stored)
-    state = initial_state(params, optimizer, groups, layout, averaged=config.average_decay > 0.0)
-    del params
+    state = initial_state(params, ready.optimizer, groups, layout, averaged=config.average_decay > 0.0)
+    del params, ready  # the state is donated, and the parameters would stay beside it
     checkpoints = Checkpoints(
         workdir / CHECKPOINTS, save_every=config.checkpoint.every, keep=config.checkpoint.keep
     )
@@ -185,7 +234,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> int:
     )
     best = layout.whole(best)
     if is_main_process():
-        _write_best(config, state, best, groups, network, sampler, model, workdir)
+        _write_best(config, state, best, groups, network, sampler, model, places, workdir)
         try:
             title = f"{workdir.name}, step {int(state['best']['step'])}"
             print(f"report: {write_report(workdir, title, *measured)}", flush=True)
@@ -213,6 +262,7 @@ def _write_best(
     network: N2FNetConfig,
     sampler: SyntheticConfig,
     model: HeadModel,
+    places: FaceMeshPlaces | None,
     workdir: Path,
 ) -> None:
     best = state["best"]
@@ -247,6 +297,7 @@ def _write_best(
             f"best_{config.validation.best_by}": float(best["metric"]),
         },
         dtype=dtype,
+        face_mesh=places,
     )
     print(
         f"best: step {int(best['step'])}, {config.validation.best_by} {float(best['metric']):.4g} → {path}",

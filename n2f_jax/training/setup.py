@@ -21,12 +21,12 @@ from n2f_jax.data.manifest import ManifestError
 from n2f_jax.data.pipeline import make_pipeline
 from n2f_jax.data.sampler import SyntheticConfig
 from n2f_jax.data.w300 import AnnotatedFaces
-from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
-from n2f_jax.face_mesh.embedding import places_of_correction
+from n2f_jax.face_mesh.embedding import coarse_mesh_on, face_mesh_embedding, places_of_correction
 from n2f_jax.models.conversion import ConversionError
 from n2f_jax.models.correction import CorrectionConfig
 from n2f_jax.models.dinov3 import DinoV3Config
 from n2f_jax.models.dinov3_files import load_dinov3
+from n2f_jax.models.face_mesh_places import FaceMeshPlaces
 from n2f_jax.models.folders import PretrainedError
 from n2f_jax.models.input_channels import CHANNELS, maps_of
 from n2f_jax.models.n2fnet import N2FNet, N2FNetConfig
@@ -129,7 +129,8 @@ def check(config: ml_collections.ConfigDict, model: HeadModel) -> None:
     if (network.num_shape, network.num_expression) != (model.num_shape, model.num_expression):
         raise SetupError(
             f"the head model {model.name!r} has {model.num_shape} shape and {model.num_expression} expression "
-            f"directions; model.num_shape is {network.num_shape}, model.num_expression {network.num_expression}"
+            f"directions; model.num_shape is {network.num_shape}, model.num_expression {network.num_expression}: add "
+            f"--config.model.num_shape={model.num_shape} --config.model.num_expression={model.num_expression}"
         )
     if network.input_size != config.data.image_size:
         raise SetupError(
@@ -180,23 +181,41 @@ def layout(config: ml_collections.ConfigDict, sampler: SyntheticConfig) -> Layou
     return found
 
 
-def build_assets(config: ml_collections.ConfigDict, model: HeadModel) -> Assets:
-    """Head model and what sampling, drawing and losses precompute of it, on the default device."""
+def wants_face_mesh(config: ml_collections.ConfigDict) -> bool:
+    """Whether the config's samples or its network need the face mesh's points on the head model."""
+    in_samples = config.data.front_end_share > 0.0 or config.data.point_share > 0.0
+    return in_samples or config.model.get("correction") is not None
+
+
+def build_assets(
+    config: ml_collections.ConfigDict, model: HeadModel, places: FaceMeshPlaces | None = None
+) -> Assets:
+    """Head model and what sampling, drawing and losses precompute of it, on the default device.
+
+    Args:
+        config: the stage's.
+        model: its head model.
+        places: of the face mesh's points on it, where it is not the open head.
+
+    Raises:
+        SetupError: the config wants the points and they are not known.
+    """
     coarse_mesh = None
     asking = [name for name in ("front_end_share", "point_share") if config.data[name] > 0.0]
     if asking:
-        if config.head_model:
+        if face_mesh_embedding(model, places) is None:
             raise SetupError(
-                f"data.{asking[0]} needs the open head: the front end's 468 points are embedded in that one"
+                f"data.{asking[0]} needs the face mesh's 468 points on the head model {model.name!r}: they are known "
+                "of the open head, and of others by their correspondence (n2f train)"
             )
-        coarse_mesh = load_coarse_mesh()
+        coarse_mesh = coarse_mesh_on(places)
     loss = loss_config(config)
     loss = loss.parameters if isinstance(loss, JointLossConfig) else loss
     metric = None
     if isinstance(loss, ParameterLossConfig) and loss.shape_loss == "vertices":
         metric = coefficient_metric(model, loss.rest_weight)
-    places = places_of_correction(model, model_config(config.model).correction)
-    assets = Assets(model, HeadTopology.from_model(model), coarse_mesh, metric, places)
+    surface = places_of_correction(model, model_config(config.model).correction, places)
+    assets = Assets(model, HeadTopology.from_model(model), coarse_mesh, metric, surface)
     return jax.tree.map(jax.numpy.asarray, assets)
 
 
@@ -302,7 +321,7 @@ def initial_params(config: ml_collections.ConfigDict, model: HeadModel) -> Tree:
                 "no pretrained weights exist for this backbone; train it with --config.from_scratch=True"
             )
         raise SetupError(BACKBONE_HELP.format(name=name))
-    params = _random_params(network, config.seed)
+    params = random_params(network, config.seed)
     if config.backbone_weights:
         try:
             loaded = load_dinov3(config.backbone_weights, network.backbone)
@@ -312,7 +331,8 @@ def initial_params(config: ml_collections.ConfigDict, model: HeadModel) -> Tree:
     return params
 
 
-def _random_params(network: N2FNetConfig, seed: int) -> Tree:
+def random_params(network: N2FNetConfig, seed: int) -> Tree:
+    """A network's parameters before any training."""
     return jax.jit(lambda key: to_dict(N2FNet(network, rngs=nnx.Rngs(key))))(jax.random.key(seed))
 
 
@@ -346,7 +366,7 @@ def params_from_run(folder: str | Path, network: N2FNetConfig, model: HeadModel,
         raise SetupError(f"init_from: {folder} holds another network: {difference(saved_config, network)}")
     params = to_dict(saved.network)
     if fresh:
-        params["correction"] = _random_params(network, seed)["correction"]
+        params["correction"] = random_params(network, seed)["correction"]
     return params
 
 

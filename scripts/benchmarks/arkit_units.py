@@ -25,7 +25,8 @@ def main() -> int:
     import numpy as np
 
     import flame_jax
-    from n2f_jax.fitting.arkit import UNITS, ArkitUnits
+    from n2f_jax.face_mesh.arkit_names import UNITS
+    from n2f_jax.fitting.arkit import ArkitUnits
     from n2f_jax.fitting.correspondence_cache import kept_correspondence
 
     open_head = flame_jax.load_open_head()
@@ -75,7 +76,7 @@ def random_faces(count: int, seed: int):
     """(N, 51) weights."""
     import numpy as np
 
-    from n2f_jax.fitting.arkit import UNITS
+    from n2f_jax.face_mesh.arkit_names import UNITS
 
     rng = np.random.default_rng(seed)
     stems = sorted({name.removesuffix("Left").removesuffix("Right") for name in UNITS})
@@ -99,7 +100,7 @@ def draw(model, params, path: Path) -> None:
     import numpy as np
 
     import flame_jax
-    from n2f_jax.fitting.arkit import UNITS
+    from n2f_jax.face_mesh.arkit_names import UNITS
     from n2f_jax.geometry.camera import FRONTAL, Camera
     from n2f_jax.render import HeadTopology, render_head
 

@@ -12,9 +12,12 @@ import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from flame_jax import HeadModel
 
 Draw = Callable[[], Any]
 FACE_COUNTS = (1_000, 3_000, 10_000, 30_000, 100_000, 200_000)
@@ -53,8 +56,8 @@ class Scene:
         self.normals = np.asarray(jax.jit(vertex_normals)(vertices, topology.faces))
 
     @classmethod
-    def of_heads(cls, batch: int, size: int) -> Scene:
-        """The open head, neutral and filling the crop, in small random rotations."""
+    def of_heads(cls, batch: int, size: int, model: HeadModel | None = None) -> Scene:
+        """A head model, neutral and filling the crop, in small random rotations; None for the open head."""
         import jax
         import jax.numpy as jnp
 
@@ -63,7 +66,7 @@ class Scene:
         from n2f_jax.geometry import Camera, crop_camera, frontal_rotation, landmark_crop, project
         from n2f_jax.render import HeadTopology
 
-        model = flame_jax.load_open_head()
+        model = flame_jax.load_open_head() if model is None else model
         angles = 0.3 * jax.random.normal(jax.random.key(0), (batch, 3))
         camera = Camera(
             rotation=frontal_rotation(euler_to_matrix(angles)),
@@ -281,6 +284,32 @@ def compare(sizes: list[int], batches: list[int], rounds: int) -> None:
                 print(
                     f"{size:>5} {batch:>5}  {name:<28} {median / batch:>15.2f} {least / batch:>7.2f} "
                     f"{1e3 * batch / median:>9.0f}  {share:>11}",
+                    flush=True,
+                )
+
+
+def compare_models(paths: list[Path], sizes: list[int], batches: list[int], rounds: int) -> None:
+    """Prints a table of the open head and other head models, all drawn in turns."""
+    import jax
+
+    import flame_jax
+
+    models = [flame_jax.load_open_head(), *map(flame_jax.load_head_model, paths)]
+    device = jax.devices()[0]
+    print(f"{len(jax.devices())} × {device.platform} {device.device_kind}, jax {jax.__version__}")
+    for size in sizes:
+        for batch in batches:
+            draws: dict[str, Draw] = {}
+            for model in models:
+                scene = Scene.of_heads(batch, size, model)
+                name = f"{model.name}, {model.num_faces} triangles"
+                draws[name], draws[f"{name}, forward + backward"] = ours(scene)
+                with contextlib.suppress(Exception):
+                    draws[f"{name}, llvmpipe"] = llvmpipe(scene)
+            results = in_turns(draws, max(5, rounds // batch) if batch > 1 else rounds)
+            for name, (median, least) in results.items():
+                print(
+                    f"{size:>5} {batch:>5}  {name:<58} {median / batch:>8.2f} {least / batch:>7.2f}",
                     flush=True,
                 )
 

@@ -3,6 +3,7 @@
     python scripts/benchmarks/speed.py render [--sizes 128 256] [--batches 1 16] [--rounds 60]
     python scripts/benchmarks/speed.py render --plot growth.png
     python scripts/benchmarks/speed.py render --budgets 1000
+    python scripts/benchmarks/speed.py render --head-model gnm/
     python scripts/benchmarks/speed.py flame [--batches 1 64 1024] [--seconds 4]
     python scripts/benchmarks/speed.py train [--variant paper --batch 2 --remat --memory-batch 16]
     python scripts/benchmarks/speed.py memory
@@ -11,7 +12,8 @@
 ``render``: the open head, neutral and filling the crop, random small rotations; normals and mask in the head
 frame, read back to NumPy, in turns with llvmpipe (moderngl and Mesa's EGL) and Embree (embreex) where they are
 installed; and forward + backward of a loss on normals and the antialiased mask by vertices and camera. Prints the
-median and the least wall time per frame, frames per second, and the median over llvmpipe's.
+median and the least wall time per frame, frames per second, and the median over llvmpipe's. ``--head-model``: that
+model beside the open head, in turns.
 
 ``flame``: decoding a random model of FLAME's sizes (5,023 vertices, 300 + 100 directions) from shape, expression,
 neck, jaw and eyes, forward and with the gradient by all of them, here and by smplx in PyTorch, in turns in one run.
@@ -39,6 +41,8 @@ def benchmark_render(flags: argparse.Namespace) -> None:
     elif flags.budgets:
         for size in flags.sizes:
             render_speed.budgets(flags.budgets, size)
+    elif flags.head_model:
+        render_speed.compare_models(flags.head_model, flags.sizes, flags.batches, flags.rounds)
     else:
         render_speed.compare(flags.sizes, flags.batches, flags.rounds)
 
@@ -83,6 +87,13 @@ def main() -> int:
     )
     render.add_argument(
         "--budgets", type=int, metavar="HEADS", help="how full the static budgets are instead"
+    )
+    render.add_argument(
+        "--head-model",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="beside the open head; again for more",
     )
     render.set_defaults(run=benchmark_render)
     flame = commands.add_parser(

@@ -47,11 +47,10 @@ def main() -> int:
     from n2f_jax.data.assets import Assets
     from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
     from n2f_jax.face_mesh.embedding import places_of_correction
-    from n2f_jax.models.calibration import calibrate
     from n2f_jax.models.carry_over import carry_over, change_of_coefficients
     from n2f_jax.models.pretrained import from_pretrained, save_pretrained
     from n2f_jax.render import HeadTopology
-    from n2f_jax.training.calibrating import SETTINGS, collect_answers, refit_last_layer
+    from n2f_jax.training.calibrating import SETTINGS, calibrations, collect_answers, refit_last_layer
 
     try:
         shipped = flame_jax.load_open_head()
@@ -86,11 +85,6 @@ def main() -> int:
             notes["last_layers"] = (
                 f"fitted by least squares on {flags.heads} heads of each of {', '.join(SETTINGS)}"
             )
-        calibration = {
-            kind: calibrate(answers.answers, answers.truths)
-            for kind in SETTINGS
-            for answers in [collect_answers(saved, assets, kind, flags.heads, seed=2)]
-        }
         save_pretrained(
             flags.out,
             saved.network,
@@ -99,7 +93,7 @@ def main() -> int:
             inputs=saved.inputs,
             notes=notes,
             dtype="bfloat16",
-            calibration=calibration,
+            calibration=calibrations(saved, assets, flags.heads),
         )
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -2,6 +2,7 @@
 wrong, and damaged ones at random. Each reader raises its own errors, in one line that names the file, in bounds.
 """
 
+import hashlib
 import io
 import json
 import tempfile
@@ -31,6 +32,7 @@ from n2f_jax.mesh.triangle_mesh import MeshError
 from n2f_jax.models.conversion import ConversionError
 from n2f_jax.models.dinov3_files import read_dinov3
 from n2f_jax.models.folders import PretrainedError
+from n2f_jax.models.pretrained import HeadModelIdentity, read_face_mesh
 from n2f_jax.reconstruction.arkit_files import ArkitTableError, read_weights
 from n2f_jax.reconstruction.head_file import load_parameters
 from n2f_jax.runtime.outside_values import OutsideValueError
@@ -98,6 +100,22 @@ def huggingface_folder(root):
 
 
 # name → (reader of a path, its errors, sound files, files that once went wrong)
+def face_mesh(path):
+    """A network's places of the face mesh; its description has the file's own hash, as a stranger's would."""
+    data = path.read_bytes()
+    entry = {"file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    return read_face_mesh(path.parent, {"face_mesh": entry}, HeadModelIdentity("", 3, 1, 1, 1, {}))
+
+
+def places(**changes):
+    arrays = {
+        "faces": np.zeros(468, np.int32),
+        "barycentric": np.full((468, 3), 1 / 3, np.float32),
+        "rotation": np.eye(3, dtype=np.float32),
+    }
+    return save_tensors({name: value for name, value in (arrays | changes).items() if value is not None})
+
+
 READERS = {
     "landmarks.npy": (
         read_landmarks68,
@@ -298,6 +316,19 @@ READERS = {
             text(HEADS | {"size": "big"}),
             text(HEADS | {"heads": None}),
             b"\xff",
+        ],
+    ),
+    "face_mesh.safetensors": (
+        face_mesh,
+        PretrainedError,
+        [places()],
+        [
+            b"",
+            places(faces=np.ones(468, np.int32)),
+            places(faces=np.zeros((468, 3), np.int32)),
+            places(barycentric=np.full((468, 3), np.nan, np.float32)),
+            places(rotation=np.ones((3, 3), np.float32)),
+            places(rotation=None),
         ],
     ),
     "stored.npz": (

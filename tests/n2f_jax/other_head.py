@@ -2,16 +2,20 @@
 
 import dataclasses
 import itertools
+import sys
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+import flame_jax
 from flame_jax import HeadModel, LandmarkEmbedding, landmarks68
 from n2f_jax.face_mesh.embedding import face_mesh_embedding
 from n2f_jax.fitting.head_correspondence import HeadCorrespondence
 from n2f_jax.metrics.skin import skin_vertices
 
+GNM_VERTICES = 17_821
 FRAME = Rotation.from_rotvec([0.05, -0.02, 0.03]).as_matrix(), np.array([0.004, -0.006, 0.01])
 
 
@@ -216,3 +220,59 @@ def _nearest_triangles(vertices, faces, points):
         found.append(best[1])
         shares.append(best[2])
     return jnp.asarray(found, jnp.int32), jnp.asarray(np.array(shares), jnp.float32)
+
+
+def gnm_of_true_size(model: HeadModel) -> tuple[dict[str, np.ndarray], str]:
+    """``gnm_arrays`` of GNM Head 3.0's sizes: 17,821 vertices, 253 identity and 383 expression directions, 35,404
+    triangles (GNM's have about 35,000)."""
+    other = other_head(model, 253, 100, jaw=False, frame=False)
+    # Triangles of ``other`` in whose middle a vertex more comes.
+    faces = np.asarray(other.faces, np.int64)
+    count = GNM_VERTICES - other.num_vertices
+    cut = np.linspace(0, len(faces) - 1, count).astype(np.int64)
+    assert len(np.unique(cut)) == count
+    corners = faces[cut]
+    middle = lambda x: np.concatenate([np.asarray(x), np.asarray(x)[corners].mean(axis=1)])  # noqa: E731
+    new = other.num_vertices + np.arange(count)
+    kept = faces.copy()
+    kept[cut] = np.stack([corners[:, 0], corners[:, 1], new], axis=1)
+    more = [np.stack([corners[:, (k + 1) % 3], corners[:, (k + 2) % 3], new], axis=1) for k in (0, 1)]
+    # As many expressions by mixing: the same people.
+    turned = np.linalg.qr(np.random.default_rng(1).normal(size=(383, other.num_expression)))[0]
+    masks = {}
+    for name, indices in other.masks.items():
+        inside = np.zeros(other.num_vertices, bool)
+        inside[np.asarray(indices)] = True
+        masks[name] = np.flatnonzero(np.concatenate([inside, inside[corners].all(axis=1)]))
+    big = dataclasses.replace(
+        other,
+        v_template=jnp.asarray(middle(other.v_template)),
+        shapedirs=jnp.asarray(middle(other.shapedirs)),
+        exprdirs=jnp.asarray(middle(other.exprdirs) @ turned.T, jnp.float32),
+        eyelids=jnp.zeros((2, GNM_VERTICES, 3)),
+        posedirs=jnp.zeros((GNM_VERTICES, 3, 0)),
+        J_regressor=jnp.concatenate([other.J_regressor, jnp.zeros((5, count))], axis=1),
+        weights=jnp.asarray(middle(other.weights)),
+        faces=jnp.asarray(np.concatenate([kept, *more]), jnp.int32),
+        masks=masks,
+    )
+    arrays, text = gnm_arrays(big)
+    arrays["expression_basis"] = arrays["expression_basis"][:383]
+    return arrays, text
+
+
+def main() -> None:
+    """``python -m tests.n2f_jax.other_head gnm FOLDER``, or ``flame FOLDER``: such a file, to try commands with."""
+    kind, folder = sys.argv[1], Path(sys.argv[2])
+    folder.mkdir(parents=True, exist_ok=True)
+    open_head = flame_jax.load_open_head()
+    if kind == "gnm":
+        arrays, text = gnm_of_true_size(open_head)
+        np.savez(folder / "gnm_head.npz", **arrays)
+        (folder / "head_sparse_68.txt").write_text(text, encoding="utf-8")
+    else:
+        np.savez(folder / "head.npz", **flame_arrays(other_head(open_head, 300, 100)))
+
+
+if __name__ == "__main__":
+    main()

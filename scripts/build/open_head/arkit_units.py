@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from n2f_jax.fitting.arkit import ASSET, UNITS
+from n2f_jax.face_mesh.arkit_names import UNITS
+from n2f_jax.fitting.arkit import ASSET
 from open_head.build import HEAD_SCALE
 from open_head.expression import SKULL_PARTS
 from open_head.makehuman import MakeHumanArchive

@@ -1,5 +1,6 @@
 """Folders for PyTorch without PyTorch: what is written, what comes back, what is refused."""
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -10,13 +11,23 @@ import pytest
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
+import flame_jax
+from n2f_jax.cli.main import main
 from n2f_jax.export import torch_folder
+from n2f_jax.models.face_mesh_places import FaceMeshPlaces
 from n2f_jax.models.folders import PretrainedError
 from n2f_jax.models.n2fnet import N2FNet, n2fnet_config
 from n2f_jax.models.parameters import flatten, from_dict, map_with_path, to_dict
-from n2f_jax.models.pretrained import HeadModelIdentity, InputSpec, Pretrained, from_pretrained
+from n2f_jax.models.pretrained import (
+    HeadModelIdentity,
+    InputSpec,
+    Pretrained,
+    from_pretrained,
+    save_pretrained,
+)
 from n2f_jax.reconstruction.reconstructor import DEFAULT_CHECKPOINT
 from scripts import export_torch
+from tests.flame_jax.gnm_file import write_gnm
 
 pytestmark = pytest.mark.medium
 
@@ -159,3 +170,38 @@ def test_script_says_what_is_wrong_in_one_line(tmp_path, capsys, arguments, mess
     assert message in error
     assert error.startswith("error: ")
     assert not (tmp_path / "out").exists()
+
+
+def test_gnms_joints_are_refused_in_one_line(tmp_path, capsys):
+    """The network of a GNM head is exported, its head model is not; nor does it become FLAME's archive."""
+    path = write_gnm(tmp_path)
+    model = flame_jax.load_head_model(path)
+    pretrained = random_pretrained(model, num_shape=model.num_shape, num_expression=model.num_expression)
+    save_pretrained(
+        tmp_path / "network",
+        pretrained.network,
+        pretrained.config,
+        head_model=model,
+        inputs=pretrained.inputs,
+    )
+    arguments = ["export", "torch", str(tmp_path / "network"), "--out", str(tmp_path / "torch")]
+    assert main([*arguments, "--head-model", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert "PyTorch's head has FLAME's joints" in error and error.count("\n") == 1
+    assert not (tmp_path / "torch").exists()
+    assert main(arguments) == 0
+    assert torch_folder.read_torch_folder(tmp_path / "torch").head_model.name == model.name
+    assert main(["convert", "head-model", str(path), "--out", str(tmp_path / "archive.npz")]) == 2
+    error = capsys.readouterr().err
+    assert "use it as it is" in error and error.count("\n") == 1
+
+
+def test_places_of_the_face_mesh_come_back(tmp_path, open_head):
+    places = FaceMeshPlaces(
+        np.arange(468, dtype=np.int32), np.full((468, 3), 1 / 3, np.float32), np.eye(3, dtype=np.float32)
+    )
+    pretrained = dataclasses.replace(random_pretrained(open_head), face_mesh=places)
+    torch_folder.write_torch_folder(tmp_path / "torch", pretrained)
+    torch_folder.save_back(tmp_path / "torch", tmp_path / "back")
+    back = from_pretrained(tmp_path / "back", open_head)
+    np.testing.assert_array_equal(back.face_mesh.faces, places.faces)

@@ -8,8 +8,9 @@ import pytest
 
 import flame_jax
 from flame_jax import FlameParams
+from n2f_jax.face_mesh.arkit_names import UNITS
 from n2f_jax.fitting import arkit
-from n2f_jax.fitting.arkit import UNITS, ArkitError, ArkitUnits
+from n2f_jax.fitting.arkit import ArkitError, ArkitUnits
 from n2f_jax.fitting.head_correspondence import HeadCorrespondence
 from n2f_jax.frontends.blendshapes import BLENDSHAPES
 

@@ -118,3 +118,11 @@ def test_mirrored_pictures_see_mirrored_eyes(landmarker, picture):
     (face,), (other,) = landmarker(image), landmarker(np.ascontiguousarray(image[:, ::-1]))
     np.testing.assert_allclose(other.eyes.gaze * [-1, 1, 1], face.eyes.gaze, atol=0.06)
     np.testing.assert_allclose(other.eyes.closure[::-1], face.eyes.closure, atol=0.1)
+
+
+def test_scores_are_in_googles_order():
+    """As the model card lists them."""
+    assert len(BLENDSHAPES) == 52
+    places = {0: "_neutral", 1: "browDownLeft", 9: "eyeBlinkLeft", 25: "jawOpen", 44: "mouthSmileLeft"}
+    assert {number: BLENDSHAPES[number] for number in places} == places
+    assert BLENDSHAPES[-1] == "noseSneerRight"

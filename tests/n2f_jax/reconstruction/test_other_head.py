@@ -3,22 +3,29 @@
 import dataclasses
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import flame_jax
 from n2f_jax.cli.main import main
+from n2f_jax.data.preprocessed import StoredFace
+from n2f_jax.data.pseudo_truth import read_truth, truth_path
+from n2f_jax.data.sampler import SyntheticConfig, make_batch
 from n2f_jax.fitting import correspondence_cache
+from n2f_jax.geometry.camera import intrinsics_matrix
 from n2f_jax.mesh.closest_points import Surface
 from n2f_jax.mesh.triangle_mesh import TriangleMesh
 from n2f_jax.metrics.skin import skin_vertices
 from n2f_jax.models.calibration import from_unknowns
 from n2f_jax.reconstruction.head_file import load_parameters
 from n2f_jax.reconstruction.reconstructor import Reconstructor
+from n2f_jax.render import HeadTopology
 from tests.n2f_jax.other_head import flame_arrays, gnm_arrays, other_head, true_correspondence
 
-from .conftest import BATCH, FakeFrontend
+from ..data.stored import write_folder
+from .conftest import BATCH, CROP_SCALE, SIZE, FakeFrontend
 
 pytestmark = pytest.mark.medium
 
@@ -118,5 +125,68 @@ def test_a_model_without_landmarks_says_what_is_missing(tmp_path, checkpoint, op
         key: value for key, value in flame_arrays(other_head(open_head, 3, 2)).items() if "lmk" not in key
     }
     np.savez(tmp_path / "head.npz", **arrays)
-    with pytest.raises(ValueError, match="no landmark embedding, by which the open head"):
+    with pytest.raises(ValueError, match="no landmarks, by which one model is laid over"):
         Reconstructor.from_pretrained(checkpoint, tmp_path / "head.npz", None)
+
+
+def test_a_model_to_itself_needs_no_correspondence(tmp_path, monkeypatch, open_head, load, image, capsys):
+    monkeypatch.setattr(correspondence_cache, "find_correspondence", lambda *_: pytest.fail("registers"))
+    ((own,),) = load().reconstruct([image])
+    own.save(tmp_path / "own.npz")
+    assert main(["convert", "coefficients", str(tmp_path / "own.npz"), "--out", str(tmp_path / "out")]) == 0
+    assert "0.00 mm from the given face" in capsys.readouterr().out
+    there, back = (load_parameters(tmp_path / name) for name in ("own.npz", "out/own.npz"))
+    np.testing.assert_array_equal(there["shape"], back["shape"])
+
+
+def test_normals_are_turned_into_the_other_frame(tmp_path, monkeypatch, checkpoint, open_head):
+    """Of a perfect normal map in the open head's frame refinement finds the head; left as it is, it is 3.5° off."""
+    path, other = _write_flame(tmp_path, open_head)
+    found = true_correspondence(open_head, other)
+    monkeypatch.setattr(correspondence_cache, "find_correspondence", lambda *_: found)
+    reconstructor = Reconstructor.from_pretrained(checkpoint, path, None, refine=1, batch_size=1)
+    np.testing.assert_array_equal(reconstructor.normals_rotation, found.rotation)
+    seen = []
+    monkeypatch.setattr(
+        "n2f_jax.reconstruction.reconstructor.refine_heads",
+        lambda model, tables, anchors, observation, start, prior, config: seen.append(observation) or start,
+    )
+    size = reconstructor.inputs.size
+    maps = np.zeros((1, size, size, 3), np.float32)
+    maps[..., 2] = 1.0
+    crop = jnp.full(1, 40.0), jnp.full((1, 2), size / 2)
+    nowhere = jnp.full((1, 68, 2), jnp.nan), jnp.full((1, 468, 3), jnp.nan)
+    reconstructor.predict(jnp.asarray(maps), jnp.ones((1, size, size)), *crop, *nowhere)
+    np.testing.assert_allclose(seen[0].normals[0, 0, 0], found.rotation[:, 2], atol=1e-6)
+
+
+def test_a_folder_is_fitted_with_another_head_model(tmp_path, monkeypatch, checkpoint, open_head, capsys):
+    """``n2f fit FOLDER --head-model``: pseudo truth in the model's coefficients, and never in two models'."""
+    path, other = _write_flame(tmp_path, open_head)
+    found = true_correspondence(open_head, other)
+    monkeypatch.setattr(correspondence_cache, "find_correspondence", lambda *_: found)
+    config = SyntheticConfig(image_size=40, crop_scale=CROP_SCALE * 40 / SIZE)
+    make = jax.jit(make_batch, static_argnums=(3, 4))
+    batch = jax.device_get(make(jax.random.key(1), open_head, HeadTopology.from_model(open_head), config, 1))
+    face = StoredFace(
+        normals=batch["normals"][0],
+        mask=batch["mask"][0],
+        crop=np.array([10.0, 20.0, 400.0]),
+        landmarks_68=batch["landmarks_2d"][0],
+        intrinsics=np.asarray(intrinsics_matrix(batch["camera"]), np.float64)[0],
+        focal_source="given",
+        image_size=(500, 500),
+        source="0.png",
+    )
+    folder = tmp_path / "faces"
+    ((name,),) = write_folder(folder, {"images/0.png": [face]}).values()
+    arguments = ["fit", str(folder), "--checkpoint", str(checkpoint), "--steps", "1", "--batch-size", "1"]
+    assert main([*arguments, "--head-model", str(path)]) == 0
+    assert "1 written" in capsys.readouterr().out
+    truth = read_truth(truth_path(folder, name))
+    assert truth.head_model.name == "another head" and truth.shape.shape == (30,)
+    assert truth.errors["normals_deg"] < 25 and truth.errors["landmarks_px"] < 4
+    assert main([*arguments, "--head-model", str(path)]) == 0
+    assert "1 before" in capsys.readouterr().out
+    assert main(arguments) == 2
+    assert "fitted with the head model 'another head', not 'open-head'" in capsys.readouterr().err
