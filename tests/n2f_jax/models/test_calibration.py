@@ -41,7 +41,7 @@ def test_a_linear_error_is_found_again():
 
 
 def test_a_simulation_that_is_too_kind_is_corrected():
-    """Five shape coefficients and one other; real answers have three times the simulated noise, two pictures a person."""
+    """Five shape coefficients and one more; real answers have three times the simulated noise, two of each person."""
     rng = np.random.default_rng(2)
     truths = rng.standard_normal((4000, 6))
     simulated = calibrate(truths + 0.5 * rng.standard_normal(truths.shape), truths)
