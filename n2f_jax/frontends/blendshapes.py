@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from n2f_jax.frontends.tflite import TfliteModel
+from n2f_jax.frontends.tflite import Runtime, open_network
 from n2f_jax.runtime.assets_cache import FACE_LANDMARKER, asset_path
 
 # Google's order; "_neutral" is no blendshape and stays unused.
@@ -40,14 +40,17 @@ class BlendshapeNetwork:
 
     Args:
         num_threads: threads of the interpreter.
+        runtime: what runs the network (``frontends.tflite``).
 
     Raises:
         AssetError: the network is not in the cache.
-        ImportError: ``ai-edge-litert`` is missing.
+        ImportError: as ``FaceNetwork``.
     """
 
-    def __init__(self, num_threads: int = 1):
-        self._network = TfliteModel(asset_path(FACE_LANDMARKER, "face_blendshapes.tflite"), num_threads)
+    def __init__(self, num_threads: int = 1, runtime: Runtime | None = None):
+        self._network = open_network(
+            asset_path(FACE_LANDMARKER, "face_blendshapes.tflite"), num_threads, runtime
+        )
 
     def __call__(self, points: Float[np.ndarray, "478 3"]) -> Float[np.ndarray, "52"]:
         """Scores 0 … 1.

@@ -18,7 +18,7 @@ from jaxtyping import Float, UInt8
 
 from n2f_jax.frontends.blendshapes import BLENDSHAPES
 from n2f_jax.frontends.profile import on_axes, points_rotation, upright_axes
-from n2f_jax.frontends.tflite import TfliteModel
+from n2f_jax.frontends.tflite import Runtime, open_network
 from n2f_jax.geometry.camera import pitch_yaw_roll
 from n2f_jax.geometry.squares import Square, cut_square
 from n2f_jax.runtime.assets_cache import MEDIAPIPE, asset_path
@@ -60,14 +60,15 @@ class EyeReader:
 
     Args:
         num_threads: threads of the interpreter.
+        runtime: what runs the network (``frontends.tflite``).
 
     Raises:
         AssetError: the iris network is not in the cache.
-        ImportError: ``ai-edge-litert`` is missing.
+        ImportError: as ``FaceNetwork``.
     """
 
-    def __init__(self, num_threads: int = 1):
-        self._network = TfliteModel(asset_path(MEDIAPIPE, "iris_landmark.tflite"), num_threads)
+    def __init__(self, num_threads: int = 1, runtime: Runtime | None = None):
+        self._network = open_network(asset_path(MEDIAPIPE, "iris_landmark.tflite"), num_threads, runtime)
         self._gaze = _gaze_weights()  # not by the first faces, which may be those of several threads
 
     def __call__(

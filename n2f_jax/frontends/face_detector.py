@@ -13,7 +13,7 @@ import math
 import cv2
 import numpy as np
 
-from n2f_jax.frontends.tflite import TfliteModel
+from n2f_jax.frontends.tflite import Runtime, open_network
 from n2f_jax.geometry.boxes import box_overlap
 from n2f_jax.runtime.assets_cache import MEDIAPIPE, asset_path
 
@@ -75,6 +75,7 @@ class FaceDetector:
         small_faces: look hardest: in squares of both sizes, whatever was found.
         every_face: look in the larger squares even where a large face was found: for pictures of several
             people of whom one is near.
+        runtime: what runs the networks (``frontends.tflite``).
 
     Raises:
         AssetError: the networks are not in the cache.
@@ -86,12 +87,17 @@ class FaceDetector:
         min_score: float = 0.5,
         small_faces: bool = False,
         every_face: bool = False,
+        runtime: Runtime | None = None,
     ):
         self.min_score = min_score
         self.small_faces = small_faces
         self.every_face = every_face
-        self._full = _BlazeFace("face_detection_full_range_sparse.tflite", _FULL_RANGE_GRIDS, num_threads)
-        self._short = _BlazeFace("face_detection_short_range.tflite", _SHORT_RANGE_GRIDS, num_threads)
+        self._full = _BlazeFace(
+            "face_detection_full_range_sparse.tflite", _FULL_RANGE_GRIDS, num_threads, runtime
+        )
+        self._short = _BlazeFace(
+            "face_detection_short_range.tflite", _SHORT_RANGE_GRIDS, num_threads, runtime
+        )
 
     def __call__(self, image: np.ndarray) -> list[Detection]:
         """Faces of one ``(H, W, 3)`` uint8 RGB image, best score first."""
@@ -197,8 +203,10 @@ class _Picture:
 class _BlazeFace:
     """One of the networks."""
 
-    def __init__(self, file: str, grids: tuple[tuple[int, int], ...], num_threads: int):
-        self._network = TfliteModel(asset_path(MEDIAPIPE, file), num_threads)
+    def __init__(
+        self, file: str, grids: tuple[tuple[int, int], ...], num_threads: int, runtime: Runtime | None
+    ):
+        self._network = open_network(asset_path(MEDIAPIPE, file), num_threads, runtime)
         self._anchors = _anchors(grids)
         self.input_size = self._network.input_size
 

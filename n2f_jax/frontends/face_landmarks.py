@@ -16,6 +16,7 @@ from n2f_jax.frontends.face_confidence import DOUBTFUL, FaceConfidence
 from n2f_jax.frontends.face_detector import Detection, FaceDetector
 from n2f_jax.frontends.face_networks import OUTER_EYE_CORNERS, CropPoints, FaceNetwork
 from n2f_jax.frontends.profile import profile_weights, turned_fully
+from n2f_jax.frontends.tflite import Runtime
 from n2f_jax.geometry.boxes import bounding_box, box_overlap
 from n2f_jax.geometry.squares import Square, cut_square
 
@@ -110,10 +111,11 @@ class FaceLandmarker:
 
         profiles: turn the points of heads that are turned far by what the networks miss of it (``frontends.profile``);
             takes the newer network.
+        runtime: what runs the networks (``frontends.tflite``); None for LiteRT where it is installed, else JAX.
 
     Raises:
         AssetError: the networks are not in the cache.
-        ImportError: ``ai-edge-litert`` is missing.
+        ImportError: as ``FaceNetwork``.
         ValueError: another name of landmarks.
     """
 
@@ -131,16 +133,17 @@ class FaceLandmarker:
         check: bool = True,
         turns: bool = True,
         profiles: bool = True,
+        runtime: Runtime | None = None,
     ):
         if landmarks not in LANDMARKS:
             raise ValueError(f"landmarks are one of {', '.join(LANDMARKS)}, not {landmarks!r}")
         self.min_score, self.landmarks = min_score, landmarks
         self._mirrored = average_mirrored
-        self._detector = FaceDetector(num_threads, min_detection_score, small_faces, every_face)
-        self._first = FaceNetwork("v1", num_threads)
-        self._second = FaceNetwork("v2", num_threads) if newer or landmarks == "v2" else None
-        self._blendshapes = None if self._second is None else BlendshapeNetwork(num_threads)
-        self._eyes = EyeReader(num_threads) if eyes and self._second is not None else None
+        self._detector = FaceDetector(num_threads, min_detection_score, small_faces, every_face, runtime)
+        self._first = FaceNetwork("v1", num_threads, runtime)
+        self._second = FaceNetwork("v2", num_threads, runtime) if newer or landmarks == "v2" else None
+        self._blendshapes = None if self._second is None else BlendshapeNetwork(num_threads, runtime)
+        self._eyes = EyeReader(num_threads, runtime) if eyes and self._second is not None else None
         self._profiles = profiles
         if profiles:
             # Read now: the first faces may be those of several threads at once, and NumPy's reading of headers fails

@@ -13,6 +13,7 @@ from n2f_jax.face_mesh.coarse_mesh import coarse_maps
 from n2f_jax.frontends import DEFAULT_LANDMARKS, Landmarks
 from n2f_jax.frontends.base import Frontend, FrontendFace, Image, Provenance
 from n2f_jax.frontends.face_landmarks import FaceLandmarker, MeshedFace
+from n2f_jax.frontends.tflite import Runtime
 from n2f_jax.geometry.crop import Crop, landmark_crop
 from n2f_jax.runtime.assets_cache import FACE_LANDMARKER, MEDIAPIPE
 
@@ -33,10 +34,11 @@ class FaceMeshFrontend(Frontend):
             successor, whose points are nearer (``frontends.face_networks``).
         eyes: read lids and gaze.
         landmarker: finds the points, in place of one made by the other arguments; for measuring.
+        runtime: what runs the networks (``frontends.tflite``); None for LiteRT where it is installed, else JAX.
 
     Raises:
         AssetError: the networks are not in the cache; the message says how to fetch them.
-        ImportError: ``ai-edge-litert`` is missing.
+        ImportError: as ``FaceNetwork``.
     """
 
     name = "face_mesh"
@@ -52,6 +54,7 @@ class FaceMeshFrontend(Frontend):
         landmarks: Landmarks = DEFAULT_LANDMARKS,
         eyes: bool = True,
         landmarker: FaceLandmarker | None = None,
+        runtime: Runtime | None = None,
     ):
         if max_faces is not None and max_faces < 1:
             raise ValueError(f"max_faces is at least 1 or None, not {max_faces}")
@@ -65,6 +68,7 @@ class FaceMeshFrontend(Frontend):
             every_face=max_faces != 1,
             landmarks=landmarks,
             eyes=eyes,
+            runtime=runtime,
         )
         self.files = MEDIAPIPE.digests | FACE_LANDMARKER.digests
         self.landmarks, self.small_faces = landmarks, small_faces

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS, load_coarse_mesh
-from n2f_jax.frontends.tflite import TfliteModel
+from n2f_jax.frontends.tflite import Runtime, open_network
 from n2f_jax.runtime.assets_cache import FACE_LANDMARKER, MEDIAPIPE, asset_path
 
 NUM_WITH_IRISES = NUM_POINTS + 10
@@ -47,13 +47,14 @@ class FaceNetwork:
     Args:
         version: ``'v1'`` or ``'v2'``.
         num_threads: threads of the interpreter.
+        runtime: what runs the network (``frontends.tflite``).
 
     Raises:
         AssetError: the network is not in the cache.
-        ImportError: ``ai-edge-litert`` is missing.
+        ImportError: neither ``ai-edge-litert`` nor ``tflite`` is there, or not the one asked for.
     """
 
-    def __init__(self, version: str, num_threads: int = 1):
+    def __init__(self, version: str, num_threads: int = 1, runtime: Runtime | None = None):
         mirror = load_coarse_mesh().mirror
         if version == "v1":
             path, self._count, self._outputs = (
@@ -68,7 +69,7 @@ class FaceNetwork:
         else:
             raise ValueError(f"the face networks are v1 and v2, not {version!r}")
         self._mirror = mirror
-        self._network = TfliteModel(path, num_threads)
+        self._network = open_network(path, num_threads, runtime)
 
     @property
     def input_size(self) -> int:
