@@ -26,7 +26,7 @@ BLENDSHAPES = (
     "noseSneerRight",
 )  # fmt: skip
 # Points that the network takes, in order.
-_POINTS = np.r_[
+POINTS = np.r_[
     0, 1, 4:9, 10, 13, 14, 17, 21, 33, 37, 39, 40, 46, 52:56, 58, 61, 63, 65:68, 70, 78, 80:83, 84, 87, 88,
     91, 93, 95, 103, 105, 107, 109, 127, 132, 133, 136, 144:147, 148:151, 152:156, 157:164, 168, 172, 173,
     176, 178, 181, 185, 191, 195, 197, 234, 246, 249, 251, 263, 267, 269, 270, 276, 282:286, 288, 291, 293,
@@ -59,5 +59,5 @@ class BlendshapeNetwork:
             points: u, v of any upright picture in any unit: scale and place do not matter; depth is not used. Google
                 feeds points of the whole image, whose roll disturbs the scores a little.
         """
-        (scores,) = self._network.named(points[_POINTS, :2]).values()
+        (scores,) = self._network.named(points[POINTS, :2]).values()
         return scores.reshape(len(BLENDSHAPES)).copy()

@@ -21,9 +21,9 @@ from n2f_jax.geometry.boxes import bounding_box, box_overlap
 from n2f_jax.geometry.squares import Square, cut_square
 
 # The networks were trained on squares half as large again as the face's box.
-_BOX_SCALE = 1.5
+BOX_SCALE = 1.5
 # Passes of the first network, with which the square settles; the second one then sees the face once.
-_PASSES = {"v1": 3, "v2": 2}
+PASSES = {"v1": 3, "v2": 2}
 # Overlap from which a face of a turned image and a doubtful one are the same, and by how much surer it must be.
 _SAME_TURNED, _SURER = 0.15, 0.2
 
@@ -208,7 +208,7 @@ class FaceLandmarker:
     def at(self, image: UInt8[np.ndarray, "H W 3"], detection: Detection) -> MeshedFace:
         """The face that one detection shows, whatever its scores."""
         square = _square_of_detection(detection)
-        for _ in range(_PASSES[self.landmarks]):
+        for _ in range(PASSES[self.landmarks]):
             seen = square
             first = self._look(self._first, image, seen, self._mirrored)
             square = _square_of_points(seen.to_image(first.points)[:, :2])
@@ -271,9 +271,9 @@ def _square_of_detection(detection: Detection) -> Square:
     right_eye, left_eye = detection.keypoints[:2]
     low, high = detection.box[:2], detection.box[2:]
     angle = math.atan2(left_eye[1] - right_eye[1], left_eye[0] - right_eye[0])
-    return Square((low + high) / 2, max(1.0, float((high - low).max()) * _BOX_SCALE), angle)
+    return Square((low + high) / 2, max(1.0, float((high - low).max()) * BOX_SCALE), angle)
 
 
 def _square_of_points(points: Float[np.ndarray, "N 2"]) -> Square:
     right, left = points[list(OUTER_EYE_CORNERS)]
-    return Square.around(points[:NUM_POINTS], math.atan2(left[1] - right[1], left[0] - right[0]), _BOX_SCALE)
+    return Square.around(points[:NUM_POINTS], math.atan2(left[1] - right[1], left[0] - right[0]), BOX_SCALE)
