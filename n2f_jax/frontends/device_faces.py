@@ -79,8 +79,8 @@ class DeviceFaces:
         if count * height * width > _MAX_PIXELS:
             raise ValueError(f"{count} images of {width} × {height} are more than one program can take")
         at_once = min(at_once, count)
-        # As coarse as the second look at the whole picture asks for.
-        coarsest = max(0, round(math.log2(3.0 * max(height, width) / 128)))
+        # As coarse as a second look at a face that is larger than the picture asks for.
+        coarsest = max(0, round(math.log2(4.0 * max(height, width) / 128)))
         levels = ImageLevels.of(images, coarsest + 1)
         detections, unsettled = self._detector(weights["detector"], levels, at_once)
         image = jnp.repeat(jnp.arange(count, dtype=jnp.int32), MAX_FACES)

@@ -107,6 +107,7 @@ def cut_squares(
         )
         u, v = u[:, None, :, None], v[:, :, None, None]
         place = squares.centre[:, None, None] + u * axes[:, None, None, :, 0] + v * axes[:, None, None, :, 1]
+        place = place - 0.5
         seen = sample(levels, image, whole, place[..., 0], place[..., 1], "edge")
         return total + jnp.where((k < samples**2)[:, None, None, None], seen, 0.0)
 
@@ -132,8 +133,11 @@ def cut_upright(
     level = jnp.clip(jnp.round(jnp.log2(side / size)), 0, len(levels.sizes) - 1).astype(jnp.int32)
     shrunk = jnp.exp2(-level.astype(jnp.float32))
     step = (shrunk * side / size)[:, None]
-    grid = jnp.arange(size, dtype=jnp.float32)[None] + 0.5
-    u, v = (shrunk[:, None] * corner[:, i : i + 1] + step * grid for i in (0, 1))
+    grid = jnp.arange(size, dtype=jnp.float32)[None]
+    first = shrunk[:, None] * corner + 0.5 * step - 0.5
+    u = step * grid + first[:, :1]
+    # OpenCV multiplies and adds in one rounding along a row, and in two from row to row; so halves go the same way.
+    v = lax.optimization_barrier(step * grid) + first[:, 1:]
     shape = (len(image), size, size)
     u, v = jnp.broadcast_to(u[:, None], shape), jnp.broadcast_to(v[:, :, None], shape)
     return sample(levels, image, level, u, v, "black")
@@ -152,33 +156,35 @@ def sample(
     Args:
         levels: the images.
         image, level: from which of them.
-        u, v: pixels of the level (centres at +0.5).
+        u, v: pixels of the level, whose centres are whole numbers (OpenCV's).
         border: what lies beyond.
     """
     heights, widths = (np.array([size[i] for size in levels.sizes], np.int32) for i in (0, 1))
     starts = np.concatenate([[0], np.cumsum(heights * widths)])[:-1].astype(np.int32)
     start, height, width = (jnp.asarray(x)[level][:, None, None] for x in (starts, heights, widths))
     start = start + image[:, None, None] * levels.pixels.shape[1]
-    x, y = u - 0.5, v - 0.5
-    x = jnp.clip(x, -2.0, width.astype(jnp.float32) + 1)
-    y = jnp.clip(y, -2.0, height.astype(jnp.float32) + 1)
+    x = jnp.clip(u, -2.0, width.astype(jnp.float32) + 1)
+    y = jnp.clip(v, -2.0, height.astype(jnp.float32) + 1)
     x0, y0 = jnp.floor(x), jnp.floor(y)
     right, below = x - x0, y - y0
     x0, y0 = x0.astype(jnp.int32), y0.astype(jnp.int32)
-    flat, total = levels.pixels.reshape(-1), [0.0] * 3
-    for dy, by_row in ((0, 1 - below), (1, below)):
-        for dx, by_column in ((0, 1 - right), (1, right)):
-            column, row = x0 + dx, y0 + dy
-            weight = by_row * by_column
-            if border == "black":
-                inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-                weight = jnp.where(inside, weight, 0.0)
-            index = start + jnp.clip(row, 0, height - 1) * width + jnp.clip(column, 0, width - 1)
-            pixel = flat.at[index].get(mode="promise_in_bounds")
-            for channel in range(3):
-                value = (pixel >> np.uint32(8 * channel)) & np.uint32(255)
-                total[channel] = total[channel] + weight * value.astype(jnp.float32)
-    return jnp.round(jnp.stack(total, axis=-1))
+    flat = levels.pixels.reshape(-1)
+
+    def neighbour(dy, dx):
+        column, row = x0 + dx, y0 + dy
+        index = start + jnp.clip(row, 0, height - 1) * width + jnp.clip(column, 0, width - 1)
+        pixel = flat.at[index].get(mode="promise_in_bounds")
+        if border == "black":
+            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+            pixel = jnp.where(inside, pixel, np.uint32(0))
+        return [((pixel >> np.uint32(8 * i)) & np.uint32(255)).astype(jnp.float32) for i in range(3)]
+
+    corners = zip(*(neighbour(dy, dx) for dy in (0, 1) for dx in (0, 1)), strict=True)
+    found = []
+    for a, b, c, d in corners:  # in OpenCV's order: a rounding error decides where halves go
+        upper, lower = a + right * (b - a), c + right * (d - c)
+        found.append(upper + below * (lower - upper))
+    return jnp.round(jnp.stack(found, axis=-1))
 
 
 def _halved(images: UInt8[Array, "B H W 3"]) -> UInt8[Array, "B h w 3"]:

