@@ -12,7 +12,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +31,7 @@ from n2f_jax.fitting.observations import Anchors
 from n2f_jax.fitting.prior import AnswerModel
 from n2f_jax.frontends.base import Frontend, FrontendFace, as_image, largest_face_size
 from n2f_jax.frontends.face_confidence import REGIONS
-from n2f_jax.frontends.face_mesh import FaceMeshFrontend
 from n2f_jax.frontends.registry import FrontendOptions, make_frontend
-from n2f_jax.frontends.tflite import available_runtime
 from n2f_jax.geometry.camera import project_points
 from n2f_jax.geometry.crop import Crop
 from n2f_jax.geometry.focal import Focal, FocalHints, resolve_focal
@@ -63,8 +61,10 @@ from n2f_jax.reconstruction.arguments import (
 from n2f_jax.reconstruction.face_batch import FaceBatch
 from n2f_jax.reconstruction.head import Head
 from n2f_jax.reconstruction.other_head import OtherHead
-from n2f_jax.reconstruction.photo_program import PhotoHeads, PhotoProgram
 from n2f_jax.reconstruction.prediction import NUM_INNER, HeadStage, PredictedHeads, see_eyes
+
+if TYPE_CHECKING:
+    from n2f_jax.reconstruction.photo_program import PhotoHeads, PhotoProgram
 
 Alignment = Literal["network", "landmarks"]
 ALIGNMENTS: tuple[Alignment, ...] = ("network", "landmarks")
@@ -323,7 +323,9 @@ class Reconstructor:
 
         ``'frontend'`` on CPUs with LiteRT, and for front ends without a program; else ``'device'``.
         """
-        if not isinstance(self.frontend, FaceMeshFrontend) or self.frontend.small_faces:
+        from n2f_jax.frontends.tflite import available_runtime
+
+        if not self._has_program():
             return "frontend"
         return "frontend" if jax.default_backend() == "cpu" and available_runtime() == "litert" else "device"
 
@@ -334,8 +336,10 @@ class Reconstructor:
         Raises:
             ValueError: the front end is not the face mesh, or looks for small faces.
         """
-        frontend = self._check_frontend()
-        if not isinstance(frontend, FaceMeshFrontend) or frontend.small_faces:
+        from n2f_jax.reconstruction.photo_program import PhotoProgram  # what it needs, others do not
+
+        frontend: Any = self._check_frontend()
+        if not self._has_program():
             raise ValueError("only the face mesh front end, without small_faces, has a program of its own")
         every_face = frontend.max_faces != 1
         return PhotoProgram(
@@ -346,6 +350,14 @@ class Reconstructor:
             max_faces=DEVICE_FACES if every_face else 1,
             every_face=every_face,
         )
+
+    def _has_program(self) -> bool:
+        return getattr(self.frontend, "name", "") == "face_mesh" and not getattr(
+            self.frontend, "small_faces", True
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "program"}
 
     def _heads_of_photo(
         self, answers: PhotoHeads, image_size: tuple[int, int], focal: float | Focal | None

@@ -63,10 +63,10 @@ def test_both_paths_agree(reconstructor, photographs):
 
 
 def test_the_path_is_chosen_by_what_runs(reconstructor, monkeypatch):
-    module = "n2f_jax.reconstruction.reconstructor"
-    monkeypatch.setattr(f"{module}.available_runtime", lambda: "litert")
+    runtime = "n2f_jax.frontends.tflite.available_runtime"
+    monkeypatch.setattr(runtime, lambda: "litert")
     assert reconstructor.batch_path() == "frontend"
-    monkeypatch.setattr(f"{module}.available_runtime", lambda: "jax")
+    monkeypatch.setattr(runtime, lambda: "jax")
     assert reconstructor.batch_path() == "device"
     monkeypatch.setattr(reconstructor, "frontend", FaceMeshFrontend(256, 1.4, small_faces=True))
     assert reconstructor.batch_path() == "frontend"
