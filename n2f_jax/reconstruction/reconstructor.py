@@ -319,9 +319,10 @@ class Reconstructor:
         return [heads[:max_faces] for heads in results]
 
     def batch_path(self) -> BatchPath:
-        """The way that ``reconstruct_batch`` takes by itself: the faster one as measured (RESULTS.md).
+        """The way that ``reconstruct_batch`` takes by itself.
 
-        ``'frontend'`` on CPUs with LiteRT, and for front ends without a program; else ``'device'``.
+        ``'frontend'`` on CPUs with LiteRT, whose networks are the faster ones there and need no compiling
+        (RESULTS.md), and for front ends without a program; else ``'device'``.
         """
         from n2f_jax.frontends.tflite import available_runtime
 

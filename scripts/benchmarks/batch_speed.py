@@ -74,8 +74,8 @@ def main() -> None:
             ratios = [own / other for own, other in zip(taken, times["frontend"], strict=True)]
             slower, busier = (statistics.median(float(ratio[i]) for ratio in ratios) for i in (0, 1))
             print(
-                f"| {count} | {path} | {count / wall:.1f} | {1000 * busy / count:.0f} | {1 / slower:.2f} | {busier:.2f} | "
-                f"{first[path]:.0f} | {f'{settled} of {count}' if path == 'device' else ''} |",
+                f"| {count} | {path} | {count / wall:.1f} | {1000 * busy / count:.0f} | {1 / slower:.2f} | "
+                f"{busier:.2f} | {first[path]:.0f} | {f'{settled} of {count}' if path == 'device' else ''} |",
                 flush=True,
             )
 
