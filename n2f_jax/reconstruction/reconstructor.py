@@ -269,7 +269,7 @@ class Reconstructor:
         max_faces: int | None = None,
         path: BatchPath | None = None,
     ) -> list[list[Head]]:
-        """Heads of every image of a batch of one size: what ``reconstruct`` gives, within 0.05 mm and 0.1 px.
+        """Heads of every image of a batch of one size: what ``reconstruct`` gives, within about 0.05 mm and 0.1 px.
 
         On the path ``'device'`` detection, landmarks, maps, network, refinement and meshes are one compiled program
         (``program``), compiled once for each shape of the batch and shared by all devices that divide it. Images
