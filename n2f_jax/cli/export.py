@@ -26,6 +26,15 @@ _ONNX = """A trained network as one ONNX file (needs PyTorch, onnx, onnxscript: 
 
 CHECKPOINT "default" is the one that ships.
 """
+_PROGRAM = """A compiled program with its weights, by jax.export (StableHLO): loads with JAX alone.
+
+    n2f export program CHECKPOINT --out DIR [--batch 8] [--size HEIGHT WIDTH] [--head-model FILE] [--platform cuda …]
+
+With --size the whole way from photographs of that size to heads, by the face mesh; without it from maps to heads.
+Load it with n2f_jax.export.stablehlo.ExportedProgram.load(DIR).
+
+CHECKPOINT "default" is the one that ships.
+"""
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +58,20 @@ def _add_torch(parser: argparse.ArgumentParser) -> None:
 def _add_onnx(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
+
+
+def _add_program(parser: argparse.ArgumentParser) -> None:
+    _add_common(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if needed")
+    parser.add_argument("--batch", type=int, default=8, metavar="B", help="photographs, or crops, a call (8)")
+    parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of the photographs")
+    parser.add_argument(
+        "--platform",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="cpu, cuda, rocm, tpu; where JAX runs here if none",
+    )
 
 
 def _folder(checkpoint: str) -> Path:
@@ -107,5 +130,27 @@ def _export_onnx(flags: argparse.Namespace) -> int:
     return 0
 
 
+def _export_program(flags: argparse.Namespace) -> int:
+    from n2f_jax.export.stablehlo import write_maps_program, write_photo_program
+    from n2f_jax.reconstruction.reconstructor import Reconstructor
+
+    if flags.batch < 1 or min(flags.size or [1]) < 1:
+        raise ValueError("--batch and --size are at least 1")
+    model = None if flags.head_model in (None, "open") else flags.head_model
+    frontend = "face_mesh" if flags.size else None
+    reconstructor = Reconstructor.from_pretrained(
+        _folder(flags.checkpoint), model, frontend, maps=None if frontend else "face_mesh_v2"
+    )
+    if flags.size:
+        write_photo_program(flags.out, reconstructor, flags.batch, tuple(flags.size), flags.platform)
+    else:
+        write_maps_program(flags.out, reconstructor, flags.batch, flags.platform)
+    echo(
+        f"{reconstructor.checkpoint}, {flags.batch} {'photographs' if flags.size else 'crops'} a call → {flags.out}"
+    )
+    return 0
+
+
+program = Command(_PROGRAM, _add_program, _export_program)
 torch = Command(_TORCH, _add_torch, _export_torch)
 onnx = Command(_ONNX, _add_onnx, _export_onnx)

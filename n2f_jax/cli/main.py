@@ -26,6 +26,7 @@ COMMANDS = {
     "convert arkit": ("convert", "arkit", "heads to ARKit's blendshape weights (.csv), and back"),
     "export torch": ("export", "torch", "a trained network for PyTorch, and back"),
     "export onnx": ("export", "onnx", "a trained network as one ONNX file"),
+    "export program": ("export", "program", "the way to heads as StableHLO with its weights (jax.export)"),
     "draw front-ends": ("draw", "front_ends", "what Pixel3DMM and FaRL see of a photograph"),
     "draw head-model": ("draw", "head_model", "a head model's axes, landmarks and parameters"),
     "draw mesh": ("draw", "mesh", "any mesh: normals, depth, texture coordinates, mask"),

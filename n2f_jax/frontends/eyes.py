@@ -18,25 +18,25 @@ from jaxtyping import Float, UInt8
 
 from n2f_jax.frontends.blendshapes import BLENDSHAPES
 from n2f_jax.frontends.profile import on_axes, points_rotation, upright_axes
-from n2f_jax.frontends.tflite import TfliteModel
+from n2f_jax.frontends.tflite import Runtime, open_network
 from n2f_jax.geometry.camera import pitch_yaw_roll
 from n2f_jax.geometry.squares import Square, cut_square
 from n2f_jax.runtime.assets_cache import MEDIAPIPE, asset_path
 
 ASSET = "gaze.npz"
 # Of the left eye, then the right: outer and inner corner, upper and lower lid from outside to inside, iris.
-_CORNERS = ((263, 362), (33, 133))
-_UPPER, _LOWER = ((387, 386, 385), (160, 159, 158)), ((373, 374, 380), (144, 145, 153))
-_IRIS = (473, 468)
-_SCORES = ("eyeLookUp", "eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeBlink", "eyeWide", "eyeSquint")
+CORNERS = ((263, 362), (33, 133))
+UPPER, LOWER = ((387, 386, 385), (160, 159, 158)), ((373, 374, 380), (144, 145, 153))
+IRIS = (473, 468)
+SCORES = ("eyeLookUp", "eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeBlink", "eyeWide", "eyeSquint")
 # Side of the square that the iris network sees, in widths of the eye; of its 71 other points the first 16 are the lids.
-_IRIS_SQUARE, _NUM_LIDS = 2.3, 16
+IRIS_SQUARE, NUM_LIDS = 2.3, 16
 # Lids' distance over the eye's width: open, closed; wide open from here on. Score of a blink: none, a closed eye.
-_OPEN, _SHUT, _WIDE = 0.28, 0.12, 0.36
-_NO_BLINK, _BLINK = 0.25, 0.55
-_WIDEST = -0.3
+OPEN, SHUT, WIDE = 0.28, 0.12, 0.36
+NO_BLINK, BLINK = 0.25, 0.55
+WIDEST = -0.3
 # Both eyes closed so far show no gaze.
-_BLIND = 0.8
+BLIND = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,15 +60,16 @@ class EyeReader:
 
     Args:
         num_threads: threads of the interpreter.
+        runtime: what runs the network (``frontends.tflite``).
 
     Raises:
         AssetError: the iris network is not in the cache.
-        ImportError: ``ai-edge-litert`` is missing.
+        ImportError: as ``FaceNetwork``.
     """
 
-    def __init__(self, num_threads: int = 1):
-        self._network = TfliteModel(asset_path(MEDIAPIPE, "iris_landmark.tflite"), num_threads)
-        self._gaze = _gaze_weights()  # not by the first faces, which may be those of several threads
+    def __init__(self, num_threads: int = 1, runtime: Runtime | None = None):
+        self._network = open_network(asset_path(MEDIAPIPE, "iris_landmark.tflite"), num_threads, runtime)
+        self._gaze = gaze_weights()  # not by the first faces, which may be those of several threads
 
     def __call__(
         self,
@@ -86,7 +87,7 @@ class EyeReader:
         points = points.astype(np.float64)
         closure = np.array([eye_closure(points, scores, side) for side in (0, 1)])
         gaze = np.full(3, np.nan)
-        if closure.min() < _BLIND:
+        if closure.min() < BLIND:
             mean, std, weights = self._gaze
             yaw, pitch = gaze_angles((self.features(image, points, scores) - mean) / std, weights)
             in_head = np.array(
@@ -111,7 +112,7 @@ class EyeReader:
         return np.stack([np.concatenate(of_eyes), np.concatenate(of_eyes[::-1])])
 
     def _features_of(self, image, points, scores, side, axes, rotation):
-        outer, inner = points[list(_CORNERS[side])]
+        outer, inner = points[list(CORNERS[side])]
         middle, width = (outer + inner) / 2, max(float(np.linalg.norm(outer - inner)), 1e-6)
         out = np.array([1.0 if side == 0 else -1.0, 1.0])
 
@@ -119,18 +120,18 @@ class EyeReader:
             offset = (place - middle)[None] / width * [1, 1, depth]
             return (on_axes(offset, axes)[0] @ rotation)[:2] * out
 
-        upper, lower = (points[list(lids[side])].mean(axis=0) for lids in (_UPPER, _LOWER))
-        iris = in_head(points[_IRIS[side]], depth=False)
+        upper, lower = (points[list(lids[side])].mean(axis=0) for lids in (UPPER, LOWER))
+        iris = in_head(points[IRIS[side]], depth=False)
         name = ("Left", "Right")[side]
         pitch, yaw, _ = pitch_yaw_roll(rotation)
         yaw *= out[0]
         found = [
-            *in_head(points[_IRIS[side]]),
+            *in_head(points[IRIS[side]]),
             *iris,
             in_head(upper)[1],
             in_head(lower)[1],
             in_head(upper)[0],
-            *(float(scores[BLENDSHAPES.index(score + name)]) for score in _SCORES),
+            *(float(scores[BLENDSHAPES.index(score + name)]) for score in SCORES),
             yaw,
             pitch,
             yaw * abs(yaw),
@@ -147,14 +148,14 @@ class EyeReader:
         """Iris centre and lids as the network sees the eye, which it knows as a right one, and as a mirrored one."""
         right, left = (inner, outer) if side == 0 else (outer, inner)
         angle = math.atan2(left[1] - right[1], left[0] - right[0])
-        square = Square((outer + inner) / 2, max(1.0, _IRIS_SQUARE * width), angle)
+        square = Square((outer + inner) / 2, max(1.0, IRIS_SQUARE * width), angle)
         size = self._network.input_size
         crop = cut_square(image, square, size).astype(np.float32) / 255
         looks = []
         for mirrored in (side == 0, side == 1):
             outputs = self._network.named(crop[:, ::-1] if mirrored else crop)
             iris = outputs["output_iris"].reshape(-1, 3)[:1]
-            lids = outputs["output_eyes_contours_and_brows"].reshape(-1, 3)[:_NUM_LIDS]
+            lids = outputs["output_eyes_contours_and_brows"].reshape(-1, 3)[:NUM_LIDS]
             found = np.concatenate([iris, lids]).astype(np.float64) / size
             if mirrored:
                 found[:, 0] = 1.0 - found[:, 0]
@@ -173,13 +174,13 @@ def eye_closure(points: Float[np.ndarray, "478 3"], scores: Float[np.ndarray, "5
         scores: of ``BLENDSHAPES``.
         side: 0 left, 1 right.
     """
-    outer, inner = points[list(_CORNERS[side])]
-    gaps = [np.linalg.norm(points[a] - points[b]) for a, b in zip(_UPPER[side], _LOWER[side], strict=True)]
+    outer, inner = points[list(CORNERS[side])]
+    gaps = [np.linalg.norm(points[a] - points[b]) for a, b in zip(UPPER[side], LOWER[side], strict=True)]
     aspect = float(np.mean(gaps) / max(np.linalg.norm(outer - inner), 1e-6))
-    by_lids = float(np.clip((_OPEN - aspect) / (_OPEN - _SHUT), 0.0, 1.0))
+    by_lids = float(np.clip((OPEN - aspect) / (OPEN - SHUT), 0.0, 1.0))
     blink = float(scores[BLENDSHAPES.index("eyeBlink" + ("Left", "Right")[side])])
-    by_score = float(np.clip((blink - _NO_BLINK) / (_BLINK - _NO_BLINK), 0.0, 1.0))
-    wide = float(np.clip((_WIDE - aspect) / (_OPEN - _SHUT), _WIDEST, 0.0))
+    by_score = float(np.clip((blink - NO_BLINK) / (BLINK - NO_BLINK), 0.0, 1.0))
+    wide = float(np.clip((WIDE - aspect) / (OPEN - SHUT), WIDEST, 0.0))
     return 0.5 * (by_lids + by_score) + wide
 
 
@@ -197,7 +198,7 @@ def gaze_angles(
 
 
 @functools.cache
-def _gaze_weights() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def gaze_weights() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     path = resources.files("n2f_jax.frontends") / "assets" / ASSET
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
         return data["mean"], data["std"], data["weights"]

@@ -49,10 +49,10 @@ ASSET = "face_confidence.npz"
 # hardly a face is dropped; the script would allow 0.68, but a wrong head that is marked is worth more than none.
 DOUBTFUL, GHOST = 0.72, 0.5
 # The rim around the face that is unfolded with it, in units of the face.
-_RIM = 1.25
+RIM = 1.25
 # Of the 256 levels: what counts as no contrast, and the unit of colour; fewest pixels to take a mean of.
-_NO_CONTRAST, _COLOUR, _FEWEST = 4.0, 30.0, 50
-_BLINKS = (BLENDSHAPES.index("eyeBlinkLeft"), BLENDSHAPES.index("eyeBlinkRight"))
+NO_CONTRAST, COLOUR, FEWEST = 4.0, 30.0, 50
+BLINKS = (BLENDSHAPES.index("eyeBlinkLeft"), BLENDSHAPES.index("eyeBlinkRight"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,7 @@ class _Sheet:
 
 
 @functools.cache
-def _sheet() -> _Sheet:
+def face_sheet() -> _Sheet:
     mesh = load_coarse_mesh()
     faces = np.asarray(mesh.faces)
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
@@ -141,7 +141,7 @@ def _with_rim(points, outline):
     """Points with those of the outline once more, moved outward."""
     rim = points[outline]
     centre = rim.mean(axis=0)
-    return np.concatenate([points, centre + _RIM * (rim - centre)])
+    return np.concatenate([points, centre + RIM * (rim - centre)])
 
 
 def unfold(
@@ -162,7 +162,7 @@ def unfold(
         Float32 light with its mean taken off and over its deviation, red and blue over light in one fixed unit, 1
         where the surface faces the camera, and 1 inside the image.
     """
-    sheet = _sheet()
+    sheet = face_sheet()
     rimmed = _with_rim(points, sheet.outline).astype(np.float32)
     corners = rimmed[sheet.triangles]
     places = sum(rimmed[sheet.corners[..., k]] * sheet.weights[..., k, None] for k in range(3))
@@ -176,9 +176,9 @@ def unfold(
     seen = sheet.covered & facing & inside
     red, green, blue = np.moveaxis(pixels.astype(np.float32), -1, 0)
     light = 0.3 * red + 0.59 * green + 0.11 * blue
-    chosen = seen if seen.sum() >= _FEWEST else sheet.covered
-    flat = (light - light[chosen].mean()) / (light[chosen].std() + _NO_CONTRAST)
-    colours = [(x - light - np.median((x - light)[chosen])) / _COLOUR for x in (red, blue)]
+    chosen = seen if seen.sum() >= FEWEST else sheet.covered
+    flat = (light - light[chosen].mean()) / (light[chosen].std() + NO_CONTRAST)
+    colours = [(x - light - np.median((x - light)[chosen])) / COLOUR for x in (red, blue)]
     channels = [flat.clip(-4, 4), *(x.clip(-3, 3) for x in colours), facing, inside]
     return np.stack([x * sheet.covered for x in channels], axis=-1).astype(np.float32)
 
@@ -216,7 +216,7 @@ def measures(
     ibug = load_coarse_mesh().ibug68
     gaps = np.linalg.norm(face.points_478[ibug, :2] - points[ibug, :2], axis=1) / square.side
     of_regions = [math.log(float(gaps[list(indices)].mean()) + 1e-3) for indices in REGIONS.values()]
-    blink = abs(float(face.blendshapes[_BLINKS[0]] - face.blendshapes[_BLINKS[1]]))
+    blink = abs(float(face.blendshapes[BLINKS[0]] - face.blendshapes[BLINKS[1]]))
     return np.array([*values, math.log(face.version_gap + 1e-3), *of_regions, blink])
 
 
@@ -233,7 +233,7 @@ class FaceConfidence:
     """
 
     def __init__(self, path: Path | None = None):
-        self._weights = _read(path)
+        self.weights = _read(path)
 
     def __call__(self, image: UInt8[np.ndarray, "H W 3"], face: MeshedFace) -> FaceCheck:
         """What can be believed of a face of an image.
@@ -255,7 +255,7 @@ class FaceConfidence:
         self, flat: Float[np.ndarray, "S S 5"], measured: Float[np.ndarray, " M"]
     ) -> Float[np.ndarray, "8"]:
         """``OUTPUTS`` of what ``unfold`` and ``measures`` give, calibrated."""
-        w = self._weights
+        w = self.weights
         x = flat
         for layer in range(LAYERS):
             x = _convolved(x, w[f"kernel{layer}"], w[f"bias{layer}"])

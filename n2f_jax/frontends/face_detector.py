@@ -13,26 +13,26 @@ import math
 import cv2
 import numpy as np
 
-from n2f_jax.frontends.tflite import TfliteModel
+from n2f_jax.frontends.tflite import Runtime, open_network
 from n2f_jax.geometry.boxes import box_overlap
 from n2f_jax.runtime.assets_cache import MEDIAPIPE, asset_path
 
 # Cells a side and anchors a cell of each feature map, in the order of the network's output.
-_SHORT_RANGE_GRIDS = ((16, 2), (8, 6))
-_FULL_RANGE_GRIDS = ((48, 1),)
+SHORT_RANGE_GRIDS = ((16, 2), (8, 6))
+FULL_RANGE_GRIDS = ((48, 1),)
 # The full-range network's score from which something is looked at again.
-_CANDIDATE = 0.3
+CANDIDATE = 0.3
 # Large, in parts of the picture's longer side: what the full-range network sees in 24 pixels.
-_LARGE = 1 / 8
+LARGE = 1 / 8
 # Sides of the parts, in parts of the picture's shorter side, and by how much of their side they overlap at least.
-_SHARES, _SHARED = (0.6, 0.3), 1 / 6
+SHARES, _SHARED = (0.6, 0.3), 1 / 6
 # The mean of both networks' scores from which something is a face: between what faces have and what resembles them
 # (on the choosing half of scripts/benchmarks/public_photos).
-_SURE = 0.65
+SURE = 0.65
 # Side of the second look, in sides of the face.
-_CLOSER = 3.0
+CLOSER = 3.0
 # Two boxes are of one face where they share this much of both together, or of the smaller one.
-_OVERLAP, _INSIDE = 0.3, 0.6
+OVERLAP, INSIDE = 0.3, 0.6
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # arrays have no truth value: each is equal to itself alone
@@ -75,6 +75,7 @@ class FaceDetector:
         small_faces: look hardest: in squares of both sizes, whatever was found.
         every_face: look in the larger squares even where a large face was found: for pictures of several
             people of whom one is near.
+        runtime: what runs the networks (``frontends.tflite``).
 
     Raises:
         AssetError: the networks are not in the cache.
@@ -86,22 +87,25 @@ class FaceDetector:
         min_score: float = 0.5,
         small_faces: bool = False,
         every_face: bool = False,
+        runtime: Runtime | None = None,
     ):
         self.min_score = min_score
         self.small_faces = small_faces
         self.every_face = every_face
-        self._full = _BlazeFace("face_detection_full_range_sparse.tflite", _FULL_RANGE_GRIDS, num_threads)
-        self._short = _BlazeFace("face_detection_short_range.tflite", _SHORT_RANGE_GRIDS, num_threads)
+        self._full = _BlazeFace(
+            "face_detection_full_range_sparse.tflite", FULL_RANGE_GRIDS, num_threads, runtime
+        )
+        self._short = _BlazeFace("face_detection_short_range.tflite", SHORT_RANGE_GRIDS, num_threads, runtime)
 
     def __call__(self, image: np.ndarray) -> list[Detection]:
         """Faces of one ``(H, W, 3)`` uint8 RGB image, best score first."""
         picture = _Picture(image)
         faces = self._whole(picture) or self._in_border(picture)
-        if any(face.size >= _LARGE * picture.size.max() for face in faces) and not (
+        if any(face.size >= LARGE * picture.size.max() for face in faces) and not (
             self.small_faces or self.every_face
         ):
             return _without_repetitions(faces)
-        for share in _SHARES:
+        for share in SHARES:
             parts = [d for d in self._parts(picture, share) if not any(_same(d, face) for face in faces)]
             faces = faces + self._confirmed(picture, _merge(parts))
             if faces and not self.small_faces:
@@ -113,10 +117,10 @@ class FaceDetector:
         square = _Square.around(picture.size / 2, float(picture.size.max()))
         short = self._short(picture, square, self.min_score)
         faces, unsure = [], []
-        for seen in self._full(picture, square, min(_CANDIDATE, self.min_score)):
-            also = [d for d in short if box_overlap(d.box, seen.box) > _OVERLAP]
+        for seen in self._full(picture, square, min(CANDIDATE, self.min_score)):
+            also = [d for d in short if box_overlap(d.box, seen.box) > OVERLAP]
             short = [d for d in short if d not in also]
-            sure = also and _mean_score([seen, also[0]]) >= _SURE
+            sure = also and _mean_score([seen, also[0]]) >= SURE
             (faces if sure else unsure).append(_average([seen, *also]))
         unsure += short
         return faces + self._confirmed(picture, unsure)
@@ -130,8 +134,8 @@ class FaceDetector:
         side = share * float(picture.size.min())
         if side < self._full.input_size / 2:
             return []  # nothing to gain from so few pixels
-        across, down = (_starts(length, side) for length in picture.size)
-        least = min(_CANDIDATE, self.min_score)
+        across, down = (starts(length, side) for length in picture.size)
+        least = min(CANDIDATE, self.min_score)
         return [d for v in down for u in across for d in self._full(picture, _Square(u, v, side), least)]
 
     def _confirmed(self, picture: _Picture, candidates: list[Detection]) -> list[Detection]:
@@ -140,15 +144,15 @@ class FaceDetector:
 
     def _second_look(self, picture: _Picture, candidate: Detection) -> Detection | None:
         centre = (candidate.box[:2] + candidate.box[2:]) / 2
-        square = _Square.around(centre, max(_CLOSER * candidate.size, 1.0))
+        square = _Square.around(centre, max(CLOSER * candidate.size, 1.0))
         seen = []
         for network in (self._short, self._full):  # the quicker one first
             faces = network(picture, square, self.min_score)
-            faces = [face for face in faces if box_overlap(face.box, candidate.box) > _OVERLAP]
+            faces = [face for face in faces if box_overlap(face.box, candidate.box) > OVERLAP]
             if not faces:
                 return None
             seen.append(faces[0])
-        return _average(seen) if _mean_score(seen) >= _SURE else None
+        return _average(seen) if _mean_score(seen) >= SURE else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,9 +201,11 @@ class _Picture:
 class _BlazeFace:
     """One of the networks."""
 
-    def __init__(self, file: str, grids: tuple[tuple[int, int], ...], num_threads: int):
-        self._network = TfliteModel(asset_path(MEDIAPIPE, file), num_threads)
-        self._anchors = _anchors(grids)
+    def __init__(
+        self, file: str, grids: tuple[tuple[int, int], ...], num_threads: int, runtime: Runtime | None
+    ):
+        self._network = open_network(asset_path(MEDIAPIPE, file), num_threads, runtime)
+        self._anchors = anchors(grids)
         self.input_size = self._network.input_size
 
     def __call__(self, picture: _Picture, square: _Square, min_score: float) -> list[Detection]:
@@ -219,7 +225,7 @@ class _BlazeFace:
         return _merge([Detection(*face) for face in found])
 
 
-def _starts(length: float, side: float) -> list[float]:
+def starts(length: float, side: float) -> list[float]:
     """Where squares of a side begin that cover a length; one that is longer than that lies about it."""
     if length <= side:
         return [(length - side) / 2]
@@ -227,7 +233,7 @@ def _starts(length: float, side: float) -> list[float]:
     return [i * (length - side) / steps for i in range(steps + 1)]
 
 
-def _anchors(grids: tuple[tuple[int, int], ...]) -> np.ndarray:
+def anchors(grids: tuple[tuple[int, int], ...]) -> np.ndarray:
     """``(n, 2)`` anchor centres in [0, 1]: cell centres row by row, each repeated."""
     centres = []
     for cells, repeats in grids:
@@ -242,7 +248,7 @@ def _same(first: Detection, second: Detection) -> bool:
     low, high = np.maximum(first.box[:2], second.box[:2]), np.minimum(first.box[2:], second.box[2:])
     shared = np.prod(np.clip(high - low, 0, None))
     smaller = min(np.prod(d.box[2:] - d.box[:2]) for d in (first, second))
-    return bool(box_overlap(first.box, second.box) > _OVERLAP or shared > _INSIDE * smaller)
+    return bool(box_overlap(first.box, second.box) > OVERLAP or shared > INSIDE * smaller)
 
 
 def _groups(detections: list[Detection]) -> list[list[Detection]]:
@@ -250,7 +256,7 @@ def _groups(detections: list[Detection]) -> list[list[Detection]]:
     left = sorted(detections, key=lambda detection: -detection.score)
     groups = []
     while left:
-        group = left[:1] + [d for d in left[1:] if box_overlap(left[0].box, d.box) > _OVERLAP]
+        group = left[:1] + [d for d in left[1:] if box_overlap(left[0].box, d.box) > OVERLAP]
         chosen = {id(d) for d in group}
         left = [d for d in left if id(d) not in chosen]
         groups.append(group)

@@ -16,13 +16,14 @@ from n2f_jax.frontends.face_confidence import DOUBTFUL, FaceConfidence
 from n2f_jax.frontends.face_detector import Detection, FaceDetector
 from n2f_jax.frontends.face_networks import OUTER_EYE_CORNERS, CropPoints, FaceNetwork
 from n2f_jax.frontends.profile import profile_weights, turned_fully
+from n2f_jax.frontends.tflite import Runtime
 from n2f_jax.geometry.boxes import bounding_box, box_overlap
 from n2f_jax.geometry.squares import Square, cut_square
 
 # The networks were trained on squares half as large again as the face's box.
-_BOX_SCALE = 1.5
+BOX_SCALE = 1.5
 # Passes of the first network, with which the square settles; the second one then sees the face once.
-_PASSES = {"v1": 3, "v2": 2}
+PASSES = {"v1": 3, "v2": 2}
 # Overlap from which a face of a turned image and a doubtful one are the same, and by how much surer it must be.
 _SAME_TURNED, _SURER = 0.15, 0.2
 
@@ -110,10 +111,11 @@ class FaceLandmarker:
 
         profiles: turn the points of heads that are turned far by what the networks miss of it (``frontends.profile``);
             takes the newer network.
+        runtime: what runs the networks (``frontends.tflite``); None for LiteRT where it is installed, else JAX.
 
     Raises:
         AssetError: the networks are not in the cache.
-        ImportError: ``ai-edge-litert`` is missing.
+        ImportError: as ``FaceNetwork``.
         ValueError: another name of landmarks.
     """
 
@@ -131,16 +133,17 @@ class FaceLandmarker:
         check: bool = True,
         turns: bool = True,
         profiles: bool = True,
+        runtime: Runtime | None = None,
     ):
         if landmarks not in LANDMARKS:
             raise ValueError(f"landmarks are one of {', '.join(LANDMARKS)}, not {landmarks!r}")
         self.min_score, self.landmarks = min_score, landmarks
         self._mirrored = average_mirrored
-        self._detector = FaceDetector(num_threads, min_detection_score, small_faces, every_face)
-        self._first = FaceNetwork("v1", num_threads)
-        self._second = FaceNetwork("v2", num_threads) if newer or landmarks == "v2" else None
-        self._blendshapes = None if self._second is None else BlendshapeNetwork(num_threads)
-        self._eyes = EyeReader(num_threads) if eyes and self._second is not None else None
+        self._detector = FaceDetector(num_threads, min_detection_score, small_faces, every_face, runtime)
+        self._first = FaceNetwork("v1", num_threads, runtime)
+        self._second = FaceNetwork("v2", num_threads, runtime) if newer or landmarks == "v2" else None
+        self._blendshapes = None if self._second is None else BlendshapeNetwork(num_threads, runtime)
+        self._eyes = EyeReader(num_threads, runtime) if eyes and self._second is not None else None
         self._profiles = profiles
         if profiles:
             # Read now: the first faces may be those of several threads at once, and NumPy's reading of headers fails
@@ -205,7 +208,7 @@ class FaceLandmarker:
     def at(self, image: UInt8[np.ndarray, "H W 3"], detection: Detection) -> MeshedFace:
         """The face that one detection shows, whatever its scores."""
         square = _square_of_detection(detection)
-        for _ in range(_PASSES[self.landmarks]):
+        for _ in range(PASSES[self.landmarks]):
             seen = square
             first = self._look(self._first, image, seen, self._mirrored)
             square = _square_of_points(seen.to_image(first.points)[:, :2])
@@ -268,9 +271,9 @@ def _square_of_detection(detection: Detection) -> Square:
     right_eye, left_eye = detection.keypoints[:2]
     low, high = detection.box[:2], detection.box[2:]
     angle = math.atan2(left_eye[1] - right_eye[1], left_eye[0] - right_eye[0])
-    return Square((low + high) / 2, max(1.0, float((high - low).max()) * _BOX_SCALE), angle)
+    return Square((low + high) / 2, max(1.0, float((high - low).max()) * BOX_SCALE), angle)
 
 
 def _square_of_points(points: Float[np.ndarray, "N 2"]) -> Square:
     right, left = points[list(OUTER_EYE_CORNERS)]
-    return Square.around(points[:NUM_POINTS], math.atan2(left[1] - right[1], left[0] - right[0]), _BOX_SCALE)
+    return Square.around(points[:NUM_POINTS], math.atan2(left[1] - right[1], left[0] - right[0]), BOX_SCALE)

@@ -9,10 +9,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from n2f_jax.face_mesh.coarse_mesh import coarse_maps
+from n2f_jax.face_mesh.coarse_mesh import coarse_maps, load_coarse_mesh
 from n2f_jax.frontends import DEFAULT_LANDMARKS, Landmarks
 from n2f_jax.frontends.base import Frontend, FrontendFace, Image, Provenance
+from n2f_jax.frontends.device_landmarks import MeshedFaces
+from n2f_jax.frontends.eyes import Eyes
+from n2f_jax.frontends.face_confidence import REGIONS
 from n2f_jax.frontends.face_landmarks import FaceLandmarker, MeshedFace
+from n2f_jax.frontends.tflite import Runtime
 from n2f_jax.geometry.crop import Crop, landmark_crop
 from n2f_jax.runtime.assets_cache import FACE_LANDMARKER, MEDIAPIPE
 
@@ -33,10 +37,11 @@ class FaceMeshFrontend(Frontend):
             successor, whose points are nearer (``frontends.face_networks``).
         eyes: read lids and gaze.
         landmarker: finds the points, in place of one made by the other arguments; for measuring.
+        runtime: what runs the networks (``frontends.tflite``); None for LiteRT where it is installed, else JAX.
 
     Raises:
         AssetError: the networks are not in the cache; the message says how to fetch them.
-        ImportError: ``ai-edge-litert`` is missing.
+        ImportError: as ``FaceNetwork``.
     """
 
     name = "face_mesh"
@@ -52,6 +57,7 @@ class FaceMeshFrontend(Frontend):
         landmarks: Landmarks = DEFAULT_LANDMARKS,
         eyes: bool = True,
         landmarker: FaceLandmarker | None = None,
+        runtime: Runtime | None = None,
     ):
         if max_faces is not None and max_faces < 1:
             raise ValueError(f"max_faces is at least 1 or None, not {max_faces}")
@@ -65,9 +71,10 @@ class FaceMeshFrontend(Frontend):
             every_face=max_faces != 1,
             landmarks=landmarks,
             eyes=eyes,
+            runtime=runtime,
         )
         self.files = MEDIAPIPE.digests | FACE_LANDMARKER.digests
-        self.landmarks, self.small_faces = landmarks, small_faces
+        self.landmarks, self.small_faces, self.min_score = landmarks, small_faces, min_score
         self._provenance = Provenance(
             frontend=self.name,
             files=self.files,
@@ -81,6 +88,25 @@ class FaceMeshFrontend(Frontend):
         return [
             [self.face_maps(face) for face in self._landmarker(image)[: self.max_faces]] for image in images
         ]
+
+    def face_of(self, faces: MeshedFaces, i: int, normals: Image, mask: Image, crop: Crop) -> FrontendFace:
+        """The face number i that was found and drawn on the device (``frontends.device_faces``), on the host."""
+        points_478 = np.asarray(faces.points_478[i])
+        return FrontendFace(
+            normals=normals,
+            mask=mask,
+            crop=Crop(crop.x0y0[i], crop.side[i]),
+            landmarks_68=np.asarray(faces.points[i, load_coarse_mesh().ibug68, :2]),
+            score=float(faces.score[i]),
+            points_468=np.asarray(faces.points[i]),
+            eyes=Eyes(
+                faces.closure[i].astype(np.float64), faces.gaze[i].astype(np.float64), points_478[468:, :2]
+            ),
+            blendshapes=np.asarray(faces.blendshapes[i]),
+            confidence=float(faces.confidence[i]),
+            region_confidence=dict(zip(REGIONS, faces.regions[i].tolist(), strict=True)),
+            provenance=self._provenance,
+        )
 
     def face_maps(self, face: MeshedFace) -> FrontendFace:
         """Crop, normals and mask of one face whose points are known."""

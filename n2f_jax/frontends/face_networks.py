@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS, load_coarse_mesh
-from n2f_jax.frontends.tflite import TfliteModel
+from n2f_jax.frontends.tflite import Runtime, open_network
 from n2f_jax.runtime.assets_cache import FACE_LANDMARKER, MEDIAPIPE, asset_path
 
 NUM_WITH_IRISES = NUM_POINTS + 10
@@ -41,34 +42,57 @@ class CropPoints:
     disagreement: float
 
 
+@dataclasses.dataclass(frozen=True)
+class NetworkFile:
+    """Where one of the two networks lies, and what its outputs mean.
+
+    Attributes:
+        path: the file.
+        count: N, of points.
+        outputs: names of the outputs that hold the points and the score.
+        mirror: ``(N,)`` each point's mirror image.
+    """
+
+    path: Path
+    count: int
+    outputs: tuple[str, str]
+    mirror: Int[np.ndarray, "N"]
+
+    @classmethod
+    def of(cls, version: str) -> NetworkFile:
+        """``'v1'`` or ``'v2'``.
+
+        Raises:
+            AssetError: the network is not in the cache.
+            ValueError: another version.
+        """
+        mirror = load_coarse_mesh().mirror
+        if version == "v1":
+            path = asset_path(MEDIAPIPE, "face_landmark.tflite")
+            return cls(path, NUM_POINTS, ("conv2d_21", "conv2d_31"), mirror)
+        if version == "v2":
+            path = asset_path(FACE_LANDMARKER, "face_landmarks_detector.tflite")
+            mirror = np.concatenate([mirror, _MIRRORED_IRISES])
+            return cls(path, NUM_WITH_IRISES, ("Identity", "Identity_1"), mirror)
+        raise ValueError(f"the face networks are v1 and v2, not {version!r}")
+
+
 class FaceNetwork:
     """One of the two networks.
 
     Args:
         version: ``'v1'`` or ``'v2'``.
         num_threads: threads of the interpreter.
+        runtime: what runs the network (``frontends.tflite``).
 
     Raises:
         AssetError: the network is not in the cache.
-        ImportError: ``ai-edge-litert`` is missing.
+        ImportError: neither ``ai-edge-litert`` nor ``tflite`` is there, or not the one asked for.
     """
 
-    def __init__(self, version: str, num_threads: int = 1):
-        mirror = load_coarse_mesh().mirror
-        if version == "v1":
-            path, self._count, self._outputs = (
-                asset_path(MEDIAPIPE, "face_landmark.tflite"),
-                NUM_POINTS,
-                ("conv2d_21", "conv2d_31"),
-            )
-        elif version == "v2":
-            path, self._count = asset_path(FACE_LANDMARKER, "face_landmarks_detector.tflite"), NUM_WITH_IRISES
-            self._outputs = ("Identity", "Identity_1")
-            mirror = np.concatenate([mirror, _MIRRORED_IRISES])
-        else:
-            raise ValueError(f"the face networks are v1 and v2, not {version!r}")
-        self._mirror = mirror
-        self._network = TfliteModel(path, num_threads)
+    def __init__(self, version: str, num_threads: int = 1, runtime: Runtime | None = None):
+        self._file = NetworkFile.of(version)
+        self._network = open_network(self._file.path, num_threads, runtime)
 
     @property
     def input_size(self) -> int:
@@ -87,13 +111,13 @@ class FaceNetwork:
         if not mirrored:
             return CropPoints(points, score, 0.0)
         other, other_score = self._run(crop[:, ::-1])
-        other = other[self._mirror]
+        other = other[self._file.mirror]
         other[:, 0] = 1.0 - other[:, 0]
         gap = float(np.linalg.norm(points[:, :2] - other[:, :2], axis=1).mean())
         return CropPoints((points + other) / 2, (score + other_score) / 2, gap)
 
     def _run(self, crop):
         outputs = self._network.named(crop)
-        points, logit = (outputs[name] for name in self._outputs)
+        points, logit = (outputs[name] for name in self._file.outputs)
         score = 1 / (1 + math.exp(-float(np.clip(logit.item(), -50, 50))))
-        return points.reshape(self._count, 3).astype(np.float64) / self.input_size, score
+        return points.reshape(self._file.count, 3).astype(np.float64) / self.input_size, score

@@ -23,9 +23,9 @@ from n2f_jax.geometry.camera import pitch_yaw_roll
 
 ASSET = "profile.npz"
 # Below the first angle nothing is changed, from the second on all of it; radians of the yaw as found.
-_BEGINS, _WHOLE = math.radians(20.0), math.radians(35.0)
-_SCALE = (0.8, 1.25)
-_FEWEST = 30
+BEGINS, WHOLE = math.radians(20.0), math.radians(35.0)
+SCALE = (0.8, 1.25)
+FEWEST = 30
 
 
 def turned_fully(
@@ -41,7 +41,7 @@ def turned_fully(
     axes = upright_axes(newer)
     upright, newer = on_axes(points, axes), on_axes(newer, axes)
     yaw = pitch_yaw_roll(points_rotation(newer))[1]
-    share = float(np.clip((abs(yaw) - _BEGINS) / (_WHOLE - _BEGINS), 0.0, 1.0))
+    share = float(np.clip((abs(yaw) - BEGINS) / (WHOLE - BEGINS), 0.0, 1.0))
     if share == 0.0:
         return points
     found, sign = yaw_features(upright, newer)
@@ -98,11 +98,11 @@ def _turned(points: np.ndarray, angle: float) -> np.ndarray:
     centre = points.mean(axis=0)
     before, after = points - centre, (points - centre) @ turn.T
     seen = _faces_camera(after) & _faces_camera(before)
-    if seen.sum() < _FEWEST:
+    if seen.sum() < FEWEST:
         seen = _faces_camera(after)
     a, b = after[seen, :2], before[seen, :2]
     a0, b0 = a.mean(axis=0), b.mean(axis=0)
-    scale = float(np.clip(((a - a0) * (b - b0)).sum() / ((a - a0) ** 2).sum(), *_SCALE))
+    scale = float(np.clip(((a - a0) * (b - b0)).sum() / ((a - a0) ** 2).sum(), *SCALE))
     after = scale * after
     after[:, :2] += b0 - scale * a0
     return after + centre

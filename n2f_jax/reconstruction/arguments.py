@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 
 from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS
-from n2f_jax.frontends.base import FrontendFace
+from n2f_jax.frontends.base import FrontendFace, as_image
 from n2f_jax.geometry.crop import Crop
 from n2f_jax.geometry.focal import Focal, FocalHints, resolve_focal
 
@@ -39,6 +39,22 @@ def as_images(images: Any) -> list[Any]:
     if not hasattr(images, "__len__"):
         raise TypeError(f"a list of images is wanted, not a {type(images).__name__}")
     return list(images)
+
+
+def as_batch(images: Any) -> np.ndarray:
+    """Images of one size as ``(B, H, W, 3)`` uint8, from such an array or from a sequence of images.
+
+    Raises:
+        TypeError: as ``as_images``, or an image that is no array.
+        ValueError: no image at all, images of different sizes, or not ``(H, W, 3)`` uint8.
+    """
+    arrays = [as_image(image) for image in as_images(images)]
+    if not arrays:
+        raise ValueError("a batch has at least one image")
+    sizes = {array.shape[:2] for array in arrays}
+    if len(sizes) > 1:
+        raise ValueError(f"the images of a batch have one size, not {len(sizes)}: {sorted(sizes)[:4]}")
+    return np.stack(arrays)
 
 
 def one_each(name: str, values: Any, count: int, of: str) -> list[Any]:

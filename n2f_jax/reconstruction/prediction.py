@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +14,11 @@ from jaxtyping import Array, Float
 import flame_jax
 from flame_jax import FlameParams, HeadModel
 from n2f_jax.fitting.eyes import with_eyes
-from n2f_jax.fitting.gauss_newton import fit_images
-from n2f_jax.fitting.prior import HeadPrior
+from n2f_jax.fitting.gauss_newton import fit_images, gauss_newton_steps
+from n2f_jax.fitting.head_tables import HeadTables
+from n2f_jax.fitting.head_transfer import HeadTransfer
+from n2f_jax.fitting.observations import Anchors, Observation
+from n2f_jax.fitting.prior import AnswerModel, HeadPrior
 from n2f_jax.geometry.camera import Camera, yaw_seen
 from n2f_jax.geometry.pose import align_camera
 from n2f_jax.models.correction import Scene
@@ -39,6 +43,75 @@ class PredictedHeads:
     camera: Camera
     vertices: Float[Array, "B V 3"]
     landmarks: Float[Array, "B 68 3"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class HeadStage:
+    """What leads from crops to heads. A pytree: pass it through ``jax.jit`` as an argument.
+
+    Attributes:
+        state: the network's (``nnx.split``).
+        own_model: its head model.
+        places: where its correction looks on that, or None.
+        answers: what its answers say.
+        embedding: the face mesh's points on its head model, or None.
+        transfer: to another head model, or None.
+        model: the one that heads are of.
+        fit: of ``model``; None without refinement.
+        normals_rotation: ``(3, 3)`` from the axes that the maps are in to those of ``model``; None where they are one.
+        graph: the network's.
+        size: side of the crops in pixels.
+        alignment: ``'network'`` or ``'landmarks'``.
+        refine: steps at most.
+        of_face_mesh: the maps are the face mesh's.
+    """
+
+    state: Any
+    own_model: HeadModel
+    places: Any
+    answers: AnswerModel
+    embedding: Any
+    transfer: HeadTransfer | None
+    model: HeadModel
+    fit: tuple[HeadTables, Anchors] | None
+    normals_rotation: Float[Array, "3 3"] | None
+    graph: Any = dataclasses.field(metadata={"static": True})
+    size: int = dataclasses.field(metadata={"static": True})
+    alignment: str = dataclasses.field(metadata={"static": True})
+    refine: int = dataclasses.field(metadata={"static": True})
+    of_face_mesh: bool = dataclasses.field(metadata={"static": True})
+
+    def __call__(self, maps, masks, focal, principal_point, landmarks, points) -> PredictedHeads:
+        """Heads of B crops; arguments as in ``Reconstructor.predict``."""
+        predicted, prior = predict_heads(
+            self.graph,
+            self.state,
+            self.own_model,
+            self.places,
+            self.answers,
+            self.embedding,
+            maps,
+            masks,
+            focal,
+            principal_point,
+            landmarks,
+            points,
+            size=self.size,
+            alignment=self.alignment,
+        )
+        if self.transfer is not None:
+            predicted, prior = carry_over_heads(self.transfer, self.model, predicted)
+        if not self.refine:
+            return predicted
+        if self.normals_rotation is not None:
+            maps = maps @ self.normals_rotation.T
+        aligned = self.alignment == "landmarks"
+        found = landmarks if self.embedding is None else jnp.concatenate([landmarks, points[..., :2]], axis=1)
+        observation = Observation(maps, masks, found if aligned else jnp.full_like(found, jnp.nan))
+        config = gauss_newton_steps(self.refine, of_face_mesh=self.of_face_mesh)
+        config = dataclasses.replace(config, align=aligned)
+        return refine_heads(self.model, *self.fit, observation, predicted, prior, config=config)
 
 
 @functools.partial(jax.jit, static_argnames=("graph", "size", "alignment"))

@@ -12,13 +12,13 @@ import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 import flame_jax
 from flame_jax import HeadModel
@@ -26,10 +26,9 @@ from flame_jax.rotations import rotation_6d_to_axis_angle
 from n2f_jax.data.images import read_image
 from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS
 from n2f_jax.face_mesh.embedding import face_mesh_embedding, places_of_correction
-from n2f_jax.fitting.gauss_newton import gauss_newton_steps
 from n2f_jax.fitting.head_correspondence import lacks_regions_or_contour
 from n2f_jax.fitting.head_tables import HeadTables
-from n2f_jax.fitting.observations import Anchors, Observation
+from n2f_jax.fitting.observations import Anchors
 from n2f_jax.fitting.prior import AnswerModel
 from n2f_jax.frontends.base import Frontend, FrontendFace, as_image, largest_face_size
 from n2f_jax.frontends.face_confidence import REGIONS
@@ -48,6 +47,7 @@ from n2f_jax.models.pretrained import (
     identity_sha256,
 )
 from n2f_jax.reconstruction.arguments import (
+    as_batch,
     as_images,
     as_source,
     check_batch,
@@ -62,18 +62,18 @@ from n2f_jax.reconstruction.arguments import (
 from n2f_jax.reconstruction.face_batch import FaceBatch
 from n2f_jax.reconstruction.head import Head
 from n2f_jax.reconstruction.other_head import OtherHead
-from n2f_jax.reconstruction.prediction import (
-    NUM_INNER,
-    PredictedHeads,
-    carry_over_heads,
-    predict_heads,
-    refine_heads,
-    see_eyes,
-)
+from n2f_jax.reconstruction.prediction import NUM_INNER, HeadStage, PredictedHeads, see_eyes
+
+if TYPE_CHECKING:
+    from n2f_jax.reconstruction.photo_program import PhotoHeads, PhotoProgram
 
 Alignment = Literal["network", "landmarks"]
 ALIGNMENTS: tuple[Alignment, ...] = ("network", "landmarks")
 DEFAULT_ALIGNMENT: Alignment = "landmarks"
+BatchPath = Literal["frontend", "device"]
+BATCH_PATHS: tuple[BatchPath, ...] = ("frontend", "device")
+# Heads of a photograph that the program of ``reconstruct_batch`` has room for.
+DEVICE_FACES = 4
 # Gauss–Newton steps (docs/fitting.md). The free front end's normals are smooth: more steps fit what it does not see.
 DEFAULT_REFINE, DEFAULT_REFINE_FACE_MESH = 12, 2
 
@@ -271,6 +271,128 @@ class Reconstructor:
             results = _one_failure_at_a_time(stage, results) if return_errors else stage(results)
         return results
 
+    def reconstruct_batch(
+        self,
+        images: Sequence[np.ndarray] | UInt8[np.ndarray, "B H W 3"],
+        focals: Sequence[float | Focal | FocalHints | None] | None = None,
+        *,
+        max_faces: int | None = None,
+        path: BatchPath | None = None,
+    ) -> list[list[Head]]:
+        """Heads of every image of a batch of one size: what ``reconstruct`` gives, within about 0.05 mm and 0.1 px.
+
+        On the path ``'device'`` detection, landmarks, maps, network, refinement and meshes are one compiled program
+        (``program``), compiled once for each shape of the batch and shared by all devices that divide it. Images
+        that it does not settle (nobody found at the first look, more faces than it has room for, doubtful ones) go
+        the other way, ``'frontend'``: the front end image by image, faces in common batches.
+
+        Args:
+            images: ``(B, H, W, 3)`` uint8 RGB, upright.
+            focals, max_faces: as ``reconstruct``.
+            path: None for ``batch_path()``.
+
+        Raises:
+            TypeError, ValueError: as ``reconstruct``; images of different sizes; or a front end without a program.
+        """
+        batch = as_batch(images)
+        focals = one_each("focals", focals, len(batch), "images")
+        for focal in focals:
+            check_focal(focal)
+        if max_faces is not None:
+            check_count("max_faces", max_faces, 1)
+        if path is None:
+            path = self.batch_path()
+        if path not in BATCH_PATHS:
+            raise ValueError(f"the path of a batch is one of {', '.join(BATCH_PATHS)}, not {path!r}")
+        if path == "frontend":
+            return self.reconstruct(list(batch), focals, max_faces=max_faces)
+        given = [focal.pixels if isinstance(focal, Focal) else np.nan for focal in focals]
+        given = [
+            focal if isinstance(focal, (int, float)) else known
+            for focal, known in zip(focals, given, strict=True)
+        ]
+        # What EXIF data says is held against the size of the face, on the host.
+        hinted = [i for i, focal in enumerate(focals) if isinstance(focal, FocalHints)]
+        answers = self.program.heads(self.program.weights, batch, np.array(given, np.float32))
+        settled = np.array(answers.found.settled)
+        settled[hinted] = False
+        results: list[list[Head]] = [[] for _ in batch]
+        for i in np.flatnonzero(settled):
+            results[i] = self._heads_of_photo(
+                jax.tree.map(lambda x, i=i: x[i], answers), batch.shape[1:3], focals[i]
+            )
+        rest = np.flatnonzero(~settled)
+        if len(rest):
+            others = self.reconstruct([batch[i] for i in rest], [focals[i] for i in rest])
+            for i, heads in zip(rest, others, strict=True):
+                results[i] = heads
+        return [heads[:max_faces] for heads in results]
+
+    def batch_path(self) -> BatchPath:
+        """The way that ``reconstruct_batch`` takes by itself.
+
+        ``'frontend'`` on CPUs with LiteRT, whose networks are the faster ones there and need no compiling
+        (RESULTS.md), and for front ends without a program; else ``'device'``.
+        """
+        from n2f_jax.frontends.tflite import available_runtime
+
+        if not self._has_program():
+            return "frontend"
+        return "frontend" if jax.default_backend() == "cpu" and available_runtime() == "litert" else "device"
+
+    @functools.cached_property
+    def program(self) -> PhotoProgram:
+        """From photographs to heads in one compiled program, which may be called by itself.
+
+        Raises:
+            ValueError: the front end is not the face mesh, or looks for small faces.
+        """
+        from n2f_jax.reconstruction.photo_program import PhotoProgram  # what it needs, others do not
+
+        frontend: Any = self._check_frontend()
+        if not self._has_program():
+            raise ValueError("only the face mesh front end, without small_faces, has a program of its own")
+        every_face = frontend.max_faces != 1
+        return PhotoProgram(
+            self.stage,
+            self.inputs.crop_scale,
+            frontend.landmarks,
+            frontend.min_score,
+            max_faces=DEVICE_FACES if every_face else 1,
+            every_face=every_face,
+        )
+
+    def _has_program(self) -> bool:
+        return getattr(self.frontend, "name", "") == "face_mesh" and not getattr(
+            self.frontend, "small_faces", True
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "program"}
+
+    def _heads_of_photo(
+        self, answers: PhotoHeads, image_size: tuple[int, int], focal: float | Focal | None
+    ) -> list[Head]:
+        """Heads of one photograph of a batch."""
+        wanted = np.asarray(answers.wanted)
+        # All that a head holds, in one transfer; the wanted ones come first.
+        count = int(wanted.sum())
+        found, crop, normals, masks, heads = jax.device_get(
+            jax.tree.map(
+                lambda x: x[:count],
+                (answers.found.faces, answers.crop, answers.normals, answers.mask, answers.heads),
+            )
+        )
+        faces = [self.frontend.face_of(found, i, normals[i], masks[i], crop) for i in range(count)]
+        resolved = (
+            focal
+            if isinstance(focal, Focal)
+            else resolve_focal(image_size, focal, None, self.face_size(faces))
+        )
+        return self._finished_heads(
+            heads, normals, masks, crop, faces, [image_size] * count, [resolved] * count
+        )
+
     def _find_faces(
         self, photos: Sequence[_Photo], max_faces: int | None
     ) -> list[tuple[_Photo, list[FrontendFace]]]:
@@ -443,36 +565,27 @@ class Reconstructor:
                 "points": (points, (NUM_POINTS, 3)),
             }
         )
-        predicted, prior = predict_heads(
-            self._graph,
-            self._state,
-            self._own_model,
-            self._places,
-            self._answers,
-            self._embedding,
-            maps,
-            masks,
-            focal,
-            principal_point,
-            landmarks,
-            points,
-            size=size,
+        return self.stage(maps, masks, focal, principal_point, landmarks, points)
+
+    @property
+    def stage(self) -> HeadStage:
+        """From crops to heads, as an argument of compiled functions; ``predict`` without its checks."""
+        return HeadStage(
+            state=self._state,
+            own_model=self._own_model,
+            places=self._places,
+            answers=self._answers,
+            embedding=self._embedding,
+            transfer=self._transfer,
+            model=self.head_model,
+            fit=self._fit if self.refine else None,
+            normals_rotation=self.normals_rotation,
+            graph=self._graph,
+            size=self.inputs.size,
             alignment=self.alignment,
+            refine=self.refine,
+            of_face_mesh=self.maps.startswith("face_mesh"),
         )
-        if self._transfer is not None:
-            predicted, prior = carry_over_heads(self._transfer, self.head_model, predicted)
-        if not self.refine:
-            return predicted
-        if self.normals_rotation is not None:
-            maps = maps @ self.normals_rotation.T
-        aligned = self.alignment == "landmarks"
-        found = (
-            landmarks if self._embedding is None else jnp.concatenate([landmarks, points[..., :2]], axis=1)
-        )
-        observation = Observation(maps, masks, found if aligned else jnp.full_like(found, jnp.nan))
-        config = gauss_newton_steps(self.refine, of_face_mesh=self.maps.startswith("face_mesh"))
-        config = dataclasses.replace(config, align=aligned)
-        return refine_heads(self.head_model, *self._fit, observation, predicted, prior, config=config)
 
     def _one_batch(
         self, faces: Sequence[FrontendFace], image_sizes: Sequence[tuple[int, int]], focals: Sequence[Focal]
@@ -494,11 +607,26 @@ class Reconstructor:
             predicted = see_eyes(
                 self.head_model, predicted, jnp.asarray(batch.closure), jnp.asarray(batch.gaze)
             )
+        return self._finished_heads(
+            predicted, batch.normals, batch.mask, batch.crop, faces, image_sizes, focals
+        )
+
+    def _finished_heads(
+        self,
+        predicted: PredictedHeads,
+        normals: Float[Array, "B S S 3"],
+        masks: Float[Array, "B S S"],
+        crop: Crop,
+        faces: Sequence[FrontendFace],
+        image_sizes: Sequence[tuple[int, int]],
+        focals: Sequence[Focal],
+    ) -> list[Head]:
+        """Heads of the faces, which are the first of the batch, on the host."""
         jaw, eyes = (
             np.asarray(rotation_6d_to_axis_angle(jnp.asarray(x)))
             for x in (predicted.params.jaw, predicted.params.eyes)
         )
-        predicted, normals, masks = jax.device_get((predicted, batch.normals, batch.mask))
+        predicted, normals, masks = jax.device_get((predicted, normals, masks))
         heads = []
         for i, (face, (height, width), focal) in enumerate(zip(faces, image_sizes, focals, strict=True)):
             intrinsics = np.array(
@@ -527,7 +655,7 @@ class Reconstructor:
                     focal_source=focal.source,
                     alignment=self.alignment if located else "network",
                     image_size=(int(height), int(width)),
-                    crop=np.array([*batch.crop.x0y0[i], batch.crop.side[i]], np.float32),
+                    crop=np.array([*crop.x0y0[i], crop.side[i]], np.float32),
                     input_normals=normals[i],
                     input_mask=masks[i],
                     frontend=getattr(self.frontend, "name", "maps"),

@@ -28,6 +28,8 @@ from n2f_jax.evaluation.regions import RegionError, read_regions
 from n2f_jax.evaluation.truths import read_camera
 from n2f_jax.frontends.files import FrontendFileError
 from n2f_jax.frontends.pixel3dmm.folder import Pixel3dmmFolder
+from n2f_jax.frontends.tflite_file import TfliteError
+from n2f_jax.frontends.tflite_graph import TfliteGraph
 from n2f_jax.mesh.triangle_mesh import MeshError
 from n2f_jax.models.conversion import ConversionError
 from n2f_jax.models.dinov3_files import read_dinov3
@@ -38,6 +40,7 @@ from n2f_jax.reconstruction.head_file import load_parameters
 from n2f_jax.runtime.outside_values import OutsideValueError
 from n2f_jax.visualization.mesh_sheet import read_textured_mesh
 from tests.archives import zipped
+from tests.n2f_jax.frontends.tflite_files import sound as tflite_network
 
 from .limits import check, fuzzed
 from .mutations import damaged
@@ -348,6 +351,19 @@ READERS = {
         ValueError,
         [],
         [BOMB, npz(vertices=np.eye(3)), b"", b"PK\x05\x06", npy(np.eye(2))],
+    ),
+    # Its constants, its tensors and its operators: made too many, cut off, or of another file.
+    "network.tflite": (
+        TfliteGraph,
+        TfliteError,
+        [tflite_network()],
+        [
+            b"",
+            b"\x08\x00\x00\x00TFL3",
+            tflite_network()[:200],
+            tflite_network().replace(b"\x30\x00\x00\x00", b"\xff\xff\xff\x7f"),
+            b"\xff\xff\xff\xffTFL3" + bytes(64),
+        ],
     ),
     "textured.obj": (
         read_textured_mesh,

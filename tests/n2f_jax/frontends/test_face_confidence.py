@@ -165,7 +165,7 @@ def test_network_is_the_one_that_was_trained(portrait, face):
     count = len(OUTPUTS)
     extra = {"slope": np.full(count, 0.5), "offset": np.arange(count) / 10.0}
     scale = {"mean": np.linspace(-1, 1, len(MEASURES)), "deviation": np.linspace(1, 2, len(MEASURES))}
-    check._weights = {key: value.astype(np.float32) for key, value in (weights | extra | scale).items()}
+    check.weights = {key: value.astype(np.float32) for key, value in (weights | extra | scale).items()}
     flat, measured = rng.normal(size=(SIZE, SIZE, 5)).astype(np.float32), rng.normal(size=len(MEASURES)) * 5
     measured[-1] = np.nan
     z = learning.standard(measured[None], scale["mean"], scale["deviation"])

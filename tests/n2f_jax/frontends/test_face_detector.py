@@ -164,7 +164,7 @@ def test_squares_are_cut_where_they_are():
 
 @pytest.mark.parametrize(("length", "side"), [(1920, 648), (1080, 648), (100, 60), (1000, 1000), (500, 700)])
 def test_parts_cover_the_picture(length, side):
-    starts = face_detector._starts(length, side)
+    starts = face_detector.starts(length, side)
     if side >= length:
         assert starts == [(length - side) / 2]
         return
