@@ -4,17 +4,17 @@
     python scripts/build/calibrate_on_pictures.py --checkpoint OLD --model ICT-FaceKit/FaceXModel \\
         --renders face_renders --out NEW
 
-The pictures of face_renders/more go through the free front end and the network. What its answers say of shape (kind
-``face_mesh_v2``, measured on simulated points by carry_over_checkpoint.py) is then drawn towards the mean head as far
-as these people ask for, and its covariance widened (``models.calibration.recalibrate_shape``). Nobody of the outside
-set is among them.
+The pictures of face_renders/more go through the free front end and the network. What its answers say of shape (kinds
+``face_mesh_v1`` and ``face_mesh_v2``, measured on simulated points by carry_over_checkpoint.py) is then drawn towards
+the mean head as far as these people ask for, and its covariance widened (``models.calibration.recalibrate_shape``).
+Nobody of the outside set is among them.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-KIND, BATCH = "face_mesh_v2", 16
+VERSIONS, BATCH = ("v1", "v2"), 16
 
 
 def main() -> int:
@@ -40,45 +40,47 @@ def main() -> int:
     model = flame_jax.load_open_head()
     try:
         saved = from_pretrained(flags.checkpoint, model)
-        if KIND not in saved.calibration:
-            raise ValueError(
-                f"{flags.checkpoint} has no calibration of {KIND}: carry_over_checkpoint.py makes it"
-            )
         scans = load_ict_facekit(flags.model)
-        people, answers = _answers(saved, model, flags.renders / "more")
-        drawn = np.stack(
-            [np.random.default_rng([SEED, number]).standard_normal(len(scans.identity)) for number in people]
-        )
-        shapes = drawn @ scan_coefficients(model, scans)[1].T
+        modes = scan_coefficients(model, scans)[1]
         basis = np.asarray(model.shapedirs, np.float64)[face_skin(model)]
-        basis = basis - basis.mean(axis=0)
-        basis = basis.reshape(-1, basis.shape[-1]) / np.sqrt(len(basis))
-        calibrated, figures = recalibrate_shape(
-            saved.calibration[KIND], answers, shapes, people, basis.T @ basis
-        )
-        about = (
-            f"{KIND}: shape drawn towards the mean on {len(people)} pictures of {len(set(people))} people "
-            "(scripts/build/calibrate_on_pictures.py)"
-        )
+        basis = (basis - basis.mean(axis=0)).reshape(-1, basis.shape[-1]) / np.sqrt(len(basis))
+        calibration, notes = dict(saved.calibration), {}
+        for version in VERSIONS:
+            kind = f"face_mesh_{version}"
+            if kind not in calibration:
+                raise ValueError(
+                    f"{flags.checkpoint} has no calibration of {kind}: carry_over_checkpoint.py makes it"
+                )
+            people, answers = _answers(saved, model, flags.renders / "more", version)
+            drawn = [
+                np.random.default_rng([SEED, one]).standard_normal(len(scans.identity)) for one in people
+            ]
+            calibration[kind], figures = recalibrate_shape(
+                calibration[kind], answers, np.stack(drawn) @ modes.T, people, basis.T @ basis
+            )
+            notes[kind] = f"{len(people)} pictures of {len(set(people))} people"
+            print(
+                f"{kind}: {notes[kind]}; "
+                + ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
+            )
         save_pretrained(
             flags.out,
             saved.network,
             saved.config,
             head_model=model,
             inputs=saved.inputs,
-            notes={**saved.notes, "calibrated_on_pictures": about},
+            notes={**saved.notes, "calibrated_on_pictures": notes},
             dtype="bfloat16",
-            calibration={**saved.calibration, KIND: calibrated},
+            calibration=calibration,
         )
     except (OSError, ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(", ".join(f"{name} {value:.3g}" for name, value in figures.items()))
     print(f"output: {flags.out}")
     return 0
 
 
-def _answers(saved, model, folder):
+def _answers(saved, model, folder, version):
     """Who is seen, and the network's answers (N, U), of all pictures in which a face is found."""
     import jax
     import jax.numpy as jnp
@@ -89,6 +91,7 @@ def _answers(saved, model, folder):
     from n2f_jax.benchmark.face_renders import read_face_renders
     from n2f_jax.data.images import read_image
     from n2f_jax.face_mesh.embedding import places_of_correction
+    from n2f_jax.frontends.registry import FrontendOptions
     from n2f_jax.geometry.focal import resolve_focal
     from n2f_jax.models.calibration import to_unknowns
     from n2f_jax.models.correction import Scene
@@ -103,9 +106,10 @@ def _answers(saved, model, folder):
         scene = Scene.of_crops(places, focal, principal_point, points)
         return to_unknowns(nnx.merge(graph, state)(maps, mask, scene).flame_params())
 
-    detect = Reconstructor.from_pretrained(None, refine=0).detect
+    options = FrontendOptions(landmarks=version)
+    detect = Reconstructor.from_pretrained(None, refine=0, frontend_options=options).detect
     found = []
-    for path, render in tqdm(read_face_renders(folder), desc="faces", unit="picture"):
+    for path, render in tqdm(read_face_renders(folder), desc=f"faces, {version}", unit="picture"):
         image, _ = read_image(path)
         size = image.shape[:2]
         # Of several the one that was drawn.
