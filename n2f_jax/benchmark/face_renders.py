@@ -13,8 +13,9 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -82,6 +83,20 @@ class FaceRender:
         return self.focal * points[:, :2] / points[:, 2:] + centre
 
 
+class Places(NamedTuple):
+    """Of one head, head frame, metres.
+
+    Attributes:
+        model: ``(V, 3)`` vertices of the open head registered to it.
+        points: ``(468, 3)`` the face mesh's.
+        landmarks: ``(68, 3)``.
+    """
+
+    model: np.ndarray
+    points: np.ndarray
+    landmarks: np.ndarray
+
+
 class FaceRenderer:
     """Draws heads of the ICT model.
 
@@ -106,21 +121,43 @@ class FaceRenderer:
         Returns:
             The mesh in the head frame; gaze ``(2, 3)`` there; closure ``(2,)``.
         """
-        kit = self._kit
-        mesh, weights = draw_head(kit, person, self._seed)
-        rest = mesh.vertices - sum(
-            (w * kit.expression[kit.expression_names.index(name)] for name, w in weights.items()),
-            np.zeros_like(mesh.vertices),
-        )
-        # Another expression for each picture: that of the next person but two, whose strength is drawn alike.
-        _, weights = draw_head(kit, int(rng.integers(1 << 20)), self._seed + 1)
-        weights = {name: w for name, w in weights.items() if not name.startswith("eyeBlink")}
+        weights = self.random_expression(rng)
         gaze = np.clip(rng.normal(size=2) * _GAZE_STD, np.negative(_GAZE_MOST), _GAZE_MOST)
         if rng.random() < _BLINKING:
             closed = rng.choice([rng.uniform(0, 1), 1.0])
             both = rng.random() < 0.6
             left, right = (closed, closed) if both else (closed, 0.0) if rng.random() < 0.5 else (0.0, closed)
             weights |= {"eyeBlink_L": left, "eyeBlink_R": right}
+        return self.expressed(self.rest(person), weights, gaze)
+
+    def random_expression(self, rng: np.random.Generator) -> dict[str, float]:
+        """Weights of a random person's expression, whose strength is drawn as in ``draw_head``, without blinks."""
+        _, weights = draw_head(self._kit, int(rng.integers(1 << 20)), self._seed + 1)
+        return {name: w for name, w in weights.items() if not name.startswith("eyeBlink")}
+
+    def rest(self, person: int) -> Float[np.ndarray, "V 3"]:
+        """A person's head without expression, in the model's own frame."""
+        kit = self._kit
+        mesh, weights = draw_head(kit, person, self._seed)
+        return mesh.vertices - sum(
+            (w * kit.expression[kit.expression_names.index(name)] for name, w in weights.items()),
+            np.zeros_like(mesh.vertices),
+        )
+
+    def expressed(
+        self, rest: Float[np.ndarray, "V 3"], weights: Mapping[str, float], gaze: Float[np.ndarray, "2"]
+    ) -> tuple[TriangleMesh, np.ndarray, np.ndarray]:
+        """A head with an expression and a gaze.
+
+        Args:
+            rest: ``rest(person)``.
+            weights: of the model's expressions, but for ``eyeLook…``, which follow the gaze.
+            gaze: degrees, to the subject's left and up.
+
+        Returns:
+            As ``head``.
+        """
+        kit, weights = self._kit, dict(weights)
         for side, inward in (("L", -1.0), ("R", 1.0)):
             # A gaze of +x goes to the subject's left: outward for the left eye.
             name = "eyeLookIn" if inward * gaze[0] > 0 else "eyeLookOut"
@@ -140,20 +177,28 @@ class FaceRenderer:
         gaps = [_lid_gaps(self._annotation.landmarks_on(x)) for x in (vertices, rest)]
         return TriangleMesh(vertices, kit.mesh.faces), np.tile(direction, (2, 1)), 1.0 - gaps[0] / gaps[1]
 
-    def draw(self, person: int, seed: int) -> tuple[UInt8[np.ndarray, "H W 3"], FaceRender]:
-        """A picture of a person; the same for the same numbers, always."""
-        rng = np.random.default_rng([seed, person])
-        mesh, gaze, closure = self.head(person, rng)
+    def places(self, mesh: TriangleMesh) -> Places:
+        """Where the face mesh's points and the landmarks lie on a head, and the head model registered to it."""
         placed = self._annotation.model_on(mesh.vertices)
         corners = placed[np.asarray(self._model.faces)[self._mesh.embedding_faces]]
         points = np.einsum("nkc,nk->nc", corners, self._mesh.embedding_barycentric)
-        landmarks = self._annotation.landmarks_on(mesh.vertices)
+        return Places(placed, points, self._annotation.landmarks_on(mesh.vertices))
+
+    def paint(self, mesh: TriangleMesh, placed: np.ndarray, gaze: Float[np.ndarray, "2 3"]) -> FacePaint:
+        """What a head is painted with, its eyes turned; ``placed`` is that of ``places``."""
         paint = FacePaint.of(mesh, placed, self._model)
         eyes = tuple(
             dataclasses.replace(eye, rotation=frame_about(direction))
             for eye, direction in zip(paint.eyes, gaze, strict=True)
         )
-        paint = dataclasses.replace(paint, eyes=eyes)
+        return dataclasses.replace(paint, eyes=eyes)
+
+    def draw(self, person: int, seed: int) -> tuple[UInt8[np.ndarray, "H W 3"], FaceRender]:
+        """A picture of a person; the same for the same numbers, always."""
+        rng = np.random.default_rng([seed, person])
+        mesh, gaze, closure = self.head(person, rng)
+        placed, points, landmarks = self.places(mesh)
+        paint = self.paint(mesh, placed, gaze)
 
         angles, rotation = _draw_pose(rng)
         distance = math.exp(rng.uniform(math.log(0.4), math.log(3.0)))
@@ -167,7 +212,7 @@ class FaceRenderer:
         translation = np.array([*off, distance]) - middle
         camera = Camera(rotation, translation, np.float64(focal), np.full(2, side / 2))
         look = random_look(rng, "skin" if rng.random() < 0.8 else "grey")
-        image = _degraded(portrait(mesh, camera, side, look, paint), rng)
+        image = degraded(portrait(mesh, camera, side, look, paint), rng)
 
         def to_camera(x):
             return x @ rotation.T + translation
@@ -257,12 +302,23 @@ def _draw_pose(rng):
     return np.array([pitch, yaw, roll]), rotation
 
 
-def _degraded(image, rng):
-    """Blur, noise and JPEG as photographs have them."""
+def degraded(
+    image: UInt8[np.ndarray, "H W 3"],
+    rng: np.random.Generator,
+    noise_rng: np.random.Generator | None = None,
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Blur, noise and JPEG as photographs have them.
+
+    Args:
+        image: the picture.
+        rng: how much of each.
+        noise_rng: the noise itself; None: ``rng``.
+    """
     blur = rng.uniform(0.0, 1.2)
     if blur > 0.3:
         image = cv2.GaussianBlur(image, (0, 0), blur)
-    noise = rng.uniform(0.0, 4.0) * rng.standard_normal(image.shape)
+    strength = rng.uniform(0.0, 4.0)
+    noise = strength * (rng if noise_rng is None else noise_rng).standard_normal(image.shape)
     image = np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "JPEG", quality=int(rng.integers(55, 98)))

@@ -29,7 +29,7 @@ from n2f_jax.face_mesh.embedding import face_mesh_embedding, places_of_correctio
 from n2f_jax.fitting.gauss_newton import gauss_newton_steps
 from n2f_jax.fitting.head_tables import HeadTables
 from n2f_jax.fitting.observations import Anchors, Observation
-from n2f_jax.fitting.prior import AnswerModel
+from n2f_jax.fitting.prior import AnswerModel, HeadPrior
 from n2f_jax.frontends.base import Frontend, FrontendFace, as_image, largest_face_size
 from n2f_jax.frontends.face_confidence import REGIONS
 from n2f_jax.frontends.registry import FrontendOptions, make_frontend
@@ -88,6 +88,8 @@ class Reconstructor:
     Attributes:
         head_model: what the coefficients are decoded with.
         inputs: how the network's input is prepared.
+        tables: of the head model, for fits.
+        point_places: triangles and barycentrics of the face mesh's points on it; None where they are not known.
     """
 
     def __init__(
@@ -161,10 +163,10 @@ class Reconstructor:
         self._own_model = own  # the network's
         self._embedding = face_mesh_embedding(own)
         own_tables = HeadTables.from_model(own)
-        tables = own_tables if other is None else HeadTables.from_model(head_model)
+        self.tables = own_tables if other is None else HeadTables.from_model(head_model)
+        self.point_places = self._embedding if other is None else other.embedding
         if refine:
-            embedding = self._embedding if other is None else other.embedding
-            self._fit = (tables, Anchors.photograph(head_model, embedding))
+            self._fit = (self.tables, Anchors.photograph(head_model, self.point_places))
         if maps is None:
             of_frontend = {
                 "face_mesh": f"face_mesh_{getattr(frontend, 'landmarks', 'v1')}",
@@ -178,9 +180,19 @@ class Reconstructor:
         # Older checkpoints know normals alone.
         known = maps if maps in pretrained.calibration else maps.removesuffix("_points")
         self._answers = AnswerModel.make(own_tables, pretrained.calibration.get(known))
-        self._transfer = None if other is None else other.transfer(tables, self._answers.precision)
+        self._transfer = None if other is None else other.transfer(self.tables, self._answers.precision)
         self._places = places_of_correction(own, pretrained.config.correction)
         self._graph, self._state = nnx.split(pretrained.network)
+
+    @property
+    def answer_precision(self) -> Float[Array, "U U"]:
+        """Of heads about the network's answers to one image (``fitting.prior.HeadPrior``), the population's included."""
+        return self._answers.precision if self._transfer is None else self._transfer.precision
+
+    @property
+    def population(self) -> Float[Array, " U"]:
+        """Precision of the population of heads, which ``answer_precision`` holds as well."""
+        return self._answers.population if self._transfer is None else self._transfer.population
 
     @classmethod
     def from_pretrained(
@@ -422,6 +434,32 @@ class Reconstructor:
         Raises:
             TypeError, ValueError: an argument is no array of its shape, or not of floats.
         """
+        predicted, prior = self.answer(maps, masks, focal, principal_point, landmarks, points)
+        if not self.refine:
+            return predicted
+        aligned = self.alignment == "landmarks"
+        found = (
+            landmarks if self._embedding is None else jnp.concatenate([landmarks, points[..., :2]], axis=1)
+        )
+        observation = Observation(maps, masks, found if aligned else jnp.full_like(found, jnp.nan))
+        config = gauss_newton_steps(self.refine, of_face_mesh=self.maps.startswith("face_mesh"))
+        config = dataclasses.replace(config, align=aligned)
+        return refine_heads(self.head_model, *self._fit, observation, predicted, prior, config=config)
+
+    def answer(
+        self,
+        maps: Float[Array, "B S S C"],
+        masks: Float[Array, "B S S"],
+        focal: Float[Array, "B"],
+        principal_point: Float[Array, "B 2"],
+        landmarks: Float[Array, "B 68 2"],
+        points: Float[Array, "B 468 3"],
+    ) -> tuple[PredictedHeads, HeadPrior]:
+        """``predict`` before any refinement: the most probable heads given the network's answers, and how sure that is.
+
+        Raises:
+            TypeError, ValueError: as ``predict``.
+        """
         size = self.inputs.size
         check_batch(
             {
@@ -451,16 +489,7 @@ class Reconstructor:
         )
         if self._transfer is not None:
             predicted, prior = carry_over_heads(self._transfer, self.head_model, predicted)
-        if not self.refine:
-            return predicted
-        aligned = self.alignment == "landmarks"
-        found = (
-            landmarks if self._embedding is None else jnp.concatenate([landmarks, points[..., :2]], axis=1)
-        )
-        observation = Observation(maps, masks, found if aligned else jnp.full_like(found, jnp.nan))
-        config = gauss_newton_steps(self.refine, of_face_mesh=self.maps.startswith("face_mesh"))
-        config = dataclasses.replace(config, align=aligned)
-        return refine_heads(self.head_model, *self._fit, observation, predicted, prior, config=config)
+        return predicted, prior
 
     def _one_batch(
         self, faces: Sequence[FrontendFace], image_sizes: Sequence[tuple[int, int]], focals: Sequence[Focal]
