@@ -103,6 +103,9 @@ class FaceRenderer:
     Args:
         kit: the model.
         head_seed: of the heads (``draw_head``).
+
+    Attributes:
+        annotation: landmarks and regions of the model's heads.
     """
 
     def __init__(self, kit: IctFaceKit, head_seed: int):
@@ -111,8 +114,8 @@ class FaceRenderer:
         self._mesh: CoarseMesh = load_coarse_mesh()
         landmarks = np.full((68, 3), np.nan)
         landmarks[list(MARKED_ALIKE)] = kit.mesh.vertices[kit.landmarks_68[list(MARKED_ALIKE)]]
-        self._annotation: MeshAnnotation = annotate(clean(kit.mesh, "ICT")[0], landmarks)[0]
-        if not self._annotation.is_of(kit.mesh):
+        self.annotation: MeshAnnotation = annotate(clean(kit.mesh, "ICT")[0], landmarks)[0]
+        if not self.annotation.is_of(kit.mesh):
             raise ValueError("the model's mean head is not clean: repeated or stray triangles")
 
     def head(self, person: int, rng: np.random.Generator) -> tuple[TriangleMesh, np.ndarray, np.ndarray]:
@@ -168,21 +171,21 @@ class FaceRenderer:
         vertices = rest + sum(
             w * kit.expression[kit.expression_names.index(name)] for name, w in weights.items()
         )
-        frame = upright(self._annotation.landmarks_on(rest))
+        frame = upright(self.annotation.landmarks_on(rest))
         vertices, rest = frame.apply(vertices), frame.apply(rest)
         yaw, pitch = np.radians(gaze)
         direction = np.array(
             [math.sin(yaw) * math.cos(pitch), math.sin(pitch), math.cos(yaw) * math.cos(pitch)]
         )
-        gaps = [_lid_gaps(self._annotation.landmarks_on(x)) for x in (vertices, rest)]
+        gaps = [_lid_gaps(self.annotation.landmarks_on(x)) for x in (vertices, rest)]
         return TriangleMesh(vertices, kit.mesh.faces), np.tile(direction, (2, 1)), 1.0 - gaps[0] / gaps[1]
 
     def places(self, mesh: TriangleMesh) -> Places:
         """Where the face mesh's points and the landmarks lie on a head, and the head model registered to it."""
-        placed = self._annotation.model_on(mesh.vertices)
+        placed = self.annotation.model_on(mesh.vertices)
         corners = placed[np.asarray(self._model.faces)[self._mesh.embedding_faces]]
         points = np.einsum("nkc,nk->nc", corners, self._mesh.embedding_barycentric)
-        return Places(placed, points, self._annotation.landmarks_on(mesh.vertices))
+        return Places(placed, points, self.annotation.landmarks_on(mesh.vertices))
 
     def paint(self, mesh: TriangleMesh, placed: np.ndarray, gaze: Float[np.ndarray, "2 3"]) -> FacePaint:
         """What a head is painted with, its eyes turned; ``placed`` is that of ``places``."""

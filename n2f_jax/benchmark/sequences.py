@@ -21,6 +21,8 @@ from scipy.spatial.transform import Rotation
 
 from flame_jax.files.outside import reason
 from n2f_jax.benchmark.face_renders import FaceRenderer, degraded
+from n2f_jax.benchmark.ict_facekit import IctFaceKit
+from n2f_jax.evaluation.mesh_annotation import MeshAnnotation
 from n2f_jax.geometry.camera import FRONTAL, Camera
 from n2f_jax.runtime.atomic_files import atomic_path
 from n2f_jax.runtime.outside_values import OutsideValueError, read_arrays
@@ -192,6 +194,11 @@ def write_sequences(renderer: FaceRenderer, folder: str | Path, persons: Iterabl
     """``write_sequence`` for several people."""
     for person in persons:
         write_sequence(renderer, folder, person, frames)
+
+
+def annotation_of(kit: IctFaceKit) -> MeshAnnotation:
+    """Landmarks and regions of the model's heads, for measuring against ``Sequence.rest``."""
+    return FaceRenderer(kit, 0).annotation
 
 
 def _wander(time, rng, most, slowest=0.1, fastest=0.5):

@@ -2,8 +2,8 @@
 
     n2f track CLIP --out DIR
 
-CLIP is a video file (its own timestamps and rotation hold), a folder of images, or a pattern of image files. Written are
-track.npz (the keys are listed in n2f_jax/tracking/track_file.py and docs/tracking.md), overlay.mp4, curves.png and
+CLIP is a video file (its own timestamps and rotation hold), a folder of images, or a pattern of image files. Written
+are track.npz (the keys are listed in n2f_jax/tracking/track_file.py and docs/tracking.md), overlay.mp4, curves.png and
 summary.json. The same command again goes on where an interrupted one was; for another --person the frames are not
 looked at again. Needs the extra `track` (PyAV).
 

@@ -20,7 +20,6 @@ from n2f_jax.frontends.eyes import Eyes
 from n2f_jax.geometry.boxes import bounding_box, box_overlap
 from n2f_jax.geometry.crop import Crop
 
-
 # Overlap of the 68 landmarks' boxes in consecutive frames from which two faces are one.
 SAME_FACE = 0.3
 

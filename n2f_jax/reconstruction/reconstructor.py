@@ -186,7 +186,7 @@ class Reconstructor:
 
     @property
     def answer_precision(self) -> Float[Array, "U U"]:
-        """Of heads about the network's answers to one image (``fitting.prior.HeadPrior``), the population's included."""
+        """Of heads about the network's answers to one image (``fitting.prior.HeadPrior``), population included."""
         return self._answers.precision if self._transfer is None else self._transfer.precision
 
     @property

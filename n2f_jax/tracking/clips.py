@@ -27,7 +27,22 @@ MAX_PIXELS = 1 << 26  # of a frame: 8192²
 _AHEAD = 4  # frames decoded ahead of use
 # Formats that hold what they show. Playlists and the like, which would open other files, are not read.
 _FORMATS = frozenset(
-    "mov mp4 m4a 3gp 3g2 mj2 matroska webm avi mpeg mpegts mpegvideo flv asf ogg h264 hevc gif".split()
+    {
+        "mov",
+        "mp4",
+        "m4a",
+        "3gp",
+        "mj2",
+        "matroska",
+        "webm",
+        "avi",
+        "mpeg",
+        "mpegts",
+        "flv",
+        "asf",
+        "ogg",
+        "gif",
+    }
 )
 _MAGIC = frozenset("*?[")
 _END = object()

@@ -41,6 +41,8 @@ def write_curves(path: Path, track: Mapping[str, Any]) -> None:
         axis.grid(alpha=0.25)
         axis.legend(loc="upper right", ncols=len(curves), fontsize=7, framealpha=0.6)
         axis.margins(x=0.0)
+        if name == "confidence":
+            axis.set_ylim(0.0, 1.05)
     for cut in np.flatnonzero(np.diff(np.asarray(track["shot"])[rows])):
         for axis in axes:
             axis.axvline(seconds[cut + 1], color="0.3", linestyle=":", linewidth=1.0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -26,6 +27,8 @@ from n2f_jax.tracking.appearance import SIZE, describe
 from n2f_jax.tracking.clips import Clip, Frame
 from n2f_jax.tracking.shards import SHARD, THUMBNAIL, Faces, Shard, shard_path
 
+# Number of the frame, face, appearance.
+Found = tuple[int, FrontendFace, np.ndarray]
 # Frames between searches of the whole frame: a person who comes in is seen within a third of a second, mostly.
 SEARCH_EVERY = 8
 # Mean difference of two thumbnails, grey levels, from which faces are searched for at once: there may be a cut.
@@ -133,7 +136,7 @@ def network_answers(
 
 def gather(
     reconstructor: Reconstructor,
-    found: list[tuple[int, FrontendFace, np.ndarray]],
+    found: list[Found],
     image_size: tuple[int, int],
     focal: float | None,
 ) -> Faces:
@@ -218,28 +221,39 @@ def run_first_pass(
         stages[stage] = stages.get(stage, 0.0) + now - clock
         clock = now
 
+    def finish(first: int, seconds: list[float], thumbnails: list[np.ndarray], found: list[Found]) -> None:
+        faces = gather(reconstructor, found, clip.size, focal)
+        Shard(first, np.array(seconds), np.stack(thumbnails), faces).save(folder)
+
     seconds: list[float] = []
     thumbnails: list[np.ndarray] = []
-    found: list[tuple[int, FrontendFace, np.ndarray]] = []
+    found: list[Found] = []
     done = start
-    for frame in clip.frames(start):
-        spent("decoding")
-        if not seconds:
-            reader.restart()
-        faces, small = reader(frame.image, _source(clip, frame))
-        found += [(frame.index, face, describe(frame.image, face.landmarks_68)) for face in faces]
-        seconds.append(frame.seconds)
-        thumbnails.append(small)
-        spent("front end")
-        done = frame.index + 1
-        if len(seconds) == SHARD:
-            _write(folder, done, seconds, thumbnails, gather(reconstructor, found, clip.size, focal))
-            seconds, thumbnails, found = [], [], []
-            spent("network")
-            say(done, (time.perf_counter() - begun) / max(done - start, 1))
+    pending: Future[None] | None = None
+    # The network works on one shard while the front end looks at the next.
+    with ThreadPoolExecutor(1) as worker:
+        for frame in clip.frames(start):
+            spent("decoding")
+            if not seconds:
+                reader.restart()
+            faces, small = reader(frame.image, _source(clip, frame))
+            found += [(frame.index, face, describe(frame.image, face.landmarks_68)) for face in faces]
+            seconds.append(frame.seconds)
+            thumbnails.append(small)
+            spent("front end")
+            done = frame.index + 1
+            if len(seconds) == SHARD:
+                if pending is not None:
+                    pending.result()
+                pending = worker.submit(finish, done - SHARD, seconds, thumbnails, found)
+                seconds, thumbnails, found = [], [], []
+                spent("network")
+                say(done, (time.perf_counter() - begun) / max(done - start, 1))
+        if pending is not None:
+            pending.result()
     if seconds:
-        _write(folder, done, seconds, thumbnails, gather(reconstructor, found, clip.size, focal))
-        spent("network")
+        finish(done - len(seconds), seconds, thumbnails, found)
+    spent("network")
     say(done, (time.perf_counter() - begun) / max(done - start, 1))
     return done
 
@@ -251,8 +265,3 @@ def _source(clip: Clip, frame: Frame) -> Path | None:
 def _is_full(path: Path) -> bool:
     with np.load(path, allow_pickle=False) as data:
         return len(data["seconds"]) == SHARD
-
-
-def _write(folder: Path, done: int, seconds: list[float], thumbnails: list[np.ndarray], faces: Faces) -> None:
-    shard = Shard(done - len(seconds), np.array(seconds), np.stack(thumbnails), faces)
-    shard.save(folder)

@@ -1,8 +1,8 @@
 """The second pass: every frame's expression, jaw, lids, gaze and pose for the one identity, as channels over time.
 
 Channels are, in this order: E expressions, jaw (axis times angle), two lids, the head's turn (axis times angle from a
-frontal head), its place (x/z, y/z and log z of the face's middle) and the gaze (yaw to the left and pitch upwards in the
-head frame). Each is about as independent of the others as can be, so that each has a noise and a motion of its own.
+frontal head), its place (x/z, y/z and log z of the face's middle) and the gaze (yaw to the left and pitch upwards in
+the head frame). Each is about as independent of the others as can be, so that each has a noise and a motion of its own.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from n2f_jax.tracking.identity import SIZE, Conditional, CropArrays
 from n2f_jax.tracking.shards import Faces
 
 BATCH = 32  # frames of a call; the last ones are padded
-# σ of the front end's pose: turn (radians), place (x/z, y/z), log of the distance; measured on renders (docs/tracking.md).
+# σ of the front end's pose on rendered clips: turn (radians), place (x/z, y/z), log of the distance.
 POSE_STD = (0.045, 0.045, 0.045, 0.01, 0.01, 0.05)
 # σ of lids and gaze (degrees) where the front end's are not measured.
 _CLOSURE_STD, _GAZE_STD_DEG = 0.2, 6.0
 _SURE_LEAST = 0.05  # of trust in what can be seen at all
+_LEAST_OPEN = 0.4  # of the more closed eye, from which the gaze is seen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +145,9 @@ class FrameFitter:
         lids = self.layout.num_expression + 3
         trust[:, lids : lids + 2] *= np.maximum(eyes, _SURE_LEAST)
         trust[:, -2:] *= np.maximum(eyes.max(axis=1, keepdims=True), _SURE_LEAST)
+        # Lids that close hide where the eye looks.
+        open_share = 1.0 - np.clip(np.nan_to_num(faces.closure, nan=0.0).max(axis=1, keepdims=True), 0.0, 1.0)
+        trust[:, -2:] *= np.where(open_share > _LEAST_OPEN, open_share**2, 0.0)
         trust[~np.isfinite(values)] = 0.0
         trust[confidence < DOUBTFUL] = 0.0
         return trust

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from flame_jax import FlameParams, HeadModel, decode, landmarks68, points_on_mesh
+from flame_jax import FlameParams, HeadModel, decode, points_on_mesh
 from n2f_jax.face_mesh.coarse_mesh import coarse_maps, load_coarse_mesh
 from n2f_jax.face_mesh.error_model import PointErrors
 from n2f_jax.fitting.gauss_newton import GaussNewtonConfig, Stage, fit_person
@@ -43,6 +43,7 @@ ROUNDS, STEPS = 4, 4
 _APART = np.array([10.0, 8.0])
 # Of the focal length where nobody says: how far it may be off, a factor's logarithm; candidates about the assumed one.
 _FOCAL_STD, _CANDIDATES = 0.35, np.geomspace(0.5, 2.2, 9)
+_CORRECTIONS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,19 +77,23 @@ def combined_answers(
     mean: Float[np.ndarray, " S"],
     precision: Float[np.ndarray, "U U"],
     population: Float[np.ndarray, " U"],
+    tables: HeadTables,
     answers: float = ANSWERS,
 ) -> tuple[Float[np.ndarray, " S"], Float[np.ndarray, "S S"]]:
     """Shape and its precision given answers to many frames, of this mean, that are worth so many independent ones.
 
-    Each holds the population's prior, which counts once.
+    Each holds the population's prior, which counts once. The face's size stays that of one answer: answers know little of
+    it (``fitting.prior.SIZE_SHARE``), and no more of them know more.
     """
     count = len(mean)
+    size, scaling = (np.asarray(x, np.float64)[:count] for x in (tables.size, tables.scaling))
     single = np.linalg.inv(np.linalg.inv(np.asarray(precision, np.float64))[:count, :count])
     whole = answers * single - (answers - 1.0) * np.diag(population[:count])
     # Where answers say hardly more than the population, so many of them would say less than nothing.
     values, vectors = np.linalg.eigh(0.5 * (whole + whole.T))
     whole = (vectors * np.maximum(values, 0.2 * population[:count].min())) @ vectors.T
-    return np.linalg.solve(whole, answers * single @ mean), whole
+    shape = np.linalg.solve(whole, answers * single @ mean)
+    return shape - scaling * (size @ (shape - mean)), whole
 
 
 def choose_keyframes(
@@ -193,13 +198,16 @@ def estimate_focal(
         image_size: height and width.
         assumed: pixels, from which it is not far by the prior.
     """
-    noise = float(np.sqrt(np.mean(np.asarray(errors.image_rms, np.float64) ** 2))) * SIZE
     costs = []
     for factor in _CANDIDATES:
         arrays = CropArrays.of(faces, image_size, assumed * factor)
-        _, gaps = _aligned(model, places, params, arrays.points, arrays.focal, arrays.principal_point)
-        # As many observations as the errors of one image are worth: those of a clip's frames repeat.
-        data = 0.5 * float(errors.effective_posed) * float(jnp.mean(gaps)) / noise**2
+        camera, gaps = _aligned(model, places, params, arrays.points, arrays.focal, arrays.principal_point)
+        for _ in range(_CORRECTIONS):
+            points = corrected_points(model, places, errors, params, camera, arrays.points, jnp.float32(SIZE))
+            camera, gaps = _aligned(model, places, params, points, arrays.focal, arrays.principal_point)
+        # The noise is what the fit leaves. As many observations as the errors of one image are worth: those of a clip's
+        # frames repeat.
+        data = 0.5 * float(errors.effective_posed) * float(np.log(jnp.mean(gaps)))
         costs.append(data + 0.5 * (np.log(factor) / _FOCAL_STD) ** 2)
     logs, costs = np.log(_CANDIDATES), np.array(costs)
     best = int(np.argmin(costs))
@@ -266,8 +274,3 @@ def joint_shape(
             tables, anchors, Observation(normals, masks, both), params, camera, config, prior
         )
     return np.asarray(params.shape[0], np.float64), params
-
-
-def landmark_points(model: HeadModel, params: FlameParams) -> np.ndarray:
-    """``(B, 68, 3)`` head frame."""
-    return np.asarray(landmarks68(model, decode(model, params)[0]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -131,7 +132,7 @@ def find_identity(
     precision = np.asarray(reconstructor.answer_precision, np.float64)
     population = np.asarray(reconstructor.population, np.float64)
     mean = (total / weight)[:count]
-    start = combined_answers(mean, precision, population)
+    start = combined_answers(mean, precision, population, reconstructor.tables)
     conditional = Conditional.of(precision, count)
     assumed = float(np.median(candidates.focal))
     source = "given" if focal is not None else "estimated"
@@ -273,7 +274,7 @@ def statuses(seen: np.ndarray, trust: np.ndarray, cast: Cast) -> Int[np.ndarray,
     status[believed] = SEEN
     for start, end in shots(cast.cut):
         there = np.flatnonzero(believed[start:end]) + start
-        for a, b in zip(there[:-1], there[1:], strict=True):
+        for a, b in itertools.pairwise(there):
             if b - a > 1 and cast.seconds[b] - cast.seconds[a] <= LONGEST_BRIDGE + 1e-6:
                 status[a + 1 : b] = np.where(seen[a + 1 : b], DOUBTFUL, BRIDGED)
     return status
@@ -282,7 +283,7 @@ def statuses(seen: np.ndarray, trust: np.ndarray, cast: Cast) -> Int[np.ndarray,
 def shots(cut: np.ndarray) -> list[tuple[int, int]]:
     """Beginning and end of each shot; a cut is at a shot's first frame."""
     edges = [0, *(i for i in np.flatnonzero(cut).tolist() if i > 0), len(cut)]
-    return [(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+    return [(a, b) for a, b in itertools.pairwise(edges) if b > a]
 
 
 def _stretches(status: np.ndarray, cast: Cast) -> list[tuple[int, int]]:

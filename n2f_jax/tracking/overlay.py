@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from n2f_jax.tracking.track_file import LOST, SEEN, STATUSES
 from n2f_jax.visualization.irises import iris_caps
 from n2f_jax.visualization.overlay import View, draw_mesh
 
-MAX_SIDE = 1280  # of the video, pixels
-_WINDOWS = (384, 768, 1280)
+MAX_SIDE = 960  # of the video, pixels
+_WINDOWS = (256, 384, 512, 768, 1280)
 _ALPHA = 0.72
 _BATCH = 16
 _CLOCK = 90_000  # ticks a second
@@ -39,7 +40,6 @@ def write_overlay(
     track: Mapping[str, Any],
     model: HeadModel,
     max_side: int = MAX_SIDE,
-    say: Callable[[int], None] = lambda frame: None,
 ) -> None:
     """Writes the video, whole or not at all, with the clip's own moments.
 
@@ -49,7 +49,6 @@ def write_overlay(
         track: of ``track_file.KEYS``.
         model: the head model.
         max_side: larger frames are shrunk to this.
-        say: called with the number of every frame.
 
     Raises:
         ClipError: the clip cannot be read, or PyAV has no H.264 encoder.
@@ -60,25 +59,36 @@ def write_overlay(
     # H.264 halves the colours' sides.
     height, width = (max(2, side - side % 2) for side in view.size)
     painter = _Painter(model, track, view)
-    with atomic_path(path) as temporary:
-        with av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as container:
-            try:
-                stream = container.add_stream("libx264", rate=Fraction(clip.rate).limit_denominator(1001))
-            except (av.FFmpegError, ValueError) as error:
-                raise ClipError(f"PyAV has no H.264 encoder: {error}") from error
-            stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
-            stream.codec_context.time_base = Fraction(1, _CLOCK)
-            stream.options = {"crf": "21", "preset": "veryfast"}
+    with (
+        atomic_path(path) as temporary,
+        av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as container,
+    ):
+        try:
+            stream = container.add_stream("libx264", rate=Fraction(clip.rate).limit_denominator(1001))
+        except (av.FFmpegError, ValueError) as error:
+            raise ClipError(f"PyAV has no H.264 encoder: {error}") from error
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, _CLOCK)
+        stream.options = {"crf": "21", "preset": "veryfast"}
+
+        def encode(picture: np.ndarray, seconds: float) -> None:
+            shown = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            shown.pts, shown.time_base = round(seconds * _CLOCK), Fraction(1, _CLOCK)
+            container.mux(stream.encode(shown))
+
+        # One frame is encoded while the next is drawn.
+        with ThreadPoolExecutor(1) as worker:
+            pending = None
             for frame in clip.frames():
                 if frame.index >= len(track["seconds"]):
                     break
                 picture = painter(frame.index, frame.image)[:height, :width]
-                shown = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-                shown.pts = round(frame.seconds * _CLOCK)
-                shown.time_base = Fraction(1, _CLOCK)
-                container.mux(stream.encode(shown))
-                say(frame.index)
-            container.mux(stream.encode())
+                if pending is not None:
+                    pending.result()
+                pending = worker.submit(encode, picture, frame.seconds)
+            if pending is not None:
+                pending.result()
+        container.mux(stream.encode())
 
 
 class _Painter:

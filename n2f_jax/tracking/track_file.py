@@ -15,13 +15,13 @@ from flame_jax.rotations import axis_angle_to_rotation_6d
 from n2f_jax.runtime.atomic_files import atomic_path
 from n2f_jax.runtime.outside_values import read_arrays, told
 
-# Of a frame: nobody there, or for too long to be guessed; seen; not seen, and filled in from before and after; seen, but
-# not to be believed, and filled in likewise.
+# Of a frame: nobody there, or for too long to be guessed; seen; not seen, and filled in from before and after; seen,
+# but not to be believed, and filled in likewise.
 LOST, SEEN, BRIDGED, DOUBTFUL = range(4)
 STATUSES = ("lost", "seen", "bridged", "doubtful")
 
 # Every key of the file: (shape, meaning). T frames, S shape and E expression directions. Lengths in metres, angles in
-# radians, pixels of the upright frames with u = 0 at the left edge and pixel centres at +0.5. Rows of lost frames are NaN.
+# radians, pixels of the upright frames with u = 0 at the left edge and pixel centres at +0.5. Lost frames are NaN.
 KEYS: dict[str, tuple[tuple, str]] = {
     "seconds": (("T",), "moments since the first frame, as the file says; rising"),
     "status": (("T",), "0 lost, 1 seen, 2 bridged (not seen, filled in), 3 doubtful (not believed, filled in)"),

@@ -3,8 +3,8 @@
     git clone https://github.com/ICT-VGL/ICT-FaceKit
     python scripts/build/make_face_clips.py --model ICT-FaceKit/FaceXModel --out face_clips --people 8 --frames 80
 
-People as in scripts/build/make_face_renders.py: OUT/choosing is for choosing settings, OUT/reporting for figures. What is
-there stays, so the command resumes. A second a frame.
+People as in scripts/build/make_face_renders.py: OUT/choosing is for choosing settings, OUT/reporting for figures. What
+is there stays, so the command resumes. A second a frame.
 """
 
 import argparse
