@@ -40,6 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the head model to answer in: FLAME, GNM Head, any in FLAME's format; file or folder (docs/head_models.md)",
     )
     options.add_frontend(parser)
+    parser.add_argument(
+        "--online",
+        action="store_true",
+        help="frame by frame, as if live: of the largest face, causal but for --delay",
+    )
+    parser.add_argument(
+        "--delay", type=int, default=2, metavar="N", help="frames that --online lags; default: %(default)s"
+    )
     parser.add_argument("--no-overlay", action="store_true", help="no video")
     parser.add_argument(
         "--max-faces", type=int, default=4, metavar="N", help="of a frame, the largest; default: %(default)s"
@@ -81,7 +89,12 @@ def run(flags: argparse.Namespace) -> int:
         max_faces=flags.max_faces,
         overwrite=flags.overwrite,
     )
-    result = track_clip(clip, flags.out, reconstructor, run_options, say_on_stderr)
+    if flags.online:
+        from n2f_jax.tracking.online import track_online
+
+        result = track_online(clip, flags.out, reconstructor, run_options, flags.delay, say_on_stderr)
+    else:
+        result = track_clip(clip, flags.out, reconstructor, run_options, say_on_stderr)
     echo(report(result))
     echo(f"output: {flags.out}")
     return result.exit_code

@@ -65,6 +65,7 @@ class FrameFitter:
         places: of the face mesh's points on the model, and ``errors`` of the network that finds them; without either,
             frames are the answers with cameras on the 68 landmarks.
         errors: likewise.
+        batch: frames of a call; fewer are padded.
     """
 
     def __init__(
@@ -77,8 +78,9 @@ class FrameFitter:
         focal: float,
         places: tuple[Array, Array] | None,
         errors: PointErrors | None,
+        batch: int = BATCH,
     ):
-        self.model, self.layout = model, Layout(model.num_expression)
+        self.model, self.layout, self._batch_size = model, Layout(model.num_expression), batch
         self._pivot, self._shape, self._conditional = np.asarray(pivot, np.float64), shape, conditional
         self._image_size, self._focal = image_size, focal
         self._person = None
@@ -102,9 +104,9 @@ class FrameFitter:
         """Channels of frames, how far each is to be trusted (0 … 1), and the fit's error in crop sides."""
         values = np.zeros((len(faces), self.layout.size))
         gaps = np.zeros(len(faces))
-        for start in range(0, len(faces), BATCH):
-            rows = np.arange(start, min(start + BATCH, len(faces)))
-            padded = faces.rows(np.concatenate([rows, np.repeat(rows[:1], BATCH - len(rows))]))
+        for start in range(0, len(faces), self._batch_size):
+            rows = np.arange(start, min(start + self._batch_size, len(faces)))
+            padded = faces.rows(np.concatenate([rows, np.repeat(rows[:1], self._batch_size - len(rows))]))
             found, gap = self._batch(padded)
             values[rows], gaps[rows] = found[: len(rows)], gap[: len(rows)]
         return values, self._trust(faces, values), gaps

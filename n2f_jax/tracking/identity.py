@@ -82,8 +82,8 @@ def combined_answers(
 ) -> tuple[Float[np.ndarray, " S"], Float[np.ndarray, "S S"]]:
     """Shape and its precision given answers to many frames, of this mean, that are worth so many independent ones.
 
-    Each holds the population's prior, which counts once. The face's size stays that of one answer: answers know little of
-    it (``fitting.prior.SIZE_SHARE``), and no more of them know more.
+    Each holds the population's prior, which counts once. The face's size stays that of one answer: answers know little
+    of it (``fitting.prior.SIZE_SHARE``), and more of them know no more.
     """
     count = len(mean)
     size, scaling = (np.asarray(x, np.float64)[:count] for x in (tables.size, tables.scaling))

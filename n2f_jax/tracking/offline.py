@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from n2f_jax.geometry.camera import Camera, yaw_seen
 from n2f_jax.models.calibration import from_unknowns
 from n2f_jax.reconstruction.reconstructor import Reconstructor
 from n2f_jax.tracking.clips import Clip
-from n2f_jax.tracking.frames import FrameFitter, eye_rotations, poses, unwrapped
+from n2f_jax.tracking.frames import FrameFitter, Layout, eye_rotations, poses, unwrapped
 from n2f_jax.tracking.identity import (
     Conditional,
     choose_keyframes,
@@ -217,7 +217,7 @@ def track_person(
         for start, end in _stretches(status, cast):
             _smooth_stretch(channels, trust, smoothed, cast.seconds, start, end, noise, step)
         say("track.npz")
-        values = _values(clip, cast, person, reconstructor, identity, fitter, smoothed, known, status)
+        values = track_values(clip, cast, person, reconstructor, identity, smoothed, known, status)
         save_track(out, values)
     return values
 
@@ -330,9 +330,28 @@ def _smooth_stretch(channels, trust, smoothed, seconds, start, end, noise, step)
         smoothed[first:last] = track[first - a : last - a]
 
 
-def _values(clip, cast, person, reconstructor, identity, fitter, smoothed, known, status) -> dict[str, Any]:
+def track_values(
+    clip: Clip,
+    cast: Cast,
+    person: int,
+    reconstructor: Reconstructor,
+    identity: Identity,
+    channels: Float[np.ndarray, "T C"],
+    known: Mapping[str, np.ndarray],
+    status: Int[np.ndarray, " T"],
+) -> dict[str, Any]:
+    """What ``track.npz`` holds.
+
+    Args:
+        clip, cast, person, reconstructor, identity: of the track.
+        channels: the smooth ones (``frames``).
+        known: confidence, region_confidence, frontend_landmarks and fit_error by frame.
+        status: by frame.
+    """
     frames = len(cast.seconds)
-    expression, jaw, lids, turn, place, gaze = fitter.layout.split(np.asarray(smoothed))
+    expression, jaw, lids, turn, place, gaze = Layout(reconstructor.head_model.num_expression).split(
+        np.asarray(channels)
+    )
     lost = status == LOST
     rotation, translation = poses(turn, place, np.asarray(reconstructor.tables.pivot))
     height, width = clip.size

@@ -133,16 +133,32 @@ def track_clip(
             folder, out / "track.npz", clip, cast, options.person, reconstructor, identity, say
         )
         clock("frames and smoothing")
-        write_curves(out / "curves.png", track)
-        clock("curves")
-        if options.overlay:
-            say("overlay")
-            write_overlay(out / "overlay.mp4", clip, track, reconstructor.head_model, options.overlay_side)
-            clock("overlay")
-        summary = _summary(clip, cast, options, track, stages, problem)
-        write_text(out / "summary.json", json.dumps(jsonable(summary), indent=1) + "\n")
-        whole = not problem and not (track["status"] == LOST).any()
-        return Result(track, summary, EXIT_OK if whole else EXIT_PARTLY)
+        return finish_run(clip, out, cast, options, track, stages, reconstructor, say, problem)
+
+
+def finish_run(
+    clip: Clip,
+    out: Path,
+    cast: Cast,
+    options: TrackOptions,
+    track: dict[str, Any],
+    stages: dict[str, float],
+    reconstructor: Reconstructor,
+    say: Callable[[str], None],
+    problem: str = "",
+) -> Result:
+    """Curves, overlay and summary of a track that is written."""
+    clock = _Clock(stages)
+    write_curves(out / "curves.png", track)
+    clock("curves")
+    if options.overlay:
+        say("overlay")
+        write_overlay(out / "overlay.mp4", clip, track, reconstructor.head_model, options.overlay_side)
+        clock("overlay")
+    summary = _summary(clip, cast, options, track, stages, problem)
+    write_text(out / "summary.json", json.dumps(jsonable(summary), indent=1) + "\n")
+    whole = not problem and not (track["status"] == LOST).any()
+    return Result(track, summary, EXIT_OK if whole else EXIT_PARTLY)
 
 
 def _begin(folder: Path, clip: Clip, reconstructor: Reconstructor, options: TrackOptions) -> None:

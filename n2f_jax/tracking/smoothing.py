@@ -27,6 +27,7 @@ _REWEIGHTED = 4
 # Ratios q/r that are tried, at a unit time step: from hardly moving to not smoothed at all.
 _RATIOS = np.geomspace(1e-6, 1e3, 55)
 _LEAST = 1e-18
+_SHORT = 48  # frames up to which all channels are solved together
 _WINDOW = 32  # frames of a periodogram
 _FEWEST = 12  # second differences that tell noise from motion
 _QUICK = 2.0  # radians a frame from which all is noise: 8 Hz at 25 frames a second
@@ -106,6 +107,8 @@ def smooth(
         mean = (values * known).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
         return np.where(known, values, mean[None])
     rows, spread = second_differences(seconds, step)
+    if frames <= _SHORT:
+        return _smooth_together(values, trust / noise.seen, rows, spread[:, None] * noise.motion)
     track = np.empty_like(values)
     for channel in range(values.shape[1]):
         track[:, channel] = _smooth_channel(
@@ -147,6 +150,57 @@ def _smooth_channel(values, precision, rows, variance):
         of_motion = np.where(supported, (_NU_MOTION + 1.0) / (_NU_MOTION + jumps), 1.0)
         off = precision * (values - track) ** 2
         of_noise = np.where(known, (_NU_NOISE + 1.0) / (_NU_NOISE + off), 0.0)
+    return track
+
+
+def _smooth_together(values, precision, rows, variance):
+    """``_smooth_channel`` of (T, C) values at once: the same answers, quicker where frames are few."""
+    known = precision > 0
+    enough = known.sum(axis=0) >= 3
+    # Channels of which hardly anything was seen are none of this.
+    filled = np.where(enough, precision, 1.0)
+    of_noise, of_motion = np.ones_like(values), np.ones_like(variance)
+    supported = known[:-2] & known[1:-1] & known[2:]
+    for _ in range(_REWEIGHTED):
+        track = _solved_together(values, filled * of_noise, rows, of_motion / variance)
+        second = rows[:, :1] * track[:-2] + rows[:, 1:2] * track[1:-1] + rows[:, 2:] * track[2:]
+        of_motion = np.where(supported, (_NU_MOTION + 1.0) / (_NU_MOTION + second**2 / variance), 1.0)
+        off = filled * (values - track) ** 2
+        of_noise = np.where(known | ~enough, (_NU_NOISE + 1.0) / (_NU_NOISE + off), 0.0)
+    for channel in np.flatnonzero(~enough):
+        track[:, channel] = _smooth_channel(
+            values[:, channel], precision[:, channel], rows, variance[:, channel]
+        )
+    return track
+
+
+def _solved_together(values, precision, rows, stiffness):
+    """Pentadiagonal systems by LDLᵀ, one row after the other for all channels."""
+    count = len(values)
+    main = precision + 1e-12 * precision.max(axis=0)
+    first, second = np.zeros_like(main), np.zeros_like(main)  # to the row before, and the one before that
+    for i in range(3):
+        main[i : count - 2 + i] += stiffness * rows[:, i : i + 1] ** 2
+    for i in range(2):
+        first[i + 1 : count - 1 + i] += stiffness * (rows[:, i] * rows[:, i + 1])[:, None]
+    second[2:] = stiffness * (rows[:, 0] * rows[:, 2])[:, None]
+    track = precision * values
+    for i in range(count):
+        if i > 1:
+            second[i] /= main[i - 2]
+            first[i] -= second[i] * main[i - 2] * first[i - 1]
+        if i > 0:
+            first[i] /= main[i - 1]
+            main[i] -= first[i] ** 2 * main[i - 1]
+            track[i] -= first[i] * track[i - 1]
+        if i > 1:
+            main[i] -= second[i] ** 2 * main[i - 2]
+            track[i] -= second[i] * track[i - 2]
+    track /= main
+    for i in range(count - 2, -1, -1):
+        track[i] -= first[i + 1] * track[i + 1]
+        if i + 2 < count:
+            track[i] -= second[i + 2] * track[i + 2]
     return track
 
 

@@ -144,6 +144,42 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, tracker):
         np.testing.assert_array_equal(a[key], b[key], err_msg=key)
 
 
+@pytest.mark.parametrize("delay", [0, 2])
+def test_online_is_causal_but_for_the_delay(tmp_path, tracker, open_head, delay):
+    from n2f_jax.tracking.online import OnlineTracker, track_online
+
+    frames = list(open_clip(write_frames(tmp_path / "frames", 24)).frames())
+    live = OnlineTracker(tracker(turning), SIZE, FOCAL, delay)
+    states = [live.push(frame.image, frame.seconds) for frame in frames]
+    assert [state is None for state in states] == [i < delay for i in range(24)]
+    states = [state for state in states if state is not None] + live.finish()
+    assert [state.seconds for state in states] == [frame.seconds for frame in frames]
+    for number, state in enumerate(states):
+        (x, yaw), *_ = turning(number)
+        _, camera = place_head(open_head, SIZE, degrees=(3.0, yaw, 2.0), at=(x, 0.0, 0.9))
+        np.testing.assert_allclose(state.translation, camera.translation, atol=0.02)
+    # What comes later than the delay changes nothing.
+    again = OnlineTracker(tracker(turning), SIZE, FOCAL, delay)
+    first = [again.push(frame.image, frame.seconds) for frame in frames[:12]]
+    np.testing.assert_array_equal(first[-1].channels, states[11 - delay].channels)
+    result = track_online(open_clip(tmp_path / "frames"), tmp_path / "out", tracker(turning), NO_VIDEO, delay)
+    assert result.exit_code == 0 and load_track(tmp_path / "out/track.npz")["status"].tolist() == [SEEN] * 24
+
+
+def test_online_loses_and_finds_a_person(tmp_path, tracker):
+    from n2f_jax.tracking.online import track_online
+
+    def seen(number):
+        return [] if 8 <= number < 20 else turning(number)
+
+    clip = open_clip(write_frames(tmp_path / "frames", 26))
+    status = track_online(clip, tmp_path / "out", tracker(seen), NO_VIDEO).track["status"]
+    assert (status[:8] == SEEN).all() and (status[8:12] == BRIDGED).all() and (status[14:20] == LOST).all()
+    assert (status[20:] == SEEN).all()
+    with pytest.raises(ClipError, match="no face"):
+        track_online(clip, tmp_path / "none", tracker(lambda number: []), NO_VIDEO)
+
+
 def test_a_folder_of_another_clip_is_refused(tmp_path, tracker):
     run(tmp_path, tracker, turning, 3)
     other = write_frames(tmp_path / "others", 4)

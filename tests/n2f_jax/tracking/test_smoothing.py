@@ -66,6 +66,17 @@ def test_it_is_the_kalman_smoothers_answer(monkeypatch):
     )
 
 
+def test_few_frames_are_solved_together_as_one_by_one(monkeypatch):
+    rng = np.random.default_rng(4)
+    seen, seconds = rng.standard_normal((20, 6)), np.cumsum(rng.uniform(0.5, 2.0, 20))
+    trust = np.where(rng.random((20, 6)) < 0.2, 0.0, rng.uniform(0.2, 1.0, (20, 6)))
+    trust[:, 4], trust[:18, 5] = 0.0, 0.0
+    noise = Noise(rng.uniform(0.1, 1.0, 6), rng.uniform(0.01, 1.0, 6))
+    together = smooth(seen, seconds, trust, noise, 1.0)
+    monkeypatch.setattr(smoothing, "_SHORT", 0)
+    np.testing.assert_allclose(together, smooth(seen, seconds, trust, noise, 1.0), rtol=1e-7, atol=1e-9)
+
+
 def test_a_straight_line_and_a_parabola_have_their_second_differences():
     t = np.array([0.0, 1.0, 1.5, 4.0])
     rows, _ = second_differences(t, 1.0)
