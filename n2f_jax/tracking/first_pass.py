@@ -23,9 +23,10 @@ from n2f_jax.models.calibration import to_unknowns
 from n2f_jax.reconstruction.face_batch import FaceBatch
 from n2f_jax.reconstruction.reconstructor import Reconstructor
 from n2f_jax.runtime.archives import is_whole_archive
+from n2f_jax.runtime.outside_values import OutsideValueError
 from n2f_jax.tracking.appearance import SIZE, describe
-from n2f_jax.tracking.clips import Clip, Frame
-from n2f_jax.tracking.shards import SHARD, THUMBNAIL, Faces, Shard, shard_path
+from n2f_jax.tracking.clips import Clip, ClipError, Frame
+from n2f_jax.tracking.shards import SHARD, THUMBNAIL, Faces, Shard, read_shard, shard_path
 
 # Number of the frame, face, appearance.
 Found = tuple[int, FrontendFace, np.ndarray]
@@ -33,6 +34,8 @@ Found = tuple[int, FrontendFace, np.ndarray]
 SEARCH_EVERY = 8
 # Mean difference of two thumbnails, grey levels, from which faces are searched for at once: there may be a cut.
 CHANGED = 24.0
+# Over three hours at 25 frames a second: what a track of them takes in memory, and as a file, stays below 1 GiB.
+MAX_FRAMES = 300_000
 
 
 class FrameReader:
@@ -205,12 +208,12 @@ def run_first_pass(
         How many frames the clip has.
 
     Raises:
-        ClipError: it cannot be read any further, or holds no frame.
+        ClipError: it cannot be read any further, or has more than ``MAX_FRAMES`` frames.
         OSError: nothing can be written.
     """
     stages = {} if stages is None else stages
     start = 0
-    while is_whole_archive(shard_path(folder, start)) and _is_full(shard_path(folder, start)):
+    while _is_full(shard_path(folder, start)):
         start += SHARD
     reader = FrameReader(reconstructor, max_faces)
     begun = clock = time.perf_counter()
@@ -242,6 +245,7 @@ def run_first_pass(
             thumbnails.append(small)
             spent("front end")
             done = frame.index + 1
+            check_length(clip, done)
             if len(seconds) == SHARD:
                 if pending is not None:
                     pending.result()
@@ -258,10 +262,25 @@ def run_first_pass(
     return done
 
 
+def check_length(clip: Clip, frames: int) -> None:
+    """Refuses clips of more than ``MAX_FRAMES``.
+
+    Raises:
+        ClipError: it has more.
+    """
+    if frames > MAX_FRAMES:
+        raise ClipError(f"{clip.path}: more than {MAX_FRAMES} frames: cut it into parts")
+
+
 def _source(clip: Clip, frame: Frame) -> Path | None:
     return None if clip.images is None else clip.images[frame.index]
 
 
 def _is_full(path: Path) -> bool:
-    with np.load(path, allow_pickle=False) as data:
-        return len(data["seconds"]) == SHARD
+    """Whether a shard is there, sound and complete; what is not is made again."""
+    if not is_whole_archive(path):
+        return False
+    try:
+        return len(read_shard(path)) == SHARD
+    except OutsideValueError:
+        return False

@@ -23,7 +23,7 @@ from n2f_jax.geometry.boxes import bounding_box, box_overlap
 from n2f_jax.reconstruction.reconstructor import Reconstructor
 from n2f_jax.tracking.appearance import describe, likeness
 from n2f_jax.tracking.clips import Clip, ClipError
-from n2f_jax.tracking.first_pass import CHANGED, FrameReader, difference, gather
+from n2f_jax.tracking.first_pass import CHANGED, FrameReader, check_length, difference, gather
 from n2f_jax.tracking.frames import FrameFitter, eye_rotations, poses, unwrapped
 from n2f_jax.tracking.identity import Conditional, combined_answers
 from n2f_jax.tracking.offline import Identity, point_errors_of, track_values
@@ -300,17 +300,16 @@ def track_online(
     from n2f_jax.runtime.output_folder import prepare_output
     from n2f_jax.tracking.run import finish_run
 
+    check_length(clip, clip.said)
     prepare_output(out)
     tracker = OnlineTracker(reconstructor, clip.size, options.focal, delay)
     tracker.records = []
     states: list[FrameState] = []
     begin = time.perf_counter()
-    slowest = 0.0
     for frame in clip.frames():
-        start = time.perf_counter()
+        check_length(clip, frame.index + 1)
         source = None if clip.images is None else clip.images[frame.index]
         state = tracker.push(frame.image, frame.seconds, source)
-        slowest = max(slowest, time.perf_counter() - start)
         if state is not None:
             states.append(state)
     states += tracker.finish()

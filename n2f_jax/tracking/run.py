@@ -31,7 +31,7 @@ from n2f_jax.runtime.output_folder import EXIT_OK, EXIT_PARTLY, prepare_output
 from n2f_jax.runtime.outside_values import OutsideValueError, read_json
 from n2f_jax.tracking.clips import Clip, ClipError
 from n2f_jax.tracking.curves import write_curves
-from n2f_jax.tracking.first_pass import run_first_pass
+from n2f_jax.tracking.first_pass import check_length, run_first_pass
 from n2f_jax.tracking.offline import find_identity, shots, track_person
 from n2f_jax.tracking.overlay import MAX_SIDE, write_overlay
 from n2f_jax.tracking.people import Cast, PeopleError, find_people
@@ -95,6 +95,7 @@ def track_clip(
         ClipError, PeopleError, TrackError: the clip, or who is in it, allows no track; the message says why.
         OutputError, LockedError, OSError: nothing can be written.
     """
+    check_length(clip, clip.said)
     prepare_output(out)
     with lock_folder(out):
         folder = out / "first_pass"

@@ -16,6 +16,7 @@ from tests.n2f_jax.reconstruction.conftest import place_head
 from .conftest import SIZE, write_frames
 
 av = pytest.importorskip("av")
+pytestmark = pytest.mark.medium
 FOCAL = 1.2 * max(SIZE)
 NO_VIDEO = TrackOptions(focal=FOCAL, overlay=False)
 
@@ -112,6 +113,26 @@ def test_people_are_told_apart_and_asked_for(tmp_path, tracker):
 def test_a_clip_without_a_face_says_so(tmp_path, tracker):
     with pytest.raises(PeopleError, match="no face in any frame"):
         run(tmp_path, tracker, lambda number: [], 5)
+
+
+def test_a_clip_that_is_too_long_is_refused_before_it_is_looked_at(tmp_path, tracker, monkeypatch):
+    monkeypatch.setattr(first_pass, "MAX_FRAMES", 5)
+    with pytest.raises(ClipError, match="more than 5 frames: cut it"):
+        run(tmp_path, tracker, turning, 6)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_shard_is_made_again(tmp_path, tracker):
+    folder = write_frames(tmp_path / "frames", 10)
+    first = track_clip(open_clip(folder), tmp_path / "out", tracker(turning), NO_VIDEO)
+    path = shards.shard_path(tmp_path / "out/first_pass", 0)
+    data = bytearray(path.read_bytes())
+    data[2000:2100] = bytes(100)
+    path.write_bytes(data)
+    again = tracker(turning)
+    second = track_clip(open_clip(folder), tmp_path / "out", again, NO_VIDEO)
+    assert again.frontend.calls == 10
+    np.testing.assert_array_equal(first.track["rotation"], second.track["rotation"])
 
 
 def test_a_person_who_comes_later_is_lost_before(tmp_path, tracker):
