@@ -93,14 +93,14 @@ class PersonPoints:
         return decode_resting(self.head, expression, axis_angle_to_matrix(jaw), lids)[0]
 
 
-@functools.partial(jax.jit, static_argnames="steps")
+@functools.partial(jax.jit, static_argnames=("size", "steps"))
 def fit_frames(
     person: PersonPoints,
     points: Float[Array, "B 468 3"],
     mean: Float[Array, "B V"],
     focal: Float[Array, " B"],
     principal_point: Float[Array, "B 2"],
-    size: Float[Array, ""],
+    size: float,
     steps: int = STEPS,
 ) -> tuple[Float[Array, "B V"], Camera, Float[Array, " B"]]:
     """B frames of one person.
@@ -110,7 +110,7 @@ def fit_frames(
         points: crop pixels and depth in the same scale.
         mean: what the network's answers make of each frame, given the person's shape; the start as well.
         focal, principal_point: of the crops' cameras.
-        size: side of the crops, pixels.
+        size: side of the crops, pixels (static).
         steps: of Gauss–Newton (static).
 
     Returns:

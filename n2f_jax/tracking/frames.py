@@ -121,7 +121,7 @@ class FrameFitter:
                 mean,
                 arrays.focal,
                 arrays.principal_point,
-                jnp.float32(SIZE),
+                float(SIZE),
             )
         else:
             unknowns = mean

@@ -203,7 +203,7 @@ def estimate_focal(
         arrays = CropArrays.of(faces, image_size, assumed * factor)
         camera, gaps = _aligned(model, places, params, arrays.points, arrays.focal, arrays.principal_point)
         for _ in range(_CORRECTIONS):
-            points = corrected_points(model, places, errors, params, camera, arrays.points, jnp.float32(SIZE))
+            points = corrected_points(model, places, errors, params, camera, arrays.points, float(SIZE))
             camera, gaps = _aligned(model, places, params, points, arrays.focal, arrays.principal_point)
         # The noise is what the fit leaves. As many observations as the errors of one image are worth: those of a clip's
         # frames repeat.
@@ -267,7 +267,7 @@ def joint_shape(
     anchors = Anchors.photograph(model, places, errors)
     ibug = np.asarray(load_coarse_mesh().ibug68)
     for _ in range(ROUNDS):
-        points = corrected_points(model, places, errors, params, camera, arrays.points, jnp.float32(SIZE))
+        points = corrected_points(model, places, errors, params, camera, arrays.points, float(SIZE))
         normals, masks = _maps(points, size=SIZE)
         both = jnp.concatenate([points[:, ibug, :2], points[..., :2]], axis=1)
         params, camera, _ = _fit_person(

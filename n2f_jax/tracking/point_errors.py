@@ -8,6 +8,8 @@ what was said.
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -40,7 +42,7 @@ def expected_errors(
     return errors.expected(points, rotation, size) - points
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames="size")
 def corrected_points(
     model: HeadModel,
     places: tuple[Array, Array],
@@ -48,7 +50,7 @@ def corrected_points(
     params: FlameParams,
     camera: Camera,
     points: Float[Array, "B 468 3"],
-    size: Float[Array, ""],
+    size: float,
 ) -> Float[Array, "B 468 3"]:
     """Observed points of B crops less what the front end would get wrong of these heads.
 
@@ -58,7 +60,7 @@ def corrected_points(
         errors: of the network that found them.
         params, camera: of B heads; cameras of the crops.
         points: crop pixels, as observed.
-        size: side of the crops, pixels.
+        size: side of the crops, pixels (static).
     """
     vertices, _ = decode(model, params)
     on_heads = points_on_mesh(vertices, model.faces, *places)
