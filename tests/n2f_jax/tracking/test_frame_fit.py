@@ -12,8 +12,9 @@ from n2f_jax.face_mesh.error_model import load_point_errors
 from n2f_jax.geometry.camera import Camera, frontal_rotation
 from n2f_jax.tracking.frame_fit import PersonPoints, fit_frames
 from n2f_jax.tracking.frames import head_params
-from n2f_jax.tracking.identity import Conditional, choose_keyframes
+from n2f_jax.tracking.identity import Conditional, choose_keyframes, estimate_focal
 from n2f_jax.tracking.point_errors import expected_errors, seen_points
+from n2f_jax.tracking.shards import Faces
 
 pytestmark = pytest.mark.medium
 SIZE = 128.0
@@ -91,3 +92,44 @@ def test_keyframes_differ_in_pose():
     trust = np.where(np.arange(50) < 10, 0.1, 0.99)
     assert choose_keyframes(angles, trust, 5)[0] == 10
     assert choose_keyframes(angles[:2], np.ones(2), 4).tolist() == [0, 1, 0, 1]
+
+
+def test_perspective_tells_the_focal_length(open_head):
+    """Points of the mean head, wrong as the front end is, of a camera half as long again as is assumed."""
+    places, errors = face_mesh_embedding(open_head), load_point_errors("v2")
+    angles = jnp.radians(jnp.asarray([[0, -25, 0], [5, -8, 2], [-8, 10, 0], [3, 28, -3.0]], jnp.float32))
+    truth, size, side = 600.0, (400, 400), 130.0
+    camera = Camera(
+        frontal_rotation(euler_to_matrix(angles)),
+        jnp.tile(jnp.asarray([[0.0, 0.0, 0.6]]), (4, 1)),
+        jnp.full(4, truth),
+        jnp.full((4, 2), 200.0),
+    )
+    head = points_on_mesh(open_head.v_template, open_head.faces, *places)
+
+    def said(camera):
+        seen = seen_points(head, camera)
+        return seen + expected_errors(errors, seen, camera.rotation, side)
+
+    points = np.asarray(jax.vmap(said)(camera))
+    middle = points[..., :2].mean(axis=1)
+    count = open_head.num_shape + open_head.num_expression + 5
+    shapes = {
+        "landmarks": (68, 2),
+        "region_confidence": (6,),
+        "closure": (2,),
+        "gaze": (3,),
+        "irises": (10, 2),
+    }
+    faces = Faces(
+        frame=np.arange(4),
+        points=points,
+        crop=np.concatenate([middle - side / 2, np.full((4, 1), side)], axis=1),
+        appearance=np.zeros((4, 1)),
+        answer=np.zeros((4, count)),
+        **{name: np.zeros((4, *shape)) for name, shape in shapes.items()},
+        **{name: np.ones(4) for name in ("score", "confidence", "focal")},
+    )
+    params = head_params(jnp.zeros(open_head.num_shape), jnp.zeros((4, open_head.num_expression + 5)))
+    found = estimate_focal(open_head, places, errors, faces, params, size, truth / 1.6)
+    assert 0.8 < found / truth < 1.2
