@@ -13,8 +13,9 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -82,12 +83,29 @@ class FaceRender:
         return self.focal * points[:, :2] / points[:, 2:] + centre
 
 
+class Places(NamedTuple):
+    """Of one head, head frame, metres.
+
+    Attributes:
+        model: ``(V, 3)`` vertices of the open head registered to it.
+        points: ``(468, 3)`` the face mesh's.
+        landmarks: ``(68, 3)``.
+    """
+
+    model: np.ndarray
+    points: np.ndarray
+    landmarks: np.ndarray
+
+
 class FaceRenderer:
     """Draws heads of the ICT model.
 
     Args:
         kit: the model.
         head_seed: of the heads (``draw_head``).
+
+    Attributes:
+        annotation: landmarks and regions of the model's heads.
     """
 
     def __init__(self, kit: IctFaceKit, head_seed: int):
@@ -96,8 +114,8 @@ class FaceRenderer:
         self._mesh: CoarseMesh = load_coarse_mesh()
         landmarks = np.full((68, 3), np.nan)
         landmarks[list(MARKED_ALIKE)] = kit.mesh.vertices[kit.landmarks_68[list(MARKED_ALIKE)]]
-        self._annotation: MeshAnnotation = annotate(clean(kit.mesh, "ICT")[0], landmarks)[0]
-        if not self._annotation.is_of(kit.mesh):
+        self.annotation: MeshAnnotation = annotate(clean(kit.mesh, "ICT")[0], landmarks)[0]
+        if not self.annotation.is_of(kit.mesh):
             raise ValueError("the model's mean head is not clean: repeated or stray triangles")
 
     def head(self, person: int, rng: np.random.Generator) -> tuple[TriangleMesh, np.ndarray, np.ndarray]:
@@ -106,21 +124,43 @@ class FaceRenderer:
         Returns:
             The mesh in the head frame; gaze ``(2, 3)`` there; closure ``(2,)``.
         """
-        kit = self._kit
-        mesh, weights = draw_head(kit, person, self._seed)
-        rest = mesh.vertices - sum(
-            (w * kit.expression[kit.expression_names.index(name)] for name, w in weights.items()),
-            np.zeros_like(mesh.vertices),
-        )
-        # Another expression for each picture: that of the next person but two, whose strength is drawn alike.
-        _, weights = draw_head(kit, int(rng.integers(1 << 20)), self._seed + 1)
-        weights = {name: w for name, w in weights.items() if not name.startswith("eyeBlink")}
+        weights = self.random_expression(rng)
         gaze = np.clip(rng.normal(size=2) * _GAZE_STD, np.negative(_GAZE_MOST), _GAZE_MOST)
         if rng.random() < _BLINKING:
             closed = rng.choice([rng.uniform(0, 1), 1.0])
             both = rng.random() < 0.6
             left, right = (closed, closed) if both else (closed, 0.0) if rng.random() < 0.5 else (0.0, closed)
             weights |= {"eyeBlink_L": left, "eyeBlink_R": right}
+        return self.expressed(self.rest(person), weights, gaze)
+
+    def random_expression(self, rng: np.random.Generator) -> dict[str, float]:
+        """Weights of a random person's expression, whose strength is drawn as in ``draw_head``, without blinks."""
+        _, weights = draw_head(self._kit, int(rng.integers(1 << 20)), self._seed + 1)
+        return {name: w for name, w in weights.items() if not name.startswith("eyeBlink")}
+
+    def rest(self, person: int) -> Float[np.ndarray, "V 3"]:
+        """A person's head without expression, in the model's own frame."""
+        kit = self._kit
+        mesh, weights = draw_head(kit, person, self._seed)
+        return mesh.vertices - sum(
+            (w * kit.expression[kit.expression_names.index(name)] for name, w in weights.items()),
+            np.zeros_like(mesh.vertices),
+        )
+
+    def expressed(
+        self, rest: Float[np.ndarray, "V 3"], weights: Mapping[str, float], gaze: Float[np.ndarray, "2"]
+    ) -> tuple[TriangleMesh, np.ndarray, np.ndarray]:
+        """A head with an expression and a gaze.
+
+        Args:
+            rest: ``rest(person)``.
+            weights: of the model's expressions, but for ``eyeLook…``, which follow the gaze.
+            gaze: degrees, to the subject's left and up.
+
+        Returns:
+            As ``head``.
+        """
+        kit, weights = self._kit, dict(weights)
         for side, inward in (("L", -1.0), ("R", 1.0)):
             # A gaze of +x goes to the subject's left: outward for the left eye.
             name = "eyeLookIn" if inward * gaze[0] > 0 else "eyeLookOut"
@@ -131,29 +171,37 @@ class FaceRenderer:
         vertices = rest + sum(
             w * kit.expression[kit.expression_names.index(name)] for name, w in weights.items()
         )
-        frame = upright(self._annotation.landmarks_on(rest))
+        frame = upright(self.annotation.landmarks_on(rest))
         vertices, rest = frame.apply(vertices), frame.apply(rest)
         yaw, pitch = np.radians(gaze)
         direction = np.array(
             [math.sin(yaw) * math.cos(pitch), math.sin(pitch), math.cos(yaw) * math.cos(pitch)]
         )
-        gaps = [_lid_gaps(self._annotation.landmarks_on(x)) for x in (vertices, rest)]
+        gaps = [_lid_gaps(self.annotation.landmarks_on(x)) for x in (vertices, rest)]
         return TriangleMesh(vertices, kit.mesh.faces), np.tile(direction, (2, 1)), 1.0 - gaps[0] / gaps[1]
 
-    def draw(self, person: int, seed: int) -> tuple[UInt8[np.ndarray, "H W 3"], FaceRender]:
-        """A picture of a person; the same for the same numbers, always."""
-        rng = np.random.default_rng([seed, person])
-        mesh, gaze, closure = self.head(person, rng)
-        placed = self._annotation.model_on(mesh.vertices)
+    def places(self, mesh: TriangleMesh) -> Places:
+        """Where the face mesh's points and the landmarks lie on a head, and the head model registered to it."""
+        placed = self.annotation.model_on(mesh.vertices)
         corners = placed[np.asarray(self._model.faces)[self._mesh.embedding_faces]]
         points = np.einsum("nkc,nk->nc", corners, self._mesh.embedding_barycentric)
-        landmarks = self._annotation.landmarks_on(mesh.vertices)
+        return Places(placed, points, self.annotation.landmarks_on(mesh.vertices))
+
+    def paint(self, mesh: TriangleMesh, placed: np.ndarray, gaze: Float[np.ndarray, "2 3"]) -> FacePaint:
+        """What a head is painted with, its eyes turned; ``placed`` is that of ``places``."""
         paint = FacePaint.of(mesh, placed, self._model)
         eyes = tuple(
             dataclasses.replace(eye, rotation=frame_about(direction))
             for eye, direction in zip(paint.eyes, gaze, strict=True)
         )
-        paint = dataclasses.replace(paint, eyes=eyes)
+        return dataclasses.replace(paint, eyes=eyes)
+
+    def draw(self, person: int, seed: int) -> tuple[UInt8[np.ndarray, "H W 3"], FaceRender]:
+        """A picture of a person; the same for the same numbers, always."""
+        rng = np.random.default_rng([seed, person])
+        mesh, gaze, closure = self.head(person, rng)
+        placed, points, landmarks = self.places(mesh)
+        paint = self.paint(mesh, placed, gaze)
 
         angles, rotation = _draw_pose(rng)
         distance = math.exp(rng.uniform(math.log(0.4), math.log(3.0)))
@@ -167,7 +215,7 @@ class FaceRenderer:
         translation = np.array([*off, distance]) - middle
         camera = Camera(rotation, translation, np.float64(focal), np.full(2, side / 2))
         look = random_look(rng, "skin" if rng.random() < 0.8 else "grey")
-        image = _degraded(portrait(mesh, camera, side, look, paint), rng)
+        image = degraded(portrait(mesh, camera, side, look, paint), rng)
 
         def to_camera(x):
             return x @ rotation.T + translation
@@ -257,12 +305,23 @@ def _draw_pose(rng):
     return np.array([pitch, yaw, roll]), rotation
 
 
-def _degraded(image, rng):
-    """Blur, noise and JPEG as photographs have them."""
+def degraded(
+    image: UInt8[np.ndarray, "H W 3"],
+    rng: np.random.Generator,
+    noise_rng: np.random.Generator | None = None,
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Blur, noise and JPEG as photographs have them.
+
+    Args:
+        image: the picture.
+        rng: how much of each.
+        noise_rng: the noise itself; None: ``rng``.
+    """
     blur = rng.uniform(0.0, 1.2)
     if blur > 0.3:
         image = cv2.GaussianBlur(image, (0, 0), blur)
-    noise = rng.uniform(0.0, 4.0) * rng.standard_normal(image.shape)
+    strength = rng.uniform(0.0, 4.0)
+    noise = strength * (rng if noise_rng is None else noise_rng).standard_normal(image.shape)
     image = np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "JPEG", quality=int(rng.integers(55, 98)))

@@ -70,6 +70,7 @@ def run(flags: argparse.Namespace) -> int:
     if flags.frontend == "pixel3dmm":
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch shares the GPU
     from n2f_jax.data.image_files import SkippedFiles
+    from n2f_jax.preprocessing.inputs import VIDEO_SUFFIXES
     from n2f_jax.reconstruction import batch_run
     from n2f_jax.reconstruction.photos import find_photos
     from n2f_jax.reconstruction.reconstructor import DEFAULT_ALIGNMENT, Reconstructor
@@ -86,6 +87,11 @@ def run(flags: argparse.Namespace) -> int:
         focal=flags.focal,
         overwrite=flags.overwrite,
     )
+    for given in flags.photos:
+        if Path(given).suffix.lower() in VIDEO_SUFFIXES and Path(given).is_file():
+            raise ValueError(
+                f"{given} is a video: n2f track {given} --out {flags.out} follows a person through it"
+            )
     skipped = SkippedFiles()
     photos = find_photos(flags.photos, flags.out, skipped)
     if skipped.count:

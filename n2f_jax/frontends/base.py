@@ -17,7 +17,11 @@ from jaxtyping import Float, UInt8
 
 import n2f_jax
 from n2f_jax.frontends.eyes import Eyes
+from n2f_jax.geometry.boxes import bounding_box, box_overlap
 from n2f_jax.geometry.crop import Crop
+
+# Overlap of the 68 landmarks' boxes in consecutive frames from which two faces are one.
+SAME_FACE = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,9 +110,11 @@ class Frontend(abc.ABC):
     Attributes:
         name: recorded in what is written.
         files: role → SHA-256 of the networks that it runs; another file may mean other maps.
+        can_follow: ``follow`` is quicker than finding faces anew.
     """
 
     name: str
+    can_follow: bool = False
     files: Mapping[str, str] = MappingProxyType({})
 
     @abc.abstractmethod
@@ -119,6 +125,20 @@ class Frontend(abc.ABC):
             images: upright, of any sizes.
             sources: the file of each, for front ends that look up what was computed before; None where unknown.
         """
+
+    def follow(self, image: Image, previous: FrontendFace) -> FrontendFace | None:
+        """The face of a clip's frame that was there in the frame before; None where there is none any more.
+
+        Here: what overlaps it most of the faces found anew. A front end that can look where the face was is quicker.
+
+        Args:
+            image: upright.
+            previous: of the frame before.
+        """
+        box = bounding_box(previous.landmarks_68)
+        shared = [(box_overlap(box, bounding_box(face.landmarks_68)), face) for face in self(image)]
+        overlap, face = max(shared, key=lambda one: one[0], default=(0.0, None))
+        return face if overlap >= SAME_FACE else None
 
     @overload
     def __call__(self, images: Image, sources: Path | None = None) -> list[FrontendFace]: ...

@@ -49,6 +49,7 @@ class MeshedFace:
             0 … 1; empty without the check.
         turned: quarter turns counter-clockwise of the image in which the face was found; points and square are those of
             the image as it came.
+        eyes: as ``EyeReader`` reads them; None where they were not read.
     """
 
     points: Float[np.ndarray, "468 3"]
@@ -170,7 +171,10 @@ class FaceLandmarker:
         return dataclasses.replace(face, points=points, eyes=eyes)
 
     def _upright(self, image: np.ndarray, detections: list[Detection]) -> list[MeshedFace]:
-        faces = [self.at(image, detection) for detection in detections]
+        return _distinct(self._believed(image, [self.at(image, detection) for detection in detections]))
+
+    def _believed(self, image: np.ndarray, faces: list[MeshedFace]) -> list[MeshedFace]:
+        """Those of a sufficient score, with what the check says of them; without ghosts."""
         faces = [face for face in faces if face.score >= self.min_score]
         if self._check is not None:
             checks = [self._check(image, face) for face in faces]
@@ -179,7 +183,7 @@ class FaceLandmarker:
                 for face, check in zip(faces, checks, strict=True)
                 if not check.ghost
             ]
-        return _distinct(faces)
+        return faces
 
     def _also_turned(self, image: np.ndarray, faces: list[MeshedFace]) -> list[MeshedFace]:
         """The faces, and those that can be believed in the turned image: instead of what they show to be wrong."""
@@ -207,15 +211,35 @@ class FaceLandmarker:
 
     def at(self, image: UInt8[np.ndarray, "H W 3"], detection: Detection) -> MeshedFace:
         """The face that one detection shows, whatever its scores."""
-        square = _square_of_detection(detection)
-        for _ in range(PASSES[self.landmarks]):
+        return self._settled(image, _square_of_detection(detection), PASSES[self.landmarks], detection.score)
+
+    def follow(
+        self, image: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "N 3"], detection_score: float
+    ) -> MeshedFace | None:
+        """The face of one frame where it was in the frame before: no detector, and a single look of the first network.
+
+        Args:
+            image: RGB.
+            points: of the face in the frame before, N ≥ 468.
+            detection_score: of the detection that the face came from.
+
+        Returns:
+            None where the networks see no face there.
+        """
+        face = self._settled(image, _square_of_points(points[:, :2]), 1, detection_score)
+        faces = self._believed(image, [face])
+        return self._finished(image, faces[0]) if faces else None
+
+    def _settled(self, image: np.ndarray, square: Square, passes: int, detection_score: float) -> MeshedFace:
+        """The face in a square that settles in so many passes of the first network."""
+        for _ in range(passes):
             seen = square
             first = self._look(self._first, image, seen, self._mirrored)
             square = _square_of_points(seen.to_image(first.points)[:, :2])
         if self._second is None:
             points = seen.to_image(first.points).astype(np.float32)
             return MeshedFace(
-                points, first.score, detection.score, square=seen, mirror_gap=first.disagreement
+                points, first.score, detection_score, square=seen, mirror_gap=first.disagreement
             )
         second = self._look(self._second, image, square, self._mirrored)
         of_first, of_second = seen.to_image(first.points), square.to_image(second.points)
@@ -224,7 +248,7 @@ class FaceLandmarker:
         return MeshedFace(
             chosen.astype(np.float32),
             first.score,
-            detection.score,
+            detection_score,
             points_478=of_second.astype(np.float32),
             blendshapes=self._blendshapes(second.points),
             square=square,

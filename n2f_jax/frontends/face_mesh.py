@@ -11,7 +11,7 @@ import numpy as np
 
 from n2f_jax.face_mesh.coarse_mesh import coarse_maps, load_coarse_mesh
 from n2f_jax.frontends import DEFAULT_LANDMARKS, Landmarks
-from n2f_jax.frontends.base import Frontend, FrontendFace, Image, Provenance
+from n2f_jax.frontends.base import Frontend, FrontendFace, Image, Provenance, as_image
 from n2f_jax.frontends.device_landmarks import MeshedFaces
 from n2f_jax.frontends.eyes import Eyes
 from n2f_jax.frontends.face_confidence import REGIONS
@@ -44,7 +44,7 @@ class FaceMeshFrontend(Frontend):
         ImportError: as ``FaceNetwork``.
     """
 
-    name = "face_mesh"
+    name, can_follow = "face_mesh", True
 
     def __init__(
         self,
@@ -107,6 +107,13 @@ class FaceMeshFrontend(Frontend):
             region_confidence=dict(zip(REGIONS, faces.regions[i].tolist(), strict=True)),
             provenance=self._provenance,
         )
+
+    def follow(self, image: Image, previous: FrontendFace) -> FrontendFace | None:
+        """The face where it was in the frame before, without the detector: a quarter of the time."""
+        if previous.points_468 is None:
+            return super().follow(image, previous)
+        face = self._landmarker.follow(as_image(image), previous.points_468, previous.score)
+        return None if face is None else self.face_maps(face)
 
     def face_maps(self, face: MeshedFace) -> FrontendFace:
         """Crop, normals and mask of one face whose points are known."""

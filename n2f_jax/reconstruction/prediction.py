@@ -84,6 +84,22 @@ class HeadStage:
 
     def __call__(self, maps, masks, focal, principal_point, landmarks, points) -> PredictedHeads:
         """Heads of B crops; arguments as in ``Reconstructor.predict``."""
+        predicted, prior = self.answer(maps, masks, focal, principal_point, landmarks, points)
+        if not self.refine:
+            return predicted
+        if self.normals_rotation is not None:
+            maps = maps @ self.normals_rotation.T
+        aligned = self.alignment == "landmarks"
+        found = landmarks if self.embedding is None else jnp.concatenate([landmarks, points[..., :2]], axis=1)
+        observation = Observation(maps, masks, found if aligned else jnp.full_like(found, jnp.nan))
+        config = gauss_newton_steps(self.refine, of_face_mesh=self.of_face_mesh)
+        config = dataclasses.replace(config, align=aligned)
+        return refine_heads(self.model, *self.fit, observation, predicted, prior, config=config)
+
+    def answer(
+        self, maps, masks, focal, principal_point, landmarks, points
+    ) -> tuple[PredictedHeads, HeadPrior]:
+        """The same before any refinement, and how sure it is."""
         predicted, prior = predict_heads(
             self.graph,
             self.state,
@@ -102,16 +118,7 @@ class HeadStage:
         )
         if self.transfer is not None:
             predicted, prior = carry_over_heads(self.transfer, self.model, predicted)
-        if not self.refine:
-            return predicted
-        if self.normals_rotation is not None:
-            maps = maps @ self.normals_rotation.T
-        aligned = self.alignment == "landmarks"
-        found = landmarks if self.embedding is None else jnp.concatenate([landmarks, points[..., :2]], axis=1)
-        observation = Observation(maps, masks, found if aligned else jnp.full_like(found, jnp.nan))
-        config = gauss_newton_steps(self.refine, of_face_mesh=self.of_face_mesh)
-        config = dataclasses.replace(config, align=aligned)
-        return refine_heads(self.model, *self.fit, observation, predicted, prior, config=config)
+        return predicted, prior
 
 
 @functools.partial(jax.jit, static_argnames=("graph", "size", "alignment"))

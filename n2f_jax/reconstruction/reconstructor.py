@@ -29,7 +29,7 @@ from n2f_jax.face_mesh.embedding import face_mesh_embedding, places_of_correctio
 from n2f_jax.fitting.head_correspondence import lacks_regions_or_contour
 from n2f_jax.fitting.head_tables import HeadTables
 from n2f_jax.fitting.observations import Anchors
-from n2f_jax.fitting.prior import AnswerModel
+from n2f_jax.fitting.prior import AnswerModel, HeadPrior
 from n2f_jax.frontends.base import Frontend, FrontendFace, as_image, largest_face_size
 from n2f_jax.frontends.face_confidence import REGIONS
 from n2f_jax.frontends.registry import FrontendOptions, make_frontend
@@ -89,6 +89,8 @@ class Reconstructor:
     Attributes:
         head_model: what the coefficients are decoded with.
         inputs: how the network's input is prepared.
+        tables: of the head model, for fits.
+        point_places: triangles and barycentrics of the face mesh's points on it; None where they are not known.
     """
 
     def __init__(
@@ -163,10 +165,10 @@ class Reconstructor:
         places = pretrained.face_mesh
         self._embedding = face_mesh_embedding(own, places)
         own_tables = HeadTables.from_model(own)
-        tables = own_tables if other is None else HeadTables.from_model(head_model)
+        self.tables = own_tables if other is None else HeadTables.from_model(head_model)
+        self.point_places = self._embedding if other is None else other.embedding
         if refine:
-            embedding = self._embedding if other is None else other.embedding
-            self._fit = (tables, Anchors.photograph(head_model, embedding))
+            self._fit = (self.tables, Anchors.photograph(head_model, self.point_places))
         if maps is None:
             of_frontend = {
                 "face_mesh": f"face_mesh_{getattr(frontend, 'landmarks', 'v1')}",
@@ -180,7 +182,7 @@ class Reconstructor:
         # Older checkpoints know normals alone.
         known = maps if maps in pretrained.calibration else maps.removesuffix("_points")
         self._answers = AnswerModel.make(own_tables, pretrained.calibration.get(known))
-        self._transfer = None if other is None else other.transfer(tables, self._answers.precision)
+        self._transfer = None if other is None else other.transfer(self.tables, self._answers.precision)
         self._places = places_of_correction(own, pretrained.config.correction, places)
         # The face mesh's normals are in the open head's frame, and the network was trained in its own model's.
         self._of_face_mesh = None
@@ -189,6 +191,16 @@ class Reconstructor:
         # The maps' head frame, which is that of the network's model, to that of ``head_model``; None: they are one.
         self.normals_rotation = None if other is None else jnp.asarray(other.correspondence.rotation)
         self._graph, self._state = nnx.split(pretrained.network)
+
+    @property
+    def answer_precision(self) -> Float[Array, "U U"]:
+        """Of heads about the network's answers to one image (``fitting.prior.HeadPrior``), population included."""
+        return self._answers.precision if self._transfer is None else self._transfer.precision
+
+    @property
+    def population(self) -> Float[Array, " U"]:
+        """Precision of the population of heads, which ``answer_precision`` holds as well."""
+        return self._answers.population if self._transfer is None else self._transfer.population
 
     @classmethod
     def from_pretrained(
@@ -554,6 +566,27 @@ class Reconstructor:
         Raises:
             TypeError, ValueError: an argument is no array of its shape, or not of floats.
         """
+        self._check(maps, masks, focal, principal_point, landmarks, points)
+        return self.stage(maps, masks, focal, principal_point, landmarks, points)
+
+    def answer(
+        self,
+        maps: Float[Array, "B S S C"],
+        masks: Float[Array, "B S S"],
+        focal: Float[Array, "B"],
+        principal_point: Float[Array, "B 2"],
+        landmarks: Float[Array, "B 68 2"],
+        points: Float[Array, "B 468 3"],
+    ) -> tuple[PredictedHeads, HeadPrior]:
+        """``predict`` before any refinement: the most probable heads given the network's answers, and how sure that is.
+
+        Raises:
+            TypeError, ValueError: as ``predict``.
+        """
+        self._check(maps, masks, focal, principal_point, landmarks, points)
+        return self.stage.answer(maps, masks, focal, principal_point, landmarks, points)
+
+    def _check(self, maps, masks, focal, principal_point, landmarks, points) -> None:
         size = self.inputs.size
         check_batch(
             {
@@ -565,7 +598,6 @@ class Reconstructor:
                 "points": (points, (NUM_POINTS, 3)),
             }
         )
-        return self.stage(maps, masks, focal, principal_point, landmarks, points)
 
     @property
     def stage(self) -> HeadStage:

@@ -166,6 +166,8 @@ def draw_mesh(
     view: View,
     colors: np.ndarray | None = None,
     normals: np.ndarray | None = None,
+    samples: int = 2,
+    windows: tuple[int, ...] = WINDOWS,
 ) -> DrawnMesh | None:
     """Draws a mesh into a view of its photograph, with four samples a pixel.
 
@@ -176,6 +178,8 @@ def draw_mesh(
         view: what to show; the mesh is placed by the same mapping as the photograph.
         colors: ``(V, 3)`` sRGB 0 … 255; plain clay if None.
         normals: ``(V, 3)`` for ``DrawnMesh.normal_colors``, in any frame; zeros if None.
+        samples: along each side of a pixel, where the window reaches so far; else 1.
+        windows: sides of the windows that are drawn in, each compiled once; one that is too large is cut.
 
     Returns:
         The drawing, or None where the mesh is not in view.
@@ -191,8 +195,8 @@ def draw_mesh(
     if (high <= low).any():
         return None
     extent = int((high - low).max())
-    samples = 2 if 2 * extent <= WINDOWS[-1] else 1
-    window = next((side for side in WINDOWS if side >= samples * extent), WINDOWS[-1])
+    samples = samples if samples * extent <= windows[-1] else 1
+    window = next((side for side in windows if side >= samples * extent), windows[-1])
     colors = np.tile(np.array(CLAY, np.float32), (len(vertices_cam), 1)) if colors is None else colors
     values, covered = _draw(
         jnp.asarray(vertices_cam, jnp.float32),

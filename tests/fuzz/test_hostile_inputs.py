@@ -38,6 +38,9 @@ from n2f_jax.models.pretrained import HeadModelIdentity, read_face_mesh
 from n2f_jax.reconstruction.arkit_files import ArkitTableError, read_weights
 from n2f_jax.reconstruction.head_file import load_parameters
 from n2f_jax.runtime.outside_values import OutsideValueError
+from n2f_jax.tracking.shards import read_shard
+from n2f_jax.tracking.track_file import KEYS as TRACK_KEYS
+from n2f_jax.tracking.track_file import load_track
 from n2f_jax.visualization.mesh_sheet import read_textured_mesh
 from tests.archives import zipped
 from tests.n2f_jax.frontends.tflite_files import sound as tflite_network
@@ -100,6 +103,23 @@ def huggingface_folder(root):
     root.mkdir(parents=True, exist_ok=True)
     tensors = {"embeddings.cls_token": np.zeros((1, 1, 8), np.float32)}
     (root / "model.safetensors").write_bytes(save_tensors(tensors))
+
+
+LENGTHS = {"T": 2, "S": 3, "E": 2, "F": 1}
+TRACK = {key: np.zeros(tuple(LENGTHS.get(n, n) for n in shape)) for key, (shape, _) in TRACK_KEYS.items()} | {
+    **{key: "x" for key in ("focal_source", "head_model", "head_model_sha256", "frontend", "checkpoint")},
+    **{"source": "x", "version": "1", "seconds": [0.0, 0.1], "status": [1, 0]},
+}
+SHARD = {
+    **{name: np.zeros((2, *shape)) for name, shape in {"points": (468, 3), "landmarks": (68, 2)}.items()},
+    **{name: np.zeros(2) for name in ("score", "confidence", "focal")},
+    **{
+        name: np.zeros((2, n))
+        for name, n in {"crop": 3, "region_confidence": 6, "closure": 2, "gaze": 3}.items()
+    },
+    **{"irises": np.zeros((2, 10, 2)), "appearance": np.zeros((2, 4)), "answer": np.zeros((2, 8))},
+    **{"frame": [0, 1], "start": 0, "seconds": [0.0, 0.1], "thumbnails": np.zeros((2, 18, 32, 3), np.uint8)},
+}
 
 
 # name → (reader of a path, its errors, sound files, files that once went wrong)
@@ -345,6 +365,34 @@ READERS = {
         MeshError,
         [],
         [BOMB, npz(neutral=["x"]), npz(neutral=np.eye(3)), b"PK\x05\x06"],
+    ),
+    "track.npz": (
+        load_track,
+        ValueError,
+        [npz(**TRACK)],
+        [
+            npz(**TRACK | {"status": [1, 9]}),
+            npz(**TRACK | {"seconds": [1.0, 1.0]}),
+            npz(**TRACK | {"rotation": np.full((2, 3, 3), np.nan)}),
+            npz(**TRACK | {"expression": np.zeros((3, 2))}),
+            npz(**TRACK | {"expression": np.full((2, 2), "x")}),
+            npz(**TRACK | {"shape": np.full(3, np.inf)}),
+            npz(seconds=np.zeros(2)),
+            BOMB,
+        ],
+    ),
+    "000000.npz": (
+        read_shard,
+        OutsideValueError,
+        [npz(**SHARD)],
+        [
+            npz(**SHARD | {"frame": [0, 5]}),
+            npz(**SHARD | {"frame": [1, 0]}),
+            npz(**SHARD | {"seconds": np.zeros(0)}),
+            npz(**SHARD | {"points": np.zeros((2, 467, 3))}),
+            npz(**SHARD | {"thumbnails": np.zeros((2, 1 << 10, 3))}),
+            BOMB,
+        ],
     ),
     "head.npz": (
         load_parameters,

@@ -167,3 +167,14 @@ def test_annotated_photographs(landmarker, photo, annotation, limit_all, limit_i
     errors = [normalized_mean_error(landmarks(face), annotated) for face in landmarker(image)]
     best = min(errors, key=lambda error: error["all"])
     assert best["all"] < limit_all and best["inner"] < limit_inner
+
+
+def test_a_face_is_followed_where_it_was_and_a_little_beside(frontend, astronaut):
+    """The next frame of a clip, moved by a tenth of the face: without a search, the points of one."""
+    (before,) = frontend(astronaut)
+    moved = np.roll(astronaut, (6, 10), axis=(0, 1))
+    followed = frontend.follow(moved, before)
+    shift = followed.landmarks_68 - before.landmarks_68 - [10, 6]
+    assert np.linalg.norm(shift, axis=1).mean() < 0.015 * EYE_DISTANCE
+    assert followed.confidence > 0.9 and followed.eyes is not None and followed.normals.shape == (64, 64, 3)
+    assert frontend.follow(np.full_like(astronaut, 90), before) is None

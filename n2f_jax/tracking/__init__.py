@@ -1,0 +1,1 @@
+"""From a clip to one person's track: one identity, and expression, pose, lids and gaze in every frame."""
