@@ -11,6 +11,7 @@ from n2f_jax.models.folders import CONFIG_FILE, WEIGHTS_FILE, PretrainedError
 from n2f_jax.reconstruction.reconstructor import Reconstructor
 from tests.n2f_jax.reconstruction.conftest import SIZE, checkpoint  # noqa: F401
 
+pytestmark = pytest.mark.medium
 BATCH = 2
 
 

@@ -148,7 +148,7 @@ def test_normals_are_turned_into_the_other_frame(tmp_path, monkeypatch, checkpoi
     np.testing.assert_array_equal(reconstructor.normals_rotation, found.rotation)
     seen = []
     monkeypatch.setattr(
-        "n2f_jax.reconstruction.reconstructor.refine_heads",
+        "n2f_jax.reconstruction.prediction.refine_heads",
         lambda model, tables, anchors, observation, start, prior, config: seen.append(observation) or start,
     )
     size = reconstructor.inputs.size
