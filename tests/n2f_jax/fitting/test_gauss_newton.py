@@ -255,8 +255,8 @@ def test_heads_come_back(open_head, batch, fitted):
 
     face, landmarks = map(np.asarray, errors(open_head, first(fitted[0]), first(fitted[1]), truth))
     begin, _ = map(np.asarray, errors(open_head, start, first(fitted[1]), truth))
-    # About the mean head and at its size: no network says more. Of the start's error 0.87 is left on one processor, less
-    # than 0.85 on another.
+    # About the mean head and at its size: no network says more. On one processor 0.87 of the start's error is left, on
+    # another less than 0.85.
     assert (face < begin).all() and face.mean() < 0.9 * begin.mean(), (face, begin)
     assert (landmarks < 0.02 * SIZE).all(), landmarks
 
