@@ -103,8 +103,9 @@ def recalibrate_shape(
 
     Where a simulation is kinder than what it simulates, heads that were calibrated on it are too sure of themselves.
     The expected shape is replaced by a linear map of it without an offset (what all pictures of one kind share may be
-    theirs alone), by ridge regression towards the mean head; the covariance of the shape is scaled up to the errors
-    that were met. What is said of expression, jaw and lids stays.
+    theirs alone), by ridge regression towards the mean head. The covariance stays as it is, though errors are larger:
+    fits weigh the answer against the points that it rests on, and an answer that was said to be as unsure as it is
+    lost more to them than it gained (docs/training.md). Expression, jaw and lids stay too.
 
     Args:
         calibration: measured on the simulation.
@@ -116,7 +117,7 @@ def recalibrate_shape(
 
     Returns:
         The calibration, and figures, by five-fold cross-validation over people: ``penalty``; ``before``, ``after``:
-        error, root mean square, over the mean head's; ``optimism``: error after over what the covariance said.
+        error, root mean square, over the mean head's; ``optimism``: error after over what the covariance says.
 
     Raises:
         ValueError: fewer than ten people.
@@ -150,8 +151,6 @@ def recalibrate_shape(
     penalty = min(errors, key=errors.__getitem__)
     drawn = fit(np.ones(len(people), bool), penalty).T
     said = float(np.sqrt(np.sum(gram * covariance[:count, :count])))
-    scale = np.ones(len(offset))
-    scale[:count] = max(errors[penalty] / said, 1.0)
     offset[:count], matrix[:count] = drawn @ offset[:count], drawn @ matrix[:count]
     figures = {
         "penalty": penalty,
@@ -159,8 +158,9 @@ def recalibrate_shape(
         "after": errors[penalty] / error(shapes),
         "optimism": errors[penalty] / said,
     }
-    covariance *= scale[:, None] * scale[None, :]
-    return Calibration(*(jnp.asarray(x, jnp.float32) for x in (offset, matrix, covariance))), figures
+    return Calibration(
+        *(jnp.asarray(x, jnp.float32) for x in (offset, matrix)), calibration.covariance
+    ), figures
 
 
 def calibrations_to_arrays(calibrations: Mapping[str, Calibration]) -> dict[str, Array]:

@@ -86,14 +86,14 @@ class Case:
 @dataclasses.dataclass
 class Unbroken:
     """What a run does that nobody interrupts: its exit code, results, seconds to its first file and to its end, and the
-    files and bytes that it adds."""
+    files and blocks of 4096 bytes that it adds."""
 
     code: int
     results: dict[str, Any]
     first: float
     seconds: float
     files: int
-    size: int
+    blocks: int
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -278,7 +278,7 @@ def wait_for_files(process: subprocess.Popen, folder: Path, count: int) -> None:
 
 def run_unbroken(case: Case, folder: Path) -> Unbroken:
     case.prepare(folder)
-    given, size = len(files_of(folder)), size_of(folder)
+    given, blocks = len(files_of(folder)), blocks_of(folder)
     begin = time.monotonic()
     process = start(case.command(folder), folder.with_suffix(".txt"))
     wait_for_files(process, folder, given + 1)
@@ -290,11 +290,12 @@ def run_unbroken(case: Case, folder: Path) -> Unbroken:
         log = folder.with_suffix(".txt")
         last = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
         raise SystemExit(f"{last}\n{case.name} fails without being interrupted (exit code {code}): see {log}")
-    return Unbroken(code, results, first, seconds, len(files_of(folder)) - given, size_of(folder) - size)
+    return Unbroken(code, results, first, seconds, len(files_of(folder)) - given, blocks_of(folder) - blocks)
 
 
-def size_of(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def blocks_of(folder: Path) -> int:
+    """What a tmpfs takes for the files; folders cost it nothing."""
+    return sum(-(-path.stat().st_size // 4096) for path in folder.rglob("*") if path.is_file())
 
 
 def by_signal(case: Case, whole: Unbroken, name: str, folder: Path, moment: random.Random) -> dict[str, Any]:
@@ -326,10 +327,9 @@ def by_full_disk(case: Case, whole: Unbroken, folder: Path, moment: random.Rando
         (outside / part).mkdir(parents=True)
     case.prepare(outside / "given")
     case.prepare(folder)
-    room = int(moment.uniform(0.02, 1.0) * whole.size)
-    # Blocks of 4096 bytes; folders take one each.
-    blocks = sum(2 + path.stat().st_size // 4096 for path in (outside / "given").rglob("*"))
-    size = 4096 * (blocks + 4) + room
+    # With as much as the whole run adds nothing would be stopped.
+    room = moment.randrange(whole.blocks)
+    size = 4096 * max(blocks_of(outside / "given") + room, 1)
     arguments = ["sh", "-c", _FULL_DISK, "sh", str(size), str(folder), str(outside / "given"), str(outside)]
     command = ["unshare", "--map-root-user", "--mount", *arguments, *case.command(folder)]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -337,7 +337,7 @@ def by_full_disk(case: Case, whole: Unbroken, folder: Path, moment: random.Rando
         raise OSError(f"no mount namespace with a tmpfs could be made: {done.stderr.strip()}")
     first, second = (int((outside / name).read_text()) for name in ("first", "second"))
     stopped, ended = look(case, outside / "stopped"), look(case, outside / "ended")
-    return judge(whole, first, stopped, second, ended) | {"room_bytes": room}
+    return judge(whole, first, stopped, second, ended) | {"room_blocks": room}
 
 
 def look(case: Case, folder: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@
 
 The pictures of face_renders/more go through the free front end and the network. What its answers say of shape (kinds
 ``face_mesh_v1`` and ``face_mesh_v2``, measured on simulated points by carry_over_checkpoint.py) is then drawn towards
-the mean head as far as these people ask for, and its covariance widened (``models.calibration.recalibrate_shape``).
+the mean head as far as these people ask for (``models.calibration.recalibrate_shape``).
 Nobody of the outside set is among them.
 """
 
