@@ -126,7 +126,7 @@ def recalibrate_shape(
     names, people = np.unique(people, return_inverse=True)
     if len(names) < 10:
         raise ValueError(f"{len(names)} people are too few: take 10 or more")
-    offset, matrix, covariance = (np.asarray(getattr(calibration, name), np.float64) for name in _FIELDS)
+    offset, matrix, covariance = (np.array(getattr(calibration, name), np.float64) for name in _FIELDS)
     count = shapes.shape[1]
     expected = (answers @ matrix.T + offset)[:, :count]
     fold = np.random.default_rng(0).permutation(len(names))[people] % 5
@@ -158,9 +158,10 @@ def recalibrate_shape(
         "after": errors[penalty] / error(shapes),
         "optimism": errors[penalty] / said,
     }
-    return Calibration(
-        *(jnp.asarray(x, jnp.float32) for x in (offset, matrix)), calibration.covariance
-    ), figures
+    drawn_calibration = dataclasses.replace(
+        calibration, offset=jnp.asarray(offset, jnp.float32), matrix=jnp.asarray(matrix, jnp.float32)
+    )
+    return drawn_calibration, figures
 
 
 def calibrations_to_arrays(calibrations: Mapping[str, Calibration]) -> dict[str, Array]:
