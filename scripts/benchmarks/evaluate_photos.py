@@ -64,7 +64,11 @@ def main() -> int:
     summary = photos.summarize(results)
     print(photos.format_table(summary))
     if flags.dlib:
-        print(_dlib(reconstructor, flags.dlib))
+        try:
+            print(_dlib(reconstructor, flags.dlib))
+        except (OSError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
     if flags.out:
         flags.out.mkdir(parents=True, exist_ok=True)
         finite = json.loads(json.dumps(summary), parse_constant=lambda _: None)
