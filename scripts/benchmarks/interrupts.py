@@ -97,12 +97,12 @@ class Unbroken:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """All files but temporary ones, which nothing reads."""
+    """All files but temporary ones, which nothing reads. A run may take folders away meanwhile."""
+    found = (Path(parent) / name for parent, _, names in os.walk(folder) for name in names)
     return [
         path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-        and not any(part.startswith(".") or "tmp" in part for part in path.relative_to(folder).parts)
+        for path in sorted(found)
+        if not any(part.startswith(".") or "tmp" in part for part in path.relative_to(folder).parts)
     ]
 
 
