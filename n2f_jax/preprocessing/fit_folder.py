@@ -149,6 +149,7 @@ def _fit(batch, folder, reconstructor, topology, identity) -> Iterator[tuple[Pat
         key: jnp.asarray(np.stack([view[key] for _, _, view, _ in padded]))
         for key in ("normals", "mask", "focal", "principal_point", "landmarks_2d")
     }
+    views["normals"] = reconstructor.stage.own_normals(views["normals"])
     nowhere = jnp.asarray(np.full((len(padded), NUM_POINTS, 3), np.nan, np.float32))
     result = reconstructor.predict(*views.values(), nowhere)
     # Of another head model, whose frame may be another.

@@ -147,6 +147,7 @@ class PhotoProgram:
         depth = faces.points[..., 2:] * (size / crop.side)[:, None, None]
         points = jnp.concatenate([to_crop(faces.points[..., :2], crop, size), depth], axis=-1)
         normals, mask = jax.vmap(functools.partial(coarse_maps, size=size))(points)
+        normals = stage.own_normals(normals)
         crop_focal, principal = crop_intrinsics(focal, jnp.broadcast_to(centre, (len(focal), 2)), crop, size)
         heads = stage(normals, mask, crop_focal, principal, to_crop(landmarks, crop, size), points)
         return crop, normals, mask, see_eyes(stage.model, heads, faces.closure, faces.gaze)

@@ -59,6 +59,8 @@ class HeadStage:
         transfer: to another head model, or None.
         model: the one that heads are of.
         fit: of ``model``; None without refinement.
+        face_mesh_rotation: ``(3, 3)`` from the open head's frame, in which the face mesh's normals are, to that of
+            ``own_model``; None where they are one.
         normals_rotation: ``(3, 3)`` from the axes that the maps are in to those of ``model``; None where they are one.
         graph: the network's.
         size: side of the crops in pixels.
@@ -75,12 +77,17 @@ class HeadStage:
     transfer: HeadTransfer | None
     model: HeadModel
     fit: tuple[HeadTables, Anchors] | None
+    face_mesh_rotation: Float[Array, "3 3"] | None
     normals_rotation: Float[Array, "3 3"] | None
     graph: Any = dataclasses.field(metadata={"static": True})
     size: int = dataclasses.field(metadata={"static": True})
     alignment: str = dataclasses.field(metadata={"static": True})
     refine: int = dataclasses.field(metadata={"static": True})
     of_face_mesh: bool = dataclasses.field(metadata={"static": True})
+
+    def own_normals(self, normals: Float[Array, "*B S S 3"]) -> Float[Array, "*B S S 3"]:
+        """A front end's normals as the network was shown them: in the frame of its own head model."""
+        return normals if self.face_mesh_rotation is None else normals @ self.face_mesh_rotation.T
 
     def __call__(self, maps, masks, focal, principal_point, landmarks, points) -> PredictedHeads:
         """Heads of B crops; arguments as in ``Reconstructor.predict``."""

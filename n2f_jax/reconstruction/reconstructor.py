@@ -611,6 +611,7 @@ class Reconstructor:
             transfer=self._transfer,
             model=self.head_model,
             fit=self._fit if self.refine else None,
+            face_mesh_rotation=self._of_face_mesh,
             normals_rotation=self.normals_rotation,
             graph=self._graph,
             size=self.inputs.size,
@@ -619,9 +620,14 @@ class Reconstructor:
             of_face_mesh=self.maps.startswith("face_mesh"),
         )
 
-    def _one_batch(
+    def batch_of(
         self, faces: Sequence[FrontendFace], image_sizes: Sequence[tuple[int, int]], focals: Sequence[Focal]
-    ) -> list[Head]:
+    ) -> FaceBatch:
+        """At most ``batch_size`` faces as ``predict`` and ``answer`` are given them; more than one are padded to it.
+
+        Args:
+            faces, image_sizes, focals: as ``from_faces``.
+        """
         batch = FaceBatch.of_faces(
             faces,
             image_sizes,
@@ -630,8 +636,12 @@ class Reconstructor:
             channels=self.inputs.channels,
             padded_to=1 if len(faces) == 1 else self.batch_size,
         )
-        if self._of_face_mesh is not None:
-            batch = batch.turned(self._of_face_mesh)
+        return batch if self._of_face_mesh is None else batch.turned(self._of_face_mesh)
+
+    def _one_batch(
+        self, faces: Sequence[FrontendFace], image_sizes: Sequence[tuple[int, int]], focals: Sequence[Focal]
+    ) -> list[Head]:
+        batch = self.batch_of(faces, image_sizes, focals)
         predicted = self.predict(
             batch.maps, batch.mask, batch.focal, batch.principal_point, batch.landmarks, batch.points
         )

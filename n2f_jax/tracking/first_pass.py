@@ -20,7 +20,6 @@ from n2f_jax.frontends.face_confidence import REGIONS
 from n2f_jax.geometry.boxes import bounding_box, box_overlap
 from n2f_jax.geometry.focal import resolve_focal
 from n2f_jax.models.calibration import to_unknowns
-from n2f_jax.reconstruction.face_batch import FaceBatch
 from n2f_jax.reconstruction.reconstructor import Reconstructor
 from n2f_jax.runtime.archives import is_whole_archive
 from n2f_jax.runtime.outside_values import OutsideValueError
@@ -122,14 +121,7 @@ def network_answers(
     rows = []
     for start in range(0, len(faces), reconstructor.batch_size):
         part = faces[start : start + reconstructor.batch_size]
-        batch = FaceBatch.of_faces(
-            part,
-            [image_size] * len(part),
-            focals[start : start + len(part)],
-            size=reconstructor.inputs.size,
-            channels=reconstructor.inputs.channels,
-            padded_to=1 if len(part) == 1 else reconstructor.batch_size,
-        )
+        batch = reconstructor.batch_of(part, [image_size] * len(part), focals[start : start + len(part)])
         predicted, _ = reconstructor.answer(
             batch.maps, batch.mask, batch.focal, batch.principal_point, batch.landmarks, batch.points
         )
