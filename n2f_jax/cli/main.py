@@ -12,6 +12,7 @@ import n2f_jax
 COMMANDS = {
     "reconstruct": ("reconstruct", "main", "photographs to FLAME heads"),
     "track": ("track", "main", "a clip to one person's FLAME track"),
+    "view": ("view", "main", "heads and tracks in the browser, to turn and move"),
     "preprocess": (
         "preprocess",
         "main",

@@ -97,6 +97,32 @@ def load_head_model(path: Path | None) -> HeadModel:
     return flame_jax.load_head_model(path) if path else flame_jax.load_open_head()
 
 
+def add_listening(parser: argparse.ArgumentParser, port: int) -> None:
+    """Where a page of ours is served, and whether a browser is opened."""
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="to listen at; default: %(default)s, this machine alone. There is no password: others let everybody in",
+    )
+    parser.add_argument(
+        "--port", type=int, default=port, metavar="N", help="default: %(default)s, or the next free one"
+    )
+    parser.add_argument("--no-browser", action="store_true", help="open none")
+
+
+def open_browser(url: str, flags: argparse.Namespace) -> None:
+    """Opens a page in the desktop's browser, if there is a desktop and ``--no-browser`` does not forbid it."""
+    import sys
+    import webbrowser
+
+    desktop = (
+        sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
+    if desktop and not flags.no_browser and not os.environ.get("CI"):
+        webbrowser.open(url)
+
+
 def add_device(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--device", choices=("cpu", "gpu", "tpu"), help="default: the best that JAX finds")
 
