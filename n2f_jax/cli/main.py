@@ -13,6 +13,7 @@ COMMANDS = {
     "reconstruct": ("reconstruct", "main", "photographs to FLAME heads"),
     "track": ("track", "main", "a clip to one person's FLAME track"),
     "view": ("view", "main", "heads and tracks in the browser, to turn and move"),
+    "app": ("app", "main", "a page in the browser: drop a photograph, download its head"),
     "preprocess": (
         "preprocess",
         "main",

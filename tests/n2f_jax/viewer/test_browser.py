@@ -22,13 +22,18 @@ FLAGS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader
 def browser():
     """Playwright's Chromium where it was fetched, else the system's."""
     with playwright.sync_playwright() as started:
-        system = shutil.which("chromium") or shutil.which("google-chrome")
-        try:
-            opened = started.chromium.launch(executable_path=system, args=FLAGS)
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium: {error}")
+        opened = chromium(started)
         yield opened
         opened.close()
+
+
+def chromium(started, flags=FLAGS):
+    """A browser without a window; skips the test where there is none."""
+    system = shutil.which("chromium") or shutil.which("google-chrome")
+    try:
+        return started.chromium.launch(executable_path=system, args=flags)
+    except playwright.Error as error:
+        pytest.skip(f"no Chromium: {error}")
 
 
 @pytest.fixture
