@@ -61,7 +61,7 @@ test-fast: $(STAMPS)/test
 TORCH_PIP_ARGS ?=
 $(STAMPS)/torch: $(STAMPS)/test
 	$(BIN)/python -m pip install $(TORCH_PIP_ARGS) --quiet torch==2.13.0
-	$(BIN)/python -m pip install $(PIP_ARGS) --quiet -e ".[test,torch]"
+	$(BIN)/python -m pip install $(PIP_ARGS) --quiet -e ".[test,torch,pages]"
 	# A second reference for FLAME; it pins packages of 2022 that its one file does not need.
 	$(BIN)/python -m pip install $(PIP_ARGS) --quiet --no-deps FLAME-PyTorch==0.0.1
 	@touch $@

@@ -26,6 +26,7 @@ _LINES = (120, 170, 255)
 _NORMALS = "normals: input, rendered"
 # How far the view from the side is turned about the head, radians.
 _ASIDE = 0.7
+_NEARER = 0.6  # than the photograph's camera
 
 
 class ViewerServer:
@@ -107,7 +108,7 @@ class ViewerServer:
         nothing = glb_bytes(empty, no_faces, np.zeros((3, 3), np.uint8))
         self._colored = [scene.add_glb(f"/head/colored_{i}", nothing, visible=False) for i in (0, 1)]
         self._frustum = scene.add_line_segments(
-            "/camera", np.zeros((8, 2, 3), np.float32), np.array(_LINES), thickness=0.0015
+            "/camera", np.zeros((8, 2, 3), np.float32), np.array(_LINES), thickness=0.0008
         )
         self._photo: Any = None
         self._scan: Any = None
@@ -203,12 +204,12 @@ class ViewerServer:
 
     def _through_the_camera(self, client: Any, turn: float = 0.0) -> None:
         """A window's view from where the photograph was taken, or turned aside about the head."""
-        pivot = self.state.pivot()
-        away = pivot[2] * (1.0 if turn == 0.0 else 0.9)
+        pivot = self.state.head_place() if turn else self.state.pivot()
+        direction = np.array([-np.sin(turn), 0.0, -np.cos(turn)])
         camera = client.camera
         with client.atomic():
             camera.up_direction = (0.0, -1.0, 0.0)
-            camera.position = pivot + away * np.array([-np.sin(turn), 0.0, -np.cos(turn)])
+            camera.position = pivot + (_NEARER * pivot[2] if turn else pivot[2]) * direction
             camera.look_at = pivot
             camera.fov = self.state.field_of_view(camera.aspect)
 

@@ -232,6 +232,10 @@ class ViewerState:
         """The point on the camera's axis that is as far away as the head."""
         return np.array([0.0, 0.0, 1.0 if self._head is None else float(self._head.translation[2])])
 
+    def head_place(self) -> Float[np.ndarray, "3"]:
+        """Where the head is, in the camera's frame."""
+        return self.pivot() if self._head is None else np.asarray(self._head.translation)
+
     def input_normals(self) -> UInt8[np.ndarray, "S S 3"] | None:
         """What the network saw, where that can be drawn again."""
         return None if self._head is None else normal_pictures.input_normals(self._head)

@@ -36,11 +36,13 @@ from n2f_jax.models.dinov3_files import read_dinov3
 from n2f_jax.models.folders import PretrainedError
 from n2f_jax.models.pretrained import HeadModelIdentity, read_face_mesh
 from n2f_jax.reconstruction.arkit_files import ArkitTableError, read_weights
+from n2f_jax.reconstruction.head_file import KEYS as HEAD_KEYS
 from n2f_jax.reconstruction.head_file import load_parameters
 from n2f_jax.runtime.outside_values import OutsideValueError
 from n2f_jax.tracking.shards import read_shard
 from n2f_jax.tracking.track_file import KEYS as TRACK_KEYS
 from n2f_jax.tracking.track_file import load_track
+from n2f_jax.viewer.sources import open_source
 from n2f_jax.visualization.mesh_sheet import read_textured_mesh
 from tests.archives import zipped
 from tests.n2f_jax.frontends.tflite_files import sound as tflite_network
@@ -106,6 +108,17 @@ def huggingface_folder(root):
 
 
 LENGTHS = {"T": 2, "S": 3, "E": 2, "F": 1}
+_SIZES = {"V": 4, "F": 1, "S": 3, "E": 2, "P": 0, "I": 0}
+HEAD = {
+    **{key: np.zeros([_SIZES.get(n, n) for n in shape], np.float32) for key, (shape, _) in HEAD_KEYS.items()},
+    "rotation": np.diag([1.0, -1.0, -1.0]),
+    "translation": np.array([0.0, 0.0, 1.0]),
+    "intrinsics": np.array([[9.0, 0, 4], [0, 9, 3], [0, 0, 1]]),
+    "image_size": np.array([6, 8]),
+    "crop": np.array([0.0, 0.0, 5.0]),
+    "frontend": "none",
+    "source": "photo.png",
+}
 TRACK = {key: np.zeros(tuple(LENGTHS.get(n, n) for n in shape)) for key, (shape, _) in TRACK_KEYS.items()} | {
     **{key: "x" for key in ("focal_source", "head_model", "head_model_sha256", "frontend", "checkpoint")},
     **{"source": "x", "version": "1", "seconds": [0.0, 0.1], "status": [1, 0]},
@@ -399,6 +412,20 @@ READERS = {
         ValueError,
         [],
         [BOMB, npz(vertices=np.eye(3)), b"", b"PK\x05\x06", npy(np.eye(2))],
+    ),
+    "looked_at.npz": (
+        lambda path: open_source(path).head(0),
+        ValueError,
+        [npz(**HEAD)],
+        [
+            npz(**HEAD | {"rotation": np.full((3, 3), np.nan)}),
+            npz(**HEAD | {"translation": np.zeros(3)}),
+            npz(**HEAD | {"intrinsics": np.full((3, 3), "x")}),
+            npz(**HEAD | {"image_size": [1e30, 4]}),
+            npz(**HEAD | {"shape": np.full(3, np.inf)}),
+            npz(**HEAD | {"confidence": "high"}),
+            BOMB,
+        ],
     ),
     # Its constants, its tensors and its operators: made too many, cut off, or of another file.
     "network.tflite": (
