@@ -88,6 +88,17 @@ def test_a_head_in_the_browser(page, heads, open_head):
         page.get_by_text("reset", exact=True).click()
         wait_for(page, lambda: (np.abs(canvas(page) - opened).max(axis=-1) > 25).sum() > 500)
         wait_for(page, lambda: (np.abs(canvas(page) - before).max(axis=-1) > 25).sum() < 300)
+        # A clear mesh lets the photograph through, and an opaque one comes back.
+        shown = share_of_clay(page)
+        for value, condition in (
+            ("0.2", lambda: share_of_clay(page) < 0.3 * shown),
+            ("1", lambda: share_of_clay(page) > 0.9 * shown),
+        ):
+            field = page.get_by_text("opacity", exact=True).locator("xpath=ancestor::*[.//input][1]")
+            field = field.locator("input:not([type=hidden])").first
+            field.fill(value)
+            field.press("Enter")
+            wait_for(page, condition)
         # Without its photograph the mesh stays.
         page.get_by_text("photograph", exact=True).locator("xpath=ancestor::*[.//input][1]").locator(
             "input"
