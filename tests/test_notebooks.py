@@ -54,6 +54,7 @@ def executed(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_the_notebook_that_reconstructs(executed):
     pytest.importorskip("ai_edge_litert")
     text, pictures = executed("reconstruct")
@@ -63,6 +64,7 @@ def test_the_notebook_that_reconstructs(executed):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_the_notebook_that_trains(executed):
     text, pictures = executed("train_small")
     (first, last), (before, after) = re.findall(r"(?:loss|face) ([\d.e+-]+) -> ([\d.e+-]+)", text)

@@ -6,7 +6,7 @@ import time
 import pytest
 
 pytest.importorskip("gradio")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from n2f_jax.viewer.state import ViewerState
 
 pytest.importorskip("viser")
 playwright = pytest.importorskip("playwright.sync_api")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 # A machine without a GPU draws WebGL by SwiftShader, if it is told to.
 FLAGS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
 
