@@ -1,8 +1,8 @@
 """MkDocs hook (``mkdocs.yml``): the pages of the site that do not lie in docs/.
 
 README.md becomes the first page, RESULTS.md, CHANGELOG.md, CONTRIBUTING.md and the notices pages beside docs/'s own,
-with links turned from the repository's layout to the site's; and every folder of the two packages gets a page of reference
-from its docstrings. Links to files that the site has not (code, licences) keep their text only.
+with links turned from the repository's layout to the site's; and every folder of the two packages gets a page of
+reference from its docstrings. Links to files that the site has not (code, licences) keep their text only.
 """
 
 from __future__ import annotations
