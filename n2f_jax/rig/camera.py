@@ -46,14 +46,14 @@ class PhotoCamera:
     def extras(self) -> dict[str, object]:
         """What a glTF camera cannot say: size, K, and the lens shift by which Blender's camera says it."""
         u, v = self.off_centre
-        longer = max(self.image_size)
+        height = self.image_size[0]
         return {
             "image_height": int(self.image_size[0]),
             "image_width": int(self.image_size[1]),
             "intrinsics": [[float(x) for x in row] for row in self.intrinsics],
-            # Of Blender's camera, in longer sides; the view moves against the picture.
-            "shift_x": -u / longer,
-            "shift_y": v / longer,
+            # In heights, since Blender's import fits the lens to the height; the view moves against the picture.
+            "shift_x": -u / height,
+            "shift_y": v / height,
         }
 
 

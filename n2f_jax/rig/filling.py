@@ -91,8 +91,8 @@ class Canvas:
         )
 
     def laid_under(self, above: Seen, below: Seen) -> Seen:
-        """A picture where another shows nothing. Where both show the same place, their difference is light and exposure:
-        it is carried on over the surface and taken off, so that no seam is left."""
+        """A picture where another shows nothing. Where both show the same place, their difference is light and
+        exposure: it is carried on over the surface and taken off, so that no seam is left."""
         both = np.minimum(above.vertices_weight, below.vertices_weight) > _KNOWN
         change = np.clip(above.vertices - below.vertices, -_MOST_CHANGE, _MOST_CHANGE)
         change = spread(self.faces, self.positions, both, change)

@@ -59,7 +59,7 @@ class RigReport:
     def lines(self) -> list[str]:
         """For the screen."""
         said = [
-            f"{self.targets} morph targets; {self.rms_mm:.3f} mm from the decoder's head, {self.most_mm:.3f} at most"
+            f"{self.targets} morph targets; {self.rms_mm:.3f} mm from the decoder's head, at most {self.most_mm:.3f}"
         ]
         if self.dropped_weight > 1e-6:
             said.append(
@@ -69,8 +69,8 @@ class RigReport:
             u, v = self.camera.off_centre
             extras = self.camera.extras
             said.append(
-                f"the principal point lies {u:+.1f}, {v:+.1f} pixels off the middle, which glTF's cameras cannot have: in "
-                f"Blender set the lens's shift to {extras['shift_x']:.5f}, {extras['shift_y']:.5f}"
+                f"the principal point lies {u:+.1f}, {v:+.1f} pixels off the middle, which glTF's cameras cannot have: "
+                f"in Blender set the lens's shift to {extras['shift_x']:.5f}, {extras['shift_y']:.5f}"
             )
         return said
 

@@ -95,8 +95,8 @@ def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def reflection(model: HeadModel) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
-    """The mirror of a head model's mean head, ``x ↦ M x + t``: of the plane x = 0 where the mean head is symmetric about
-    it, else of its landmarks; without landmarks x = 0."""
+    """The mirror of a head model's mean head, ``x ↦ M x + t``: of the plane x = 0 where the mean head is symmetric
+    about it, else of its landmarks; without landmarks x = 0."""
     template = np.asarray(model.v_template, np.float64)
     flip = np.diag([-1.0, 1.0, 1.0])
     away, _ = cKDTree(template).query(template @ flip)

@@ -2,8 +2,8 @@
 
 glTF's skin is ``Σ_j w_j G_j B_j (v + Σ_k a_k d_k)`` with the joints' global transforms G, their inverses at rest B, and
 weights a of morph targets d. FLAME's decoder has two things more, and each has its place: pose correctives are morph
-targets whose weights are elements of ``R − I``; joints that follow the expression are translations of the joints' nodes.
-Lids are displaced before skinning (``decode(…, eyelids="before")``), which differs only where neck or root turn.
+targets whose weights are elements of ``R − I``; joints that follow the expression are translations of the joints'
+nodes. Lids are displaced before skinning (``decode(…, eyelids="before")``), which differs only where neck or root turn.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Rig:
             model: the head model.
             shape: the person's coefficients.
             units: ARKit's units on it; None for no targets of ARKit's.
-            expression: expressions that are to be posed, by the model's own directions and lids; None for no such targets.
+            expression: expressions to be posed, by the model's own directions and lids; None for no such targets.
             captured: expression and lids of a photograph as one target.
 
         Raises:
