@@ -44,8 +44,9 @@ _RIG = """A person's head as a rig: binary glTF with skin, morph targets, textur
 
 Joints root, neck, jaw, eyes; ARKit's 52 blendshapes by name; the person's shape is the mesh at rest. The texture comes
 from the photographs, the first counting most; what none shows is the mirror image, matched in light, or what lies
-around. A track's animation is exact with the head model's own targets (both, the default there). --camera puts the photograph's
-camera at the origin and the head where it was seen. docs/rigs.md. Needs pygltflib: pip install 'n2f-jax[rig]'.
+around. A track's animation is exact with the head model's own targets (both, the default there). --camera puts the
+photograph's camera at the origin and the head where it was seen. docs/rigs.md. Needs pygltflib: pip install
+'n2f-jax[rig]'.
 """
 
 

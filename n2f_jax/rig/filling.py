@@ -96,10 +96,11 @@ class Canvas:
         both = np.minimum(above.vertices_weight, below.vertices_weight) > _KNOWN
         change = np.clip(above.vertices - below.vertices, -_MOST_CHANGE, _MOST_CHANGE)
         change = spread(self.faces, self.positions, both, change)
+        share = below.points_weight * self.places.on(_inner(below.vertices_weight, self.faces)[:, None])[:, 0]
         return Seen(
-            _mixed(below.points + self.places.on(change), above.points, above.points_weight),
-            above.points_weight + (1.0 - above.points_weight) * below.points_weight,
-            _mixed(below.vertices + change, above.vertices, above.vertices_weight),
+            _over(above.points, above.points_weight, below.points + self.places.on(change), share),
+            above.points_weight + (1.0 - above.points_weight) * share,
+            _over(above.vertices, above.vertices_weight, below.vertices + change, below.vertices_weight),
             above.vertices_weight + (1.0 - above.vertices_weight) * below.vertices_weight,
         )
 
@@ -119,6 +120,20 @@ class Canvas:
             _mixed(self.places.on(around), seen.points, seen.points_weight),
             _mixed(around, seen.vertices, seen.vertices_weight),
         )
+
+
+def _inner(weight: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """The least weight around each vertex: what is hidden ends sharply, and should not in the picture."""
+    least = np.array(weight)
+    np.minimum.at(least, faces, weight[faces].min(axis=1, keepdims=True))
+    return least
+
+
+def _over(above: np.ndarray, share: np.ndarray, below: np.ndarray, under: np.ndarray) -> np.ndarray:
+    """Colours of a picture laid over another, as far as either shows something: weighted means."""
+    under = (1.0 - share) * under
+    total = np.maximum(share + under, 1e-6)
+    return (share[:, None] * above + under[:, None] * below) / total[:, None]
 
 
 def _mixed(below: np.ndarray, above: np.ndarray, share: np.ndarray) -> np.ndarray:
