@@ -6,7 +6,7 @@ PIP_ARGS ?=
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 
-.PHONY: setup demo test test-fast test-slow fuzz bench results lint format hooks
+.PHONY: setup demo test test-fast test-slow fuzz bench results lint format hooks docs dist
 .NOTPARALLEL: # under `make -j` too, one pip at a time works on the environment
 
 setup: $(STAMPS)/demo
@@ -87,6 +87,24 @@ lint: $(STAMPS)/lint
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+
+$(STAMPS)/docs: $(STAMPS)/venv pyproject.toml
+	$(BIN)/python -m pip install $(PIP_ARGS) --quiet -e ".[docs]"
+	@touch $@
+
+# The documentation as a site in site/: a warning ends it.
+docs: $(STAMPS)/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+$(STAMPS)/release: $(STAMPS)/venv pyproject.toml
+	$(BIN)/python -m pip install $(PIP_ARGS) --quiet -e ".[release]"
+	@touch $@
+
+# What goes to an index: dist/*.tar.gz and dist/*.whl, and whether it would take them.
+dist: $(STAMPS)/release
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 format: $(STAMPS)/lint
 	$(BIN)/ruff check --fix .
