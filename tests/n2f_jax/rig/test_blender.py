@@ -67,6 +67,21 @@ def test_random_poses_of_joints_and_own_targets_are_the_decoders(model, shape, b
     assert off.max() < WITHIN_MM
 
 
+def test_what_joints_that_stay_cost():
+    """Who poses the joints by hand leaves them where they are; the decoder's follow the expression."""
+    model = flame_jax.load_open_head()
+    rng = np.random.default_rng(4)
+    params = random_params(POSES, rng.normal(size=model.num_shape))
+    expression = rng.normal(size=(POSES, model.num_expression))
+    params = dataclasses.replace(params, expression=jax.numpy.asarray(expression, jax.numpy.float32))
+    rig = Rig.of(model, np.asarray(params.shape)[0], None, expression)
+    pose = rig.pose(params)
+    still = np.broadcast_to(rig.at_rest().translations, pose.translations.shape)
+    rms, most = rig.error_mm(params, dataclasses.replace(pose, translations=still))
+    print(f"{POSES} random expressions, joints' places at rest: {rms:.3f} mm, at most {most:.3f}")
+    assert most < 1.0
+
+
 def test_random_poses_of_joints_and_arkits_targets(blender, tmp_path):
     """The open head, all 52 at random weights, joints at random: morph targets add up before skinning."""
     model = flame_jax.load_open_head()
