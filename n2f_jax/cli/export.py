@@ -209,6 +209,8 @@ def _export_rig(flags: argparse.Namespace) -> int:
 
     if flags.out.suffix.lower() != ".glb":
         raise ValueError(f"--out {flags.out}: a .glb file is written")
+    if not flags.out.parent.is_dir():
+        raise ValueError(f"--out {flags.out}: there is no folder {flags.out.parent}")
     pygltflib()  # before the work, if it is missing
     compilation_cache.enable()
     sources = [path / "track.npz" if path.is_dir() else path for path in flags.sources]

@@ -9,8 +9,10 @@ from PIL import Image
 
 import flame_jax
 from n2f_jax.cli.main import main
+from n2f_jax.reconstruction import output_files
 from n2f_jax.reconstruction.head_file import KEYS, save_parameters
 from n2f_jax.reconstruction.output_files import OutputFiles
+from n2f_jax.rig.from_head import RigOptions
 from n2f_jax.rig.gltf import pygltflib
 from n2f_jax.tracking.track_file import save_track
 
@@ -20,14 +22,14 @@ from .gltf_evaluation import Gltf
 pytestmark = pytest.mark.medium
 
 
-def save_head(path, model, shape, **changes):
+def save_head(path, model, person, **changes):
     sizes = {"F": 1, "P": 0, "I": 0}
     empty = {
         key: np.zeros([sizes.get(n, n) for n in size], np.float32) if size else "x"
         for key, (size, _) in KEYS.items()
         if all(n in sizes or isinstance(n, int) for n in size)
     }
-    save_parameters(path, empty | made_head(model, shape) | changes)
+    save_parameters(path, empty | made_head(model, person) | changes)
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +103,12 @@ def test_without_pygltflib_the_message_says_what_to_install(folder, monkeypatch,
     assert "n2f-jax[rig]" in capsys.readouterr().err
 
 
-def test_the_format_of_a_run(model, units, shape, tmp_path):
+def test_the_format_of_a_run(model, units, shape, tmp_path, monkeypatch):
+    monkeypatch.setattr(output_files, "RigOptions", lambda: RigOptions("expression", texture_size=64))
     files = OutputFiles(tmp_path, model, ("rig",), picture=False)
-    files.__dict__["_units"] = units
+    files.__dict__["_units"] = units  # found once a run
     head = types.SimpleNamespace(**made_head(model, shape))
     image = np.full((120, 160, 3), 128, np.uint8)
     assert files.write_head("a", "a.jpg", image, head) == {"rig": "a_rig.glb"}
-    assert "jawOpen" in Gltf(tmp_path / "a_rig.glb").names
+    gltf = Gltf(tmp_path / "a_rig.glb")
+    assert gltf.names[0] == "captured" and gltf.texture()
