@@ -28,6 +28,11 @@ COMMANDS = {
     "export torch": ("export", "torch", "a trained network for PyTorch, and back"),
     "export onnx": ("export", "onnx", "a trained network as one ONNX file"),
     "export program": ("export", "program", "the way to heads as StableHLO with its weights (jax.export)"),
+    "export rig": (
+        "export",
+        "rig",
+        "a head or a track as a rig: skin, ARKit's 52, texture, animation (.glb)",
+    ),
     "draw front-ends": ("draw", "front_ends", "what Pixel3DMM and FaRL see of a photograph"),
     "draw head-model": ("draw", "head_model", "a head model's axes, landmarks and parameters"),
     "draw mesh": ("draw", "mesh", "any mesh: normals, depth, texture coordinates, mask"),
