@@ -64,8 +64,9 @@ def _refine(matte: np.ndarray, image: np.ndarray, square: np.ndarray, look) -> N
     """Puts what ``look`` says of the square into the matte of the whole, faded at the borders within the frame."""
     height, width = matte.shape
     left, top = (max(0, round(float(x))) for x in square[:2])
-    right, bottom = min(width, round(float(square[0] + square[2]))), min(
-        height, round(float(square[1] + square[2]))
+    right, bottom = (
+        min(width, round(float(square[0] + square[2]))),
+        min(height, round(float(square[1] + square[2]))),
     )
     if right - left < 16 or bottom - top < 16 or (right - left) * (bottom - top) > 0.9 * height * width:
         return
