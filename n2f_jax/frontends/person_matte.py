@@ -72,13 +72,17 @@ def _refine(matte: np.ndarray, image: np.ndarray, square: np.ndarray, look) -> N
         return
     near = look(image[top:bottom, left:right])
     feather = max(1.0, _FEATHER * float(square[2]))
-    columns, rows = np.arange(left, right, dtype=np.float32), np.arange(top, bottom, dtype=np.float32)
-    # Nothing fades at the frame's own border.
-    across = np.minimum(columns - left if left else np.inf, right - 1 - columns if right < width else np.inf)
-    down = np.minimum(rows - top if top else np.inf, bottom - 1 - rows if bottom < height else np.inf)
+    across, down = _inwards(left, right, width), _inwards(top, bottom, height)
     share = np.clip(np.minimum(across[None], down[:, None]) / feather, 0.0, 1.0)
     whole = matte[top:bottom, left:right]
     whole += share * (near - whole)
+
+
+def _inwards(low: int, high: int, end: int) -> Float[np.ndarray, " n"]:
+    """How far each of the pixels ``[low, high)`` lies from those borders; the frame's own (0, ``end``) are none."""
+    place = np.arange(low, high, dtype=np.float32)
+    far = np.full_like(place, np.inf)
+    return np.minimum(place - low if low > 0 else far, high - 1 - place if high < end else far)
 
 
 def guided(

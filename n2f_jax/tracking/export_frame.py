@@ -19,7 +19,7 @@ from n2f_jax.render.head_maps import render_mesh_maps
 from n2f_jax.runtime.atomic_files import atomic_path
 from n2f_jax.tracking.flame_track import FlameFrame, FlameTrack
 
-_WINDOWS = (256, 512, 1024, 2032)  # sides of the squares that depth is drawn in, each compiled once
+_WINDOWS = (512, 1024, 2032)  # sides of the squares that depth is drawn in, each compiled once
 _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 2]
 
 
