@@ -11,7 +11,6 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from n2f_jax.cli.main import main
-from n2f_jax.frontends import person_matte
 from n2f_jax.tracking import exports
 from n2f_jax.tracking.clips import ClipError, open_clip
 from n2f_jax.tracking.exports import ExportError, write_pictures
@@ -323,24 +322,3 @@ def test_what_cannot_be_exported_is_said(tmp_path, track, model, open_head, caps
         assert message in said and len(said.splitlines()) == 1
     with pytest.raises(ClipError, match="name it by --clip"):
         exports.clip_of_track(tmp_path / "t", track)
-
-
-def test_a_matte_is_refined_where_the_head_is():
-    """A network that finds a disc from what it is shown: coarse of a large frame, fine of the square."""
-    image = np.full((600, 900, 3), (60, 131, 100), np.uint8)  # as light as the disc: the filter finds no edge
-    rows, columns = np.mgrid[:600, :900] + 0.5
-    disc = (rows - 300) ** 2 + (columns - 450) ** 2 < 40**2
-    image[disc] = (200, 60, 100)
-
-    def network(small):
-        return [(small[..., :1] > 0.5).astype(np.float32)]
-
-    network.input_size = 64
-    matte = person_matte.PersonMatte.__new__(person_matte.PersonMatte)
-    matte._network = network
-    coarse, fine = matte(image), matte(image, np.array([350.0, 200.0, 200.0]))
-    wrong = [np.abs(found / 255.0 - disc).sum() for found in (coarse, fine)]
-    assert fine.dtype == np.uint8 and wrong[1] < 0.4 * wrong[0] and wrong[1] < 0.25 * disc.sum()
-    # A square may reach beyond the frame on every side, or lie outside it.
-    for square in ([100, -50, 700], [-500, -900, 2500], [2000, 0, 300], [449, 299, 2]):
-        assert np.abs(matte(image, np.array(square, float)) / 255.0 - disc).sum() < 1.01 * wrong[0]
