@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import flame_jax
+from flame_jax.files.archive import write_archive
 from n2f_jax.cli.main import main
 from n2f_jax.tracking.clips import open_clip
 from n2f_jax.tracking.exports import write_pictures
@@ -18,7 +19,6 @@ from tests.n2f_jax.frontends.pixel3dmm.test_tracking import (
     drawn_at,
     frame_dict,
     gram_schmidt,
-    rotation,
     write_frame,
 )
 
@@ -138,15 +138,29 @@ def test_a_model_that_lacks_coefficients(tmp_path, model):
     write_frame(tmp_path / "0.frame", wide)
     with pytest.raises(FlameError, match="shape has 9 coefficients, head model 'made' has 7"):
         read_other_track(tmp_path, model)
-    assert rotation(np.random.default_rng(0), 3).shape == (3, 3)
 
 
-def test_the_command(tmp_path, written, capsys, open_head):
-    out = tmp_path / "track.npz"
-    assert main(["convert", "track", str(written / "vhap"), "--out", str(out)]) == 2
-    assert "takes FLAME" in capsys.readouterr().err and not out.exists()
-    assert main(["convert", "track", str(written), "--out", str(out), "--fps", "0"]) == 2
-    assert "frames a second" in capsys.readouterr().err
+def test_the_commands(tmp_path, written, track, arrays, capsys):
+    """A finished track to metrical-tracker's frames, and these to a track."""
+    write_archive(tmp_path / "made.npz", arrays, "made")
+    out, model = tmp_path / "track.npz", ["--head-model", str(tmp_path / "made.npz")]
+    (tmp_path / "done").mkdir()
+    save_track(tmp_path / "done/track.npz", track)
+    export = ["export", "track", str(tmp_path / "done"), "--format", "metrical-tracker", *model]
+    assert main(export) == 2
+    assert "name it by --clip" in capsys.readouterr().err
+    (tmp_path / "done/summary.json").write_text(json.dumps({"clip": str(written / "frames")}))
+    assert main(export) == 0
+    assert "4 frames" in capsys.readouterr().out and not (tmp_path / "done/matte").exists()
+    frame_folder = tmp_path / "done/metrical-tracker"
+    assert main(["convert", "track", str(frame_folder), "--out", str(out), *model]) == 0
+    assert "4 of 6 frames of metrical-tracker" in capsys.readouterr().out
+    np.testing.assert_array_equal(load_track(out)["rotation"][4], track["rotation"][4])
+    out.unlink()
+    for more, message in (([], "takes FLAME"), ([*model, "--fps", "0"], "frames a second")):
+        assert main(["convert", "track", str(frame_folder), "--out", str(out), *more]) == 2
+        said = capsys.readouterr().err.strip()
+        assert message in said and len(said.splitlines()) == 1 and not out.exists()
 
 
 def test_a_folder_of_nothing(tmp_path, model):
