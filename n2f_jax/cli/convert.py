@@ -66,9 +66,10 @@ _TRACK = """A track of another program as a track.npz, without tracking.
 
     n2f convert track FOLDER --out track.npz --head-model FLAME
 
-FOLDER is what VHAP exports or GaussianAvatars reads (transforms.json and flame_param/), or a folder of .frame files of
-metrical-tracker or of Pixel3DMM's tracker (whose frames are its square crops). --head-model is the FLAME model that it
-was tracked with. What the two formats do not share is said; the keys of track.npz are in docs/tracking.md.
+FOLDER is what VHAP exports or GaussianAvatars reads (transforms.json and flame_param/), what VHAP's tracker leaves of
+one camera (tracked_flame_params*.npz), or .frame files of metrical-tracker or of Pixel3DMM's tracker (whose frames are
+its square crops). --head-model is the FLAME model that it was tracked with. What the formats do not share is said; the
+keys of track.npz are in docs/tracking.md.
 """
 
 

@@ -59,8 +59,8 @@ def read_frame_folder(folder: Path) -> OtherFrames:
         files = files or sorted((p for p in place.glob("*.frame") if p.is_file()), key=_number_in_name)
     if not files:
         raise OtherTrackError(
-            f"{printable(folder)}: neither transforms.json (VHAP, GaussianAvatars) nor .frame files (metrical-tracker, "
-            "Pixel3DMM) are there"
+            f"{printable(folder)}: neither transforms.json or tracked_flame_params*.npz (VHAP, GaussianAvatars) "
+            "nor .frame files (metrical-tracker, Pixel3DMM) are there"
         )
     if len(files) > MAX_FRAMES:
         raise OtherTrackError(f"{printable(folder)}: {len(files)} frames; a track has at most {MAX_FRAMES}")

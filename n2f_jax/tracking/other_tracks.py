@@ -29,7 +29,7 @@ from n2f_jax.tracking.frame_files import read_frame_folder
 from n2f_jax.tracking.offline import put_landmarks
 from n2f_jax.tracking.other_frames import OtherFrames, OtherTrackError
 from n2f_jax.tracking.track_file import KEYS, LOST, SEEN
-from n2f_jax.tracking.vhap_files import read_vhap_folder
+from n2f_jax.tracking.vhap_files import read_vhap_folder, read_vhap_tracked, tracked_file
 
 _BATCH = 32
 
@@ -43,8 +43,9 @@ def read_other_track(
     """A track of another program, as ``track_file.load_track`` would give it.
 
     Args:
-        folder: with ``transforms.json`` and ``flame_param/`` (VHAP, GaussianAvatars), or ``.frame`` files, in it or in
-            its ``checkpoint/`` (metrical-tracker, Pixel3DMM).
+        folder: with ``transforms.json`` and ``flame_param/`` (VHAP, GaussianAvatars), with
+            ``tracked_flame_params*.npz`` (VHAP before its export), or with ``.frame`` files, in it or in its
+            ``checkpoint/`` (metrical-tracker, Pixel3DMM).
         model: the FLAME model that it was tracked with; with its region ``'face'`` where necks are turned.
         rate: frames a second, where the folder does not say; 25 if None.
         say: told what is lost.
@@ -57,6 +58,8 @@ def read_other_track(
     require_flame(model, f"a track of another program ({printable(folder)})")
     if (folder / "transforms.json").exists():
         frames = read_vhap_folder(folder)
+    elif (tracked := tracked_file(folder)) is not None:
+        frames = read_vhap_tracked(tracked)
     elif folder.is_dir():
         frames = read_frame_folder(folder)
     else:

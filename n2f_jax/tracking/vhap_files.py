@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from flame_jax.files.outside import one_line
 from n2f_jax.runtime.display import printable
 from n2f_jax.runtime.json_values import is_path_within
-from n2f_jax.runtime.outside_values import OutsideValueError, numbers, read_arrays, read_json
+from n2f_jax.runtime.outside_values import OutsideValueError, numbers, read_arrays, read_json, told
 from n2f_jax.tracking.first_pass import MAX_FRAMES
 from n2f_jax.tracking.other_frames import OtherFrames, OtherTrackError
 
@@ -101,6 +102,77 @@ def read_vhap_folder(folder: Path) -> OtherFrames:
         intrinsics=first["intrinsics"],
         size=first["size"],
         offset=offset,
+    )
+
+
+def tracked_file(folder: Path) -> Path | None:
+    """The last of the results that VHAP's tracker left in a folder; None if it left none."""
+    found = {}
+    for path in folder.glob("tracked_flame_params*.npz"):
+        number = re.fullmatch(r"tracked_flame_params(?:_(\d{1,9}))?", path.stem)
+        if number:
+            found[int(number[1] or -1)] = path
+    return found[max(found)] if found else None
+
+
+def read_vhap_tracked(path: Path) -> OtherFrames:
+    """What VHAP's tracker saves of one camera's frames, before it is exported: the camera is at (0, 0, 1).
+
+    Raises:
+        OtherTrackError: it is damaged, or of calibrated cameras, which are elsewhere.
+    """
+    wanted = {name: count for name, count in _ROWS.items() if name != "shape"}
+    try:
+        arrays = read_arrays(path, {*_ROWS, "focal_length", "image_size", "static_offset"})
+        if missing := {*_ROWS, "focal_length", "image_size"} - arrays.keys():
+            raise ValueError(
+                f"it has no {', '.join(sorted(missing))}"
+                + (
+                    ": of calibrated cameras, convert what VHAP exports"
+                    if missing == {"focal_length"}
+                    else ""
+                )
+            )
+        values = {name: numbers(array) for name, array in arrays.items()}
+    except (ValueError, FileNotFoundError) as error:
+        raise OtherTrackError(told(path, error)) from error
+    count = len(values["expr"]) if values["expr"].ndim == 2 else 0
+    if not 1 <= count <= MAX_FRAMES or not 1 <= values["expr"].shape[1] <= _MOST_COEFFICIENTS:
+        raise OtherTrackError(f"{printable(path)}: 'expr' has shape {values['expr'].shape}")
+    for name, width in wanted.items():
+        if width is not None and values[name].shape != (count, width):
+            raise OtherTrackError(f"{printable(path)}: {name!r} has shape {values[name].shape}")
+    if not 1 <= values["shape"].size <= _MOST_COEFFICIENTS:
+        raise OtherTrackError(f"{printable(path)}: 'shape' has shape {values['shape'].shape}")
+    if any(not (np.abs(array) < _MOST).all() for array in values.values()):
+        raise OtherTrackError(f"{printable(path)}: it holds what are no finite numbers")
+    focal, sides = values["focal_length"].reshape(-1), values["image_size"].reshape(-1)
+    if focal.size != 1 or not focal[0] > 0 or sides.size != 2 or not ((sides >= 1) & (sides < 1e5)).all():
+        raise OtherTrackError(f"{printable(path)}: its focal length or image size cannot be")
+    height, width = (int(n) for n in sides)
+    pixels = float(focal[0]) * max(height, width)
+    rows = np.ones(count)[:, None]
+    offset = values.get("static_offset", np.zeros(1))
+    return OtherFrames(
+        program="vhap",
+        number=np.arange(count),
+        count=count,
+        seconds=None,
+        rate=None,
+        shape=values["shape"].reshape(-1),
+        expression=values["expr"],
+        posed_expression=None,
+        jaw=values["jaw_pose"],
+        neck=values["neck_pose"],
+        eyes=values["eyes_pose"].reshape(count, 2, 3),
+        eyelids=np.zeros((count, 2)),
+        rotation=rows[:, None] * _AXES,
+        translation=rows * np.array([0.0, 0.0, 1.0]),
+        root=values["rotation"],
+        root_translation=values["translation"],
+        intrinsics=np.array([[pixels, 0, width / 2], [0, pixels, height / 2], [0, 0, 1]]),
+        size=(height, width),
+        offset=float(np.abs(offset).max(initial=0.0)),
     )
 
 

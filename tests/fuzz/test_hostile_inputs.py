@@ -44,7 +44,7 @@ from n2f_jax.tracking.other_frames import OtherTrackError
 from n2f_jax.tracking.shards import read_shard
 from n2f_jax.tracking.track_file import KEYS as TRACK_KEYS
 from n2f_jax.tracking.track_file import load_track
-from n2f_jax.tracking.vhap_files import read_vhap_folder
+from n2f_jax.tracking.vhap_files import read_vhap_folder, read_vhap_tracked
 from n2f_jax.visualization.mesh_sheet import read_textured_mesh
 from tests.archives import zipped
 from tests.n2f_jax.frontends.tflite_files import sound as tflite_network
@@ -137,6 +137,8 @@ VHAP_ROW = {
     },
     **{"eyes_pose": np.zeros((1, 6)), "shape": np.zeros(4), "expr": np.zeros((1, 3))},
 }
+
+VHAP_TRACKED = VHAP_ROW | {"focal_length": [1.5], "image_size": [6, 8]}
 
 
 def vhap(path):
@@ -467,6 +469,23 @@ READERS = {
             npz(**VHAP_ROW | {"shape": np.zeros(1 << 20)}),
             npz(**VHAP_ROW | {"shape": np.array(["x"])}),
             npz(**VHAP_ROW, static_offset=np.full((1, 5, 3), np.nan)),
+        ],
+    ),
+    "tracked_flame_params_0.npz": (
+        read_vhap_tracked,
+        OtherTrackError,
+        [npz(**VHAP_TRACKED)],
+        [
+            BOMB,
+            b"",
+            npz(**VHAP_ROW),
+            npz(**VHAP_TRACKED | {"expr": np.zeros((0, 3))}),
+            npz(**VHAP_TRACKED | {"expr": np.zeros(3)}),
+            npz(**VHAP_TRACKED | {"rotation": np.zeros((2, 3))}),
+            npz(**VHAP_TRACKED | {"rotation": np.full((1, 3), np.nan)}),
+            npz(**VHAP_TRACKED | {"focal_length": [0.0]}),
+            npz(**VHAP_TRACKED | {"image_size": [6]}),
+            npz(**VHAP_TRACKED | {"shape": ["x"]}),
         ],
     ),
     "00003.frame": (

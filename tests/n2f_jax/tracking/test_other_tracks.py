@@ -102,6 +102,24 @@ def test_vhaps_own_folder(tmp_path, written, track, model, arrays):
     assert 1e-3 < np.abs(back["rotation"][2] - track["rotation"][4]).max() < 0.03
 
 
+def test_vhaps_result_before_its_export(tmp_path, written, track, model):
+    source = np.load(written / "gaussian-avatars/tracked_flame_params_0.npz")
+    np.savez(tmp_path / "tracked_flame_params_30.npz", **source)
+    (tmp_path / "tracked_flame_params_9.npz").write_bytes(b"an earlier one")
+    back = read_other_track(tmp_path, model)
+    assert (
+        back["status"].tolist() == [SEEN] * 4 and back["image_size"].tolist() == track["image_size"].tolist()
+    )
+    np.testing.assert_allclose(back["intrinsics"], track["intrinsics"], rtol=1e-7)
+    np.testing.assert_allclose(back["rotation"], track["rotation"][WRITTEN], atol=2.5e-7)
+    np.testing.assert_allclose(back["translation"], track["translation"][WRITTEN], atol=2.5e-7)
+    np.testing.assert_array_equal(back["jaw_pose"], track["jaw_pose"][WRITTEN])
+    calibrated = {key: value for key, value in source.items() if key != "focal_length"}
+    np.savez(tmp_path / "tracked_flame_params_31.npz", **calibrated)
+    with pytest.raises(OtherTrackError, match=r"_31\.npz: .*calibrated"):
+        read_other_track(tmp_path, model)
+
+
 def test_pixel3dmms_frames(tmp_path, arrays, model):
     """Its renderer draws the mesh where the track's camera sees it."""
     (tmp_path / "checkpoint").mkdir()
