@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -97,6 +98,19 @@ def save_npz(path: Path, arrays: Mapping[str, Any]) -> None:
     np.savez_compressed(stream, allow_pickle=False, **arrays)
     with atomic_path(path) as temporary:
         temporary.write_bytes(stream.getvalue())
+
+
+def write_transforms(path: Path, whole: Mapping[str, Any], frames: Iterable[Mapping[str, Any]]) -> None:
+    """Writes JSON with one entry a frame, atomically and frame by frame.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        stream.write(json.dumps(whole)[:-1] + ', "frames": [')
+        for index, frame in enumerate(frames):
+            stream.write((",\n" if index else "\n") + json.dumps(frame))
+        stream.write("\n]}\n")
 
 
 def over_white(

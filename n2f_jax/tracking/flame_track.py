@@ -66,7 +66,7 @@ class FlameFrame:
     """One frame. NumPy; metres, radians.
 
     Attributes:
-        vertices: ``(5023, 3)`` of the track's mesh, head frame.
+        vertices: ``(5023, 3)`` of the track's mesh, head frame; ``(0, 3)`` where it was not asked for.
         expression: ``(100,)``.
         expression_with_lids: ``(100,)`` that also does what expressions can of the lids' closure.
         jaw: ``(3,)`` axis times angle.
@@ -118,14 +118,14 @@ class FlameTrack:
         self.lid_expression[: model.num_expression] = self._own_lid_expression
         self._first, self._vertices = -1, np.zeros((0, NUM_VERTICES, 3), np.float32)
 
-    def frame(self, row: int) -> FlameFrame:
-        """A frame by its number in the track; it is not lost."""
+    def frame(self, row: int, mesh: bool = True) -> FlameFrame:
+        """A frame by its number in the track; it is not lost. Without ``mesh`` it has no vertices."""
         track = self.track
         expression = np.asarray(track["expression"][row], np.float64)
         lids = np.asarray(track["eyelids"][row], np.float64)
         with_lids = expression + self._own_lid_expression @ lids
         return FlameFrame(
-            vertices=self._mesh(row),
+            vertices=self._mesh(row) if mesh else np.zeros((0, 3), np.float32),
             expression=_padded(expression, NUM_EXPRESSION),
             expression_with_lids=_padded(with_lids, NUM_EXPRESSION),
             jaw=np.asarray(track["jaw_pose"][row], np.float32),
@@ -152,13 +152,12 @@ class FlameTrack:
         moved = np.linalg.norm(lids, axis=-1).max(axis=0) > 1e-6
         if not moved.any() or not len(rows):
             return 0.0
-        made = np.einsum(
-            "vck,ke->evc", np.asarray(self.model.exprdirs, np.float64)[moved], self._own_lid_expression
-        )
-        left = np.einsum(
-            "te,evc->tvc", np.asarray(self.track["eyelids"], np.float64)[rows], lids[:, moved] - made
-        )
-        return 1e3 * float(np.sqrt((left**2).sum(axis=-1).mean(axis=-1)).mean())
+        basis = np.asarray(self.model.exprdirs, np.float64)[moved]
+        off = lids[:, moved] - np.einsum("vck,ke->evc", basis, self._own_lid_expression)
+        # Mean squares of lids' closures: one 2 × 2 matrix for all frames.
+        squares = np.einsum("evc,fvc->ef", off, off) / moved.sum()
+        closure = np.asarray(self.track["eyelids"], np.float64)[rows]
+        return 1e3 * float(np.sqrt(np.einsum("te,ef,tf->t", closure, squares, closure)).mean())
 
     def _mesh(self, row: int) -> np.ndarray:
         if not self._first <= row < self._first + len(self._vertices):

@@ -13,15 +13,15 @@ is not written; INSTA goes without where there is none. Its ``scripts/simplifica
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from n2f_jax.mesh.writing import write_obj
-from n2f_jax.runtime.atomic_files import atomic_path, write_text
-from n2f_jax.tracking.export_frame import ExportFrame, depth_map, names, save_png
+from n2f_jax.runtime.atomic_files import atomic_path
+from n2f_jax.tracking.export_frame import ExportFrame, depth_map, names, save_png, write_transforms
 from n2f_jax.tracking.flame_track import FlameTrack
 from n2f_jax.tracking.vhap_folder import camera_fields
 
@@ -71,26 +71,24 @@ class InstaFolder:
     def _write_transforms(self, part: str, chosen: range) -> None:
         track = self._flame.track
         camera = camera_fields(np.asarray(track["intrinsics"]), track["image_size"])
-        frames = []
-        for index in chosen:
+
+        def frame(index: int) -> dict[str, Any]:
             number, name = int(self._numbers[index]), self._names[index]
             seen = np.eye(4)
             seen[:3, :3], seen[:3, 3] = track["rotation"][number], track["translation"][number]
-            frames.append(
-                {
-                    "transform_matrix": np.linalg.inv(seen).tolist(),
-                    "file_path": f"images/{name}.png",
-                    "mesh_path": f"meshes/{name}.obj",
-                    "exp_path": f"flame/exp/{name}.txt",
-                    "depth_path": f"depth/{name}.png",
-                    "seg_mask_path": f"seg_mask/{name}.png",
-                }
-            )
+            return {
+                "transform_matrix": np.linalg.inv(seen).tolist(),
+                "file_path": f"images/{name}.png",
+                "mesh_path": f"meshes/{name}.obj",
+                "exp_path": f"flame/exp/{name}.txt",
+                "depth_path": f"depth/{name}.png",
+                "seg_mask_path": f"seg_mask/{name}.png",
+            }
+
         whole = {
             **camera,
             "x_fov": math.degrees(camera["camera_angle_x"]),
             "y_fov": math.degrees(camera["camera_angle_y"]),
             "integer_depth_scale": 0.001,
-            "frames": frames,
         }
-        write_text(self._folder / f"transforms{part}.json", json.dumps(whole))
+        write_transforms(self._folder / f"transforms{part}.json", whole, map(frame, chosen))

@@ -181,18 +181,21 @@ def finish_run(
         say("overlay")
         write_overlay(out / "overlay.mp4", clip, track, reconstructor.head_model, options.overlay_side)
         clock("overlay")
-    exported: dict[str, Any] = {}
+    summary = _summary(clip, cast, options, track, stages, problem)
+    _write_summary(out, summary)  # before what may fail, and may be done again by itself
     if options.matte or options.formats:
         exported = write_pictures(
             clip, track, reconstructor.head_model, out, options.formats, options.matte, say=say
         )
         clock("matte and exports")
-    summary = _summary(clip, cast, options, track, stages, problem)
-    if exported:
-        summary["exported"] = exported
-    write_text(out / "summary.json", json.dumps(jsonable(summary), indent=1) + "\n")
+        summary = _summary(clip, cast, options, track, stages, problem) | {"exported": exported}
+        _write_summary(out, summary)
     whole = not problem and not (track["status"] == LOST).any()
     return Result(track, summary, EXIT_OK if whole else EXIT_PARTLY)
+
+
+def _write_summary(out: Path, summary: dict[str, Any]) -> None:
+    write_text(out / "summary.json", json.dumps(jsonable(summary), indent=1) + "\n")
 
 
 def _begin(folder: Path, clip: Clip, reconstructor: Reconstructor, options: TrackOptions) -> None:

@@ -20,7 +20,6 @@ were is kept beside, in ``n2f_expression`` and ``n2f_eyelids``, which other prog
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -30,8 +29,14 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from scipy.spatial.transform import Rotation
 
-from n2f_jax.runtime.atomic_files import write_text
-from n2f_jax.tracking.export_frame import ExportFrame, names, over_white, save_npz, save_png
+from n2f_jax.tracking.export_frame import (
+    ExportFrame,
+    names,
+    over_white,
+    save_npz,
+    save_png,
+    write_transforms,
+)
 from n2f_jax.tracking.flame_track import NUM_EXPRESSION, FlameFrame, FlameTrack, neck_rim
 
 _AXES = np.diag([1.0, -1.0, -1.0])  # OpenCV's camera to OpenGL's, and back
@@ -67,7 +72,7 @@ class VhapFolder:
         matte = above_neck(frame.matte, frame.flame, self._rim, intrinsics)
         save_png(mask, matte)
         save_png(image, over_white(frame.image, matte))
-        save_npz(params, self._params(frame.flame, self._origin))
+        save_npz(params, self._person() | self._params(frame.flame, self._origin))
 
     def finish(self) -> None:
         rest = {
@@ -100,39 +105,36 @@ class VhapFolder:
         camera = camera_fields(np.asarray(track["intrinsics"]), track["image_size"])
         placed = np.eye(4)
         placed[:3, 3] = -self._origin
-        frames = []
-        for index in chosen:
+
+        def frame(index: int) -> dict[str, Any]:
             number, name = int(self._numbers[index]), self._names[index]
-            frames.append(
-                {
-                    "timestep_index": index,
-                    "timestep_index_original": number,
-                    "timestep_id": name,
-                    "camera_index": 0,
-                    "camera_id": "0",
-                    **camera,
-                    "transform_matrix": placed.tolist(),
-                    "file_path": f"images/{name}_00.png",
-                    "fg_mask_path": f"fg_masks/{name}_00.png",
-                    "flame_param_path": f"flame_param/{name}.npz",
-                    "seconds": float(track["seconds"][number]),
-                }
-            )
+            return {
+                "timestep_index": index,
+                "timestep_index_original": number,
+                "timestep_id": name,
+                "camera_index": 0,
+                "camera_id": "0",
+                **camera,
+                "transform_matrix": placed.tolist(),
+                "file_path": f"images/{name}_00.png",
+                "fg_mask_path": f"fg_masks/{name}_00.png",
+                "flame_param_path": f"flame_param/{name}.npz",
+                "seconds": float(track["seconds"][number]),
+            }
+
         whole = {
-            "frames": frames,
             **camera,
             "timestep_indices": list(moments),
             "camera_indices": cameras,
             "frame_rate": float(track["frame_rate"]),
             "frame_count": len(track["seconds"]),
         }
-        write_text(self._folder / f"transforms{part}.json", json.dumps(whole))
+        write_transforms(self._folder / f"transforms{part}.json", whole, map(frame, chosen))
 
     def _params(self, flame: FlameFrame, origin: np.ndarray) -> dict[str, Any]:
         turn = _AXES @ flame.rotation
         moved = _AXES @ flame.translation - origin - flame.root_joint + turn @ flame.root_joint
         return {
-            **self._person(),
             "translation": moved[None].astype(np.float32),
             "rotation": Rotation.from_matrix(turn).as_rotvec()[None].astype(np.float32),
             "neck_pose": np.zeros((1, 3), np.float32),
@@ -151,18 +153,29 @@ class VhapFolder:
         """What VHAP's tracker leaves: all frames in one file, seen by a camera at (0, 0, 1)."""
         track = self._flame.track
         height, width = (int(n) for n in track["image_size"])
-        rows = [self._params(self._flame.frame(int(n)), np.array([0.0, 0.0, -1.0])) for n in self._numbers]
-        keys = ("translation", "rotation", "neck_pose", "jaw_pose", "eyes_pose", "expr")
-        stacked = {key: np.concatenate([row[key] for row in rows]) for key in keys}
+        away = np.array([0.0, 0.0, -1.0])
+        sizes = {
+            "translation": 3,
+            "rotation": 3,
+            "neck_pose": 3,
+            "jaw_pose": 3,
+            "eyes_pose": 6,
+            "expr": NUM_EXPRESSION,
+        }
+        rows = {key: np.zeros((len(self._numbers), size), np.float32) for key, size in sizes.items()}
+        for index, number in enumerate(self._numbers):
+            params = self._params(self._flame.frame(int(number), mesh=False), away)
+            for key, values in rows.items():
+                values[index] = params[key][0]
         focal = float(np.asarray(track["intrinsics"])[0, 0]) / max(height, width)
         save_npz(
             self._folder / "tracked_flame_params_0.npz",
             {
-                **stacked,
+                **rows,
                 **self._person(),
                 "focal_length": np.array([focal], np.float32),
                 "timestep_id": np.array(self._names),
-                "n_processed_frames": np.array(len(rows)),
+                "n_processed_frames": np.array(len(self._numbers)),
                 "image_size": np.array([height, width]),
             },
         )
