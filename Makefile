@@ -18,7 +18,7 @@ $(STAMPS)/venv:
 	@touch $@
 
 # The stamp is set only after the face mesh is there and OpenCV imports.
-$(STAMPS)/demo: $(STAMPS)/venv pyproject.toml
+$(STAMPS)/demo: $(STAMPS)/venv pyproject.toml n2f_jax/runtime/assets_cache.py
 	$(BIN)/python -m pip install $(PIP_ARGS) --quiet -e ".[demo]"
 	@$(MAKE) --no-print-directory check-opencv
 	$(BIN)/python scripts/fetch_assets.py

@@ -1,4 +1,4 @@
-"""``n2f export``: a trained network for other frameworks, and back."""
+"""``n2f export``: a trained network for other frameworks, and back; a track for programs that make avatars."""
 
 from __future__ import annotations
 
@@ -47,6 +47,15 @@ from the photographs, the first counting most; what none shows is the mirror ima
 around. A track's animation is exact with the head model's own targets (both, the default there). --camera puts the
 photograph's camera at the origin and the head where it was seen. docs/rigs.md. Needs pygltflib: pip install
 'n2f-jax[rig]'.
+"""
+
+_TRACK = """A finished track as the data set of a program that makes avatars, without tracking again.
+
+    n2f export track TRACK --format gaussian-avatars --head-model FLAME [--clip CLIP] [--out DIR]
+
+TRACK is the folder that n2f track wrote, for a FLAME head (n2f track --head-model). Written are TRACK/FORMAT, or
+DIR/FORMAT, and the person mattes that they need; frames in which the person was not seen are left out. The same
+command again goes on where an interrupted one was. Formats: docs/tracking.md.
 """
 
 
@@ -248,6 +257,51 @@ def _export_rig(flags: argparse.Namespace) -> int:
 
 
 rig = Command(_RIG, _add_rig, _export_rig)
+
+
+def _add_track(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("track", type=Path, metavar="TRACK", help="folder that n2f track wrote")
+    parser.add_argument(
+        "--format",
+        required=True,
+        metavar="LIST",
+        help="of gaussian-avatars, vhap, insta, metrical-tracker",
+    )
+    parser.add_argument("--clip", type=Path, metavar="CLIP", help="default: where it was when it was tracked")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: TRACK")
+    parser.add_argument(
+        "--matte", action="store_true", help="a person matte of every frame, whatever the format"
+    )
+    options.add_head_model(parser, "FLAME, the file or folder that the track was made with")
+    options.add_device(parser)
+
+
+def _export_track(flags: argparse.Namespace) -> int:
+    options.choose_device(flags.device)
+    from n2f_jax.runtime import compilation_cache
+    from n2f_jax.runtime.locks import lock_folder
+    from n2f_jax.runtime.output_folder import prepare_output
+    from n2f_jax.tracking.exports import check_formats, clip_of_track, write_pictures
+    from n2f_jax.tracking.flame_track import require_flame
+    from n2f_jax.tracking.run import say_on_stderr
+    from n2f_jax.tracking.track_file import load_track
+
+    formats = check_formats(tuple(filter(None, flags.format.split(","))))
+    track = load_track(flags.track / "track.npz")
+    model = options.load_head_model(flags.head_model)
+    require_flame(model, " and ".join(formats))
+    clip = clip_of_track(flags.track, track, flags.clip)
+    compilation_cache.enable()
+    out = flags.out or flags.track
+    prepare_output(out)
+    with lock_folder(out):
+        made = write_pictures(clip, track, model, out, formats, flags.matte, say=say_on_stderr)
+    for name, count in made["frames"].items():
+        echo(f"{count} frames: {out / name}")
+    return 0
+
+
+track = Command(_TRACK, _add_track, _export_track)
 program = Command(_PROGRAM, _add_program, _export_program)
 torch = Command(_TORCH, _add_torch, _export_torch)
 onnx = Command(_ONNX, _add_onnx, _export_onnx)
