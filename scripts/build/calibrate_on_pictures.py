@@ -6,8 +6,8 @@
 
 The pictures of face_renders/more go through the free front end and the network. What its answers say of shape (kinds
 ``face_mesh_v1`` and ``face_mesh_v2``, measured on simulated points by carry_over_checkpoint.py) is then drawn towards
-the mean head as far as these people ask for (``models.calibration.recalibrate_shape``), and what they say of expression
-towards what these faces do (``recalibrate_expression``).
+the mean head as far as these people ask for (``models.calibration.recalibrate_shape``), and with --expression what they
+say of expression towards what these faces do (``recalibrate_expression``). What ships was made without: docs/training.md.
 Nobody of the outside set is among them.
 """
 
@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--model", type=Path, required=True, metavar="PATH", help="FaceXModel, or an .npz")
     parser.add_argument("--renders", type=Path, required=True, metavar="DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--expression", action="store_true", help="expression, jaw and lids too")
     flags = parser.parse_args()
 
     import numpy as np
@@ -66,14 +67,16 @@ def main() -> int:
             calibration[kind], of_shape = recalibrate_shape(
                 calibration[kind], answers, np.stack(drawn) @ modes.T, people, basis.T @ basis
             )
-            true, gram = moving(renderer, people, views)
-            calibration[kind], of_expression = recalibrate_expression(
-                calibration[kind], answers, true, people, gram, deviation
-            )
+            found = {"shape": of_shape}
+            if flags.expression:
+                true, gram = moving(renderer, people, views)
+                calibration[kind], found["expression"] = recalibrate_expression(
+                    calibration[kind], answers, true, people, gram, deviation
+                )
             notes[kind] = f"{len(people)} pictures of {len(set(people))} people"
-            for what, figures in (("shape", of_shape), ("expression", of_expression)):
-                found = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
-                print(f"{kind}, {what}: {notes[kind]}; {found}")
+            for what, figures in found.items():
+                said = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
+                print(f"{kind}, {what}: {notes[kind]}; {said}")
         save_pretrained(
             flags.out,
             saved.network,
