@@ -7,7 +7,7 @@
 The pictures of face_renders/more go through the free front end and the network. What its answers say of shape (kinds
 ``face_mesh_v1`` and ``face_mesh_v2``, measured on simulated points by carry_over_checkpoint.py) is then drawn towards
 the mean head as far as these people ask for (``models.calibration.recalibrate_shape``), and with --expression what they
-say of expression towards what these faces do (``recalibrate_expression``). What ships was made without: docs/training.md.
+say of expression towards what these faces do (``recalibrate_expression``; not done for what ships: docs/training.md).
 Nobody of the outside set is among them.
 """
 
