@@ -25,7 +25,7 @@ MEDIA_TYPES: dict[str, str] = {
 # What else clients call them.
 _ALSO = {"application/octet-stream": "npz", "application/*": "json", "model/*": "glb", "*/*": "json"}
 _ZIP = "application/zip"
-# Of the keys of a head file, what JSON holds only on demand: 100 times the rest.
+# Of the keys of a head file, what JSON holds only on demand: 40 times the rest.
 MESH_KEYS = ("vertices", "faces", "frontend_points")
 _DECIMALS = 7  # of metres: a ten-thousandth of a millimetre
 
