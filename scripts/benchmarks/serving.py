@@ -186,12 +186,13 @@ def main() -> None:
         Image.fromarray(image).save(stream, "JPEG", quality=92)
         files.append(stream.getvalue())
     path = ("--path", flags.path) if flags.path else ()
-    with (
-        serving("--batch", "1", "--wait", "0", *path) as single,
-        serving("--batch", str(flags.batch), *path) as batched,
-    ):
-        for server in (single, batched):
-            wait_until_ready(server)
+    with contextlib.ExitStack() as stack:
+        servers = []
+        # One after the other: the second finds compiled what the first has kept.
+        for own in (("--batch", str(flags.batch)), ("--batch", "1", "--wait", "0")):
+            servers.append(stack.enter_context(serving(*own, *path)))
+            wait_until_ready(servers[-1])
+        batched, single = servers
         connection = http.client.HTTPConnection("127.0.0.1", single.port, timeout=120)
         expected = []
         for file in files:
