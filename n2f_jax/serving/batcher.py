@@ -11,6 +11,8 @@ from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 Item, Answer = TypeVar("Item"), TypeVar("Answer")
+_LOOK = 0.005  # seconds after which it is asked again whether others are coming
+_FORGET = 0.9  # of a batch's time with each later one
 
 
 class ClosedError(RuntimeError):
@@ -38,6 +40,8 @@ class Batcher(Generic[Item, Answer]):
         function: of at most ``most`` items to as many answers; only the batcher's thread calls it.
         most: items of a batch.
         wait: seconds that the first of a batch waits for others, from when it came.
+        coming: whether others are on their way. While they are, a batch is waited for as long as one takes to compute:
+            many clients are served sooner by full batches, and one alone waits for nobody.
         began: told of each batch how many items it has, and how long each waited.
     """
 
@@ -47,8 +51,11 @@ class Batcher(Generic[Item, Answer]):
         most: int,
         wait: float,
         began: Callable[[int, Sequence[float]], None] = lambda count, waited: None,
+        coming: Callable[[], bool] = lambda: False,
     ):
-        self._function, self._most, self._wait, self._began = function, most, wait, began
+        self._function, self._most, self._wait = function, most, wait
+        self._began, self._coming = began, coming
+        self._taken = 0.0  # seconds, by the longest of late batches
         self._queue: collections.deque[_Waiting[Item, Answer]] = collections.deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -88,17 +95,23 @@ class Batcher(Generic[Item, Answer]):
                 now = time.monotonic()
                 self._began(len(batch), [now - one.since for one in batch])
                 self._answer(batch)
+                self._taken = max(time.monotonic() - now, _FORGET * self._taken)
 
     def _next_batch(self) -> list[_Waiting[Item, Answer]]:
         """At least one; none after the last."""
+        free = time.monotonic()
         with self._changed:
             while not self._queue and not self._closed:
                 self._changed.wait()
             while self._queue and len(self._queue) < self._most and not self._closed:
-                left = self._queue[0].since + self._wait - time.monotonic()
+                came = self._queue[0].since
+                until = came + self._wait
+                if self._coming():
+                    until = max(until, max(came, free) + self._taken)
+                left = until - time.monotonic()
                 if left <= 0:
                     break
-                self._changed.wait(left)
+                self._changed.wait(min(left, _LOOK))
             return [self._queue.popleft() for _ in range(min(self._most, len(self._queue)))]
 
     def _answer(self, batch: list[_Waiting[Item, Answer]]) -> None:

@@ -56,14 +56,18 @@ class Service:
         self.state: State = "starting"
         self.has_failed = False
         self._answers, self._said = answers, said
-        self._inside = self._accepted = self._answered = 0
+        self._inside = self._preparing = self._accepted = self._answered = 0
         self._seconds = 1.0  # a photograph takes, when many come
         self._pool = ThreadPoolExecutor(limits.threads, thread_name_prefix="photographs")
         self.metrics = Metrics(
             inside=lambda: self._inside, waiting=lambda: len(self._batcher), ready=lambda: self.is_ready
         )
         self._batcher: Batcher[Any, list[Head]] = Batcher(
-            self._compute, limits.batch, limits.wait, self.metrics.batch_began
+            self._compute,
+            limits.batch,
+            limits.wait,
+            self.metrics.batch_began,
+            coming=lambda: self._preparing > 0,
         )
         # A daemon: nobody waits for a compilation that nobody needs any more.
         self._starting = threading.Thread(target=self._warm_up, name="compiling", daemon=True)
@@ -171,7 +175,11 @@ class Service:
         Raises:
             Problem: there is no answer.
         """
-        prepared = await self._timed("prepare", self._prepare, content_type, body, focal)
+        self._preparing += 1
+        try:
+            prepared = await self._timed("prepare", self._prepare, content_type, body, focal)
+        finally:
+            self._preparing -= 1
         del body
         future = self._batcher.submit(prepared)
         del prepared

@@ -42,6 +42,29 @@ def test_one_alone_waits_no_longer_than_it_should():
     batcher.close()
 
 
+def test_while_others_are_coming_a_batch_is_waited_for():
+    coming, batches = threading.Event(), []
+
+    def slow(items):
+        batches.append(list(items))
+        time.sleep(0.3)
+        return items
+
+    batcher = Batcher(slow, most=3, wait=0, coming=coming.is_set)
+    assert batcher.submit(0).result(10) == 0  # from which it knows how long a batch takes
+    coming.set()
+    futures = []
+    for i in range(1, 4):
+        futures.append(batcher.submit(i))
+        time.sleep(0.02)
+    assert [future.result(10) for future in futures] == [1, 2, 3]
+    assert batches == [[0], [1, 2, 3]]
+    start = time.monotonic()
+    batcher.submit(4).result(10)  # and not for ever
+    assert 0.5 < time.monotonic() - start < 5
+    batcher.close()
+
+
 def test_one_that_fails_does_not_take_the_others_with_it():
     doubling = Doubling()
     batcher = Batcher(doubling, most=3, wait=0.2)
