@@ -360,8 +360,8 @@ class Reconstructor:
     def batch_path(self) -> BatchPath:
         """The way that ``reconstruct_batch`` takes by itself.
 
-        ``'frontend'`` on CPUs with LiteRT, whose networks are the faster ones there and need no compiling
-        (RESULTS.md), and for front ends without a program; else ``'device'``.
+        ``'frontend'`` on CPUs with LiteRT, where it takes less CPU time and no minutes of compiling (RESULTS.md), and
+        for front ends without a program; else ``'device'``.
         """
         from n2f_jax.frontends.tflite import available_runtime
 
