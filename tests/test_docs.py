@@ -45,3 +45,28 @@ def test_files_that_a_page_names_are_there(page):
     named |= {f"docs/{name}" for name in re.findall(r"\]\((\w+\.md)\)", text) if page.parent.name == "docs"}
     missing = sorted(name for name in named if not (ROOT / name).exists())
     assert not missing
+
+
+def argument_lists():
+    """Every documented function, its parameters, and the names under Args of its docstring."""
+    for path in [*(ROOT / "flame_jax").rglob("*.py"), *(ROOT / "n2f_jax").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                continue
+            _, _, section = (ast.get_docstring(node) or "").partition("Args:\n")
+            section = re.split(r"\n(?=\S)", section)[0]
+            entries = re.findall(r"^    ([\w*][\w*, ]*?)(?: \([^)]*\))?:", section, re.MULTILINE)
+            described = [name.strip(" *") for entry in entries for name in entry.split(",")]
+            arguments = node.args
+            known = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+            known += [one for one in (arguments.vararg, arguments.kwarg) if one]
+            yield f"{path.relative_to(ROOT)}:{node.lineno}", {one.arg for one in known}, described
+
+
+def test_the_arguments_that_docstrings_describe_are_there():
+    """One entry may stand for several, which no tool's own check understands."""
+    described = 0
+    for where, known, names in argument_lists():
+        assert set(names) <= known, where
+        described += len(names)
+    assert described > 1000

@@ -187,6 +187,12 @@ class FaceRenderer:
         points = np.einsum("nkc,nk->nc", corners, self._mesh.embedding_barycentric)
         return Places(placed, points, self.annotation.landmarks_on(mesh.vertices))
 
+    def movement(self, person: int, seed: int) -> Float[np.ndarray, "V 3"]:
+        """By how much the expression that ``draw`` gives a person moves the open head registered to it, metres."""
+        moved, _, _ = self.head(person, np.random.default_rng([seed, person]))
+        rest, _, _ = self.expressed(self.rest(person), {}, np.zeros(2))
+        return self.annotation.model_on(moved.vertices) - self.annotation.model_on(rest.vertices)
+
     def paint(self, mesh: TriangleMesh, placed: np.ndarray, gaze: Float[np.ndarray, "2 3"]) -> FacePaint:
         """What a head is painted with, its eyes turned; ``placed`` is that of ``places``."""
         paint = FacePaint.of(mesh, placed, self._model)

@@ -62,6 +62,17 @@ mm over the face, is in the column left_mm and printed. docs/head_models.md has 
 """
 
 
+_TRACK = """A track of another program as a track.npz, without tracking.
+
+    n2f convert track FOLDER --out track.npz --head-model FLAME
+
+FOLDER is what VHAP exports or GaussianAvatars reads (transforms.json and flame_param/), what VHAP's tracker leaves of
+one camera (tracked_flame_params*.npz), or .frame files of metrical-tracker or of Pixel3DMM's tracker (whose frames are
+its square crops). --head-model is the FLAME model that it was tracked with. What the formats do not share is said; the
+keys of track.npz are in docs/tracking.md.
+"""
+
+
 def _add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help="a .pth or .safetensors file, or a folder")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if needed")
@@ -229,6 +240,33 @@ def _convert_arkit(flags: argparse.Namespace) -> int:
     return 0
 
 
+def _add_track(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="of VHAP, GaussianAvatars, or .frame files"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="track.npz")
+    parser.add_argument("--fps", type=float, metavar="N", help="where the folder does not say; default: 25")
+    options.add_head_model(parser, "FLAME, the file or folder that it was tracked with")
+
+
+def _convert_track(flags: argparse.Namespace) -> int:
+    from n2f_jax.runtime import compilation_cache
+    from n2f_jax.tracking.other_tracks import read_other_track
+    from n2f_jax.tracking.run import say_on_stderr
+    from n2f_jax.tracking.track_file import LOST, save_track
+
+    if flags.fps is not None and not 0.01 < flags.fps < 1e4:
+        raise ValueError(f"a clip has 0.01 to 10,000 frames a second, not {flags.fps:g}")
+    model = options.load_head_model(flags.head_model)
+    compilation_cache.enable()
+    track = read_other_track(flags.folder, model, flags.fps, say_on_stderr)
+    save_track(flags.out, track)
+    seen = int((track["status"] != LOST).sum())
+    echo(f"{seen} of {len(track['status'])} frames of {track['frontend']}: {flags.out}")
+    return 0
+
+
+track = Command(_TRACK, _add_track, _convert_track)
 weights = Command(_WEIGHTS, _add_weights, _convert_weights)
 head_model = Command(_HEAD_MODEL, _add_head_model, _convert_head_model)
 heads = Command(_HEADS, _add_heads, _convert_heads)

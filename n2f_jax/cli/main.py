@@ -28,7 +28,18 @@ COMMANDS = {
     "convert arkit": ("convert", "arkit", "heads to ARKit's blendshape weights (.csv), and back"),
     "export torch": ("export", "torch", "a trained network for PyTorch, and back"),
     "export onnx": ("export", "onnx", "a trained network as one ONNX file"),
+    "export track": (
+        "export",
+        "track",
+        "a track as a data set for GaussianAvatars, VHAP, INSTA, metrical-tracker",
+    ),
+    "convert track": ("convert", "track", "tracks of VHAP, metrical-tracker, Pixel3DMM to a track.npz"),
     "export program": ("export", "program", "the way to heads as StableHLO with its weights (jax.export)"),
+    "export rig": (
+        "export",
+        "rig",
+        "a head or a track as a rig: skin, ARKit's 52, texture, animation (.glb)",
+    ),
     "draw front-ends": ("draw", "front_ends", "what Pixel3DMM and FaRL see of a photograph"),
     "draw head-model": ("draw", "head_model", "a head model's axes, landmarks and parameters"),
     "draw mesh": ("draw", "mesh", "any mesh: normals, depth, texture coordinates, mask"),

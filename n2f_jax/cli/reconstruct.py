@@ -57,7 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "mesh's maps, 12 for others, where the network takes normals",
     )
     parser.add_argument(
-        "--formats", default="npz,obj,glb", metavar="LIST", help="of npz, obj, glb, ply; default: %(default)s"
+        "--formats",
+        default="npz,obj,glb",
+        metavar="LIST",
+        help="of npz, obj, glb, ply, rig (docs/rigs.md); default: %(default)s",
     )
     parser.add_argument("--no-picture", action="store_true", help="no pictures and no contact sheet")
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="default: %(default)s")

@@ -4,8 +4,9 @@
 
 CLIP is a video file (its own timestamps and rotation hold), a folder of images, or a pattern of image files. Written
 are track.npz (the keys are listed in n2f_jax/tracking/track_file.py and docs/tracking.md), overlay.mp4, curves.png and
-summary.json. The same command again goes on where an interrupted one was; for another --person the frames are not
-looked at again. Needs the extra `track` (PyAV).
+summary.json; with --matte a person matte of every frame; with --export, for FLAME, folders for other programs, which
+n2f export track makes of a finished track too. The same command again goes on where an interrupted one was; for another
+--person the frames are not looked at again. Needs the extra `track` (PyAV).
 
 Exit code: 0 every frame has a head; 1 some have not, or the clip is cut off; 2 wrong usage, or nothing to track;
 130 interrupted.
@@ -48,6 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--delay", type=int, default=2, metavar="N", help="frames that --online lags; default: %(default)s"
     )
+    parser.add_argument("--matte", action="store_true", help="a person matte of every frame, as PNG")
+    parser.add_argument(
+        "--export",
+        default="",
+        metavar="LIST",
+        help="of gaussian-avatars, vhap, insta, metrical-tracker; needs --head-model FLAME",
+    )
     parser.add_argument("--no-overlay", action="store_true", help="no video")
     parser.add_argument(
         "--max-faces", type=int, default=4, metavar="N", help="of a frame, the largest; default: %(default)s"
@@ -65,11 +73,13 @@ def run(flags: argparse.Namespace) -> int:
     from n2f_jax.reconstruction.reconstructor import Reconstructor
     from n2f_jax.runtime import compilation_cache
     from n2f_jax.tracking.clips import open_clip
+    from n2f_jax.tracking.exports import check_formats
     from n2f_jax.tracking.run import TrackOptions, report, say_on_stderr, track_clip
 
     for name in ("person", "max_faces"):
         if getattr(flags, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} is at least 1, not {getattr(flags, name)}")
+    formats = check_formats(tuple(filter(None, flags.export.split(","))))
     clip = open_clip(flags.clip, flags.fps)
     if flags.focal is not None:
         resolve_focal(clip.size, flags.focal)  # a wrong one is said before anything is loaded
@@ -88,6 +98,8 @@ def run(flags: argparse.Namespace) -> int:
         overlay=not flags.no_overlay,
         max_faces=flags.max_faces,
         overwrite=flags.overwrite,
+        matte=flags.matte,
+        formats=formats,
     )
     if flags.online:
         from n2f_jax.tracking.online import track_online

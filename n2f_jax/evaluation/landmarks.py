@@ -39,7 +39,7 @@ def read_ljson(path: Path) -> np.ndarray:
 
 
 def read_landmarks(path: Path) -> np.ndarray:
-    """:func:`read_pts` or :func:`read_ljson`, by suffix."""
+    """``read_pts`` or ``read_ljson``, by suffix."""
     readers = {".pts": read_pts, ".ljson": read_ljson}
     suffix = Path(path).suffix.lower()
     if suffix not in readers:

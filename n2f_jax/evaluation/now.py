@@ -61,7 +61,7 @@ def face_sphere(landmarks: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def crop_scan(scan: TriangleMesh, landmarks: np.ndarray) -> np.ndarray:
-    """Indices of the scan's vertices within :func:`face_sphere`.
+    """Indices of the scan's vertices within ``face_sphere``.
 
     Raises:
         MeshError: fewer than 100: the landmarks are not of this scan.
@@ -83,7 +83,7 @@ def align(
     scan_landmarks: np.ndarray,
     scaling: bool,
 ) -> Refinement:
-    """Seven-landmark Procrustes, then :func:`refine` on scan points. Metres.
+    """Seven-landmark Procrustes, then ``refine`` on scan points. Metres.
 
     Args:
         surface: of the reconstruction.

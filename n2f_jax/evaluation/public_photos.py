@@ -13,7 +13,7 @@ A list is a JSON file of one repository::
     }
 
 Of a photograph only ``path`` is required. Whoever measures puts the repositories where
-``ROOT/owner/name/path`` is each file (:func:`photo_files` says how where one is missing).
+``ROOT/owner/name/path`` is each file (``photo_files`` says how where one is missing).
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def read_photo_lists(folder: Path | str) -> list[PublicPhoto]:
     """The photographs of all ``*.json`` in a folder, by file name.
 
     Raises:
-        PhotoListError: as :func:`read_photo_list`, or there is no list.
+        PhotoListError: as ``read_photo_list``, or there is no list.
     """
     files = sorted(Path(folder).glob("*.json"))
     if not files:

@@ -146,7 +146,8 @@ class ArkitUnits:
             raise ArkitError(f"weights have shape {weights.shape}, expected (B, {len(UNITS)})")
         if not (np.isfinite(weights).all() and (weights >= 0).all() and (weights <= 1).all()):
             raise ArkitError("weights lie within 0 and 1")
-        unknowns, left = _nearest(self, jnp.asarray(weights))
+        wanted = jnp.einsum("bu,unc->bnc", jnp.asarray(weights), self.offsets)
+        unknowns, left = nearest_expressions(self, wanted)
         neutral = jnp.zeros((len(weights), self.num_shape))
         params = from_unknowns(jnp.concatenate([neutral, unknowns], axis=-1), self.num_shape)
         eyes = axis_angle_to_rotation_6d(jnp.asarray(eyes_of_weights(weights), jnp.float32))
@@ -183,9 +184,18 @@ class ArkitUnits:
 
 
 @jax.jit
-def _nearest(units: ArkitUnits, weights: Float[Array, "B 51"]) -> tuple[Array, Array]:
-    """``(B, E + 5)`` expression, jaw, eyelids; mm left ``(B,)``."""
-    wanted = jnp.einsum("bu,unc->bnc", weights, units.offsets)
+def nearest_expressions(
+    units: ArkitUnits, wanted: Float[Array, "B n 3"]
+) -> tuple[Float[Array, "B W"], Float[Array, " B"]]:
+    """Expression, jaw and eyelids (W = E + 5) that move the points most nearly as wanted, under the model's prior.
+
+    Args:
+        units: their points and model; the units themselves count nothing.
+        wanted: displacements, metres.
+
+    Returns:
+        The coefficients, and the root mean square distance left, mm.
+    """
     size = units.part.basis.shape[-1] - units.num_shape
     deviation = jnp.concatenate(
         [jnp.full(size, units.expression_std), jnp.full(3, _JAW_STD), jnp.full(2, _LID_STD)]
@@ -194,7 +204,7 @@ def _nearest(units: ArkitUnits, weights: Float[Array, "B 51"]) -> tuple[Array, A
 
     def one(wanted: Float[Array, "n 3"]) -> tuple[Array, Array]:
         def residuals(unknowns):
-            return ((_moved(units, unknowns * deviation) - wanted) * root).ravel()
+            return ((displacement(units, unknowns * deviation) - wanted) * root).ravel()
 
         def step(_, unknowns):
             jacobian = jax.jacfwd(residuals)(unknowns)
@@ -202,13 +212,13 @@ def _nearest(units: ArkitUnits, weights: Float[Array, "B 51"]) -> tuple[Array, A
             return unknowns - jnp.linalg.solve(jacobian.T @ jacobian + jnp.eye(size + 5), gradient)
 
         unknowns = jax.lax.fori_loop(0, _STEPS, step, jnp.zeros(size + 5)) * deviation
-        off = jnp.sum((_moved(units, unknowns) - wanted) ** 2, axis=-1)
+        off = jnp.sum((displacement(units, unknowns) - wanted) ** 2, axis=-1)
         return unknowns, 1e3 * jnp.sqrt(jnp.sum(units.weights * off))
 
     return jax.lax.map(one, wanted)
 
 
-def _moved(units: ArkitUnits, unknowns: Float[Array, " W"]) -> Float[Array, "n 3"]:
+def displacement(units: ArkitUnits, unknowns: Float[Array, " W"]) -> Float[Array, "n 3"]:
     """By how much an expression of the mean head moves the points."""
     expression, jaw, eyelids = jnp.split(unknowns, [unknowns.shape[0] - 5, unknowns.shape[0] - 2])
     coefficients = jnp.concatenate([jnp.zeros(units.num_shape), expression])

@@ -24,6 +24,8 @@ _IDENTIFIER = b"TFL3"
 # Of one graph; the largest face network has 472 tensors.
 _MAX_PARTS, _MAX_RANK, _MAX_ELEMENTS = 20_000, 8, 1 << 26
 _DENSE, _COMPRESSED = 0, 1  # formats of a sparse tensor's levels
+# MediaPipe's own: three whole numbers, of the padding and the strides.
+TRANSPOSED = "custom operator Convolution2DTransposeBias"
 # Enumerations of the schema that readers of a graph meet.
 _ACTIVATIONS = ("none", "relu", "relu_n1_to_1", "relu6", "tanh", "sign_bit")
 _PADDINGS = ("SAME", "VALID")
@@ -346,6 +348,14 @@ class _Reader:
         return Operator(name, inputs, outputs, self._options(name, stored))
 
     def _options(self, name: str, stored: Any) -> dict[str, Any]:
+        if name == TRANSPOSED:
+            raw = (
+                stored.CustomOptionsAsNumpy()
+                if stored.CustomOptionsLength() == 12
+                else np.zeros(12, np.uint8)
+            )
+            padding, width, height = np.asarray(raw, np.uint8).view("<i4").tolist()
+            return {"padding": padding, "stride_w": width, "stride_h": height}
         if name not in _OPTIONS:
             return {}
         table_name, fields = _OPTIONS[name]

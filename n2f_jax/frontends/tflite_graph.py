@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from flame_jax.files.outside import reason
-from n2f_jax.frontends.tflite_file import Operator, TfliteError, TfliteFile, read_tflite
+from n2f_jax.frontends.tflite_file import TRANSPOSED, Operator, TfliteError, TfliteFile, read_tflite
 
 _PRECISION = lax.Precision.HIGHEST
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -159,6 +159,17 @@ def _conv_2d(operator, x, kernel, bias=None):
             precision=_PRECISION,
         )
     return _activated(_plus(out, bias), operator)
+
+
+def _transposed_conv_2d(operator, x, kernel, bias=None):
+    """Kernel (out, height, width, in) of the file, as large as its strides: each pixel becomes a block of its own."""
+    o = operator.options
+    height, width = kernel.shape[1:3]
+    if (height, width) != (o["stride_h"], o["stride_w"]):
+        raise ValueError(f"a kernel of {height} × {width} whose copies overlap")
+    blocks = jnp.einsum("nhwi,oabi->nhawbo", x, kernel, precision=_PRECISION)
+    batch, rows, _, columns, _, channels = blocks.shape
+    return _plus(blocks.reshape(batch, rows * height, columns * width, channels), bias)
 
 
 def _depthwise_conv_2d(operator, x, kernel, bias=None):
@@ -327,6 +338,7 @@ _OPERATORS: dict[str, Callable[..., Array]] = {
     "DEPTH_TO_SPACE": _depth_to_space,
     "DIV": _binary(jnp.divide),
     "FULLY_CONNECTED": _fully_connected,
+    "HARD_SWISH": _unary(lambda x: x * jnp.clip(x + 3.0, 0.0, 6.0) / 6.0),
     "LOGISTIC": _unary(jax.nn.sigmoid),
     "MAX_POOL_2D": _max_pool_2d,
     "MEAN": _reduced(jnp.mean),
@@ -347,5 +359,6 @@ _OPERATORS: dict[str, Callable[..., Array]] = {
     "SUB": _binary(jnp.subtract),
     "SUM": _reduced(jnp.sum),
     "TANH": _unary(jnp.tanh),
+    TRANSPOSED: _transposed_conv_2d,
     "TRANSPOSE": lambda operator, x, order: x.transpose(order.tolist()),
 }

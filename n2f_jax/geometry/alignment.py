@@ -39,7 +39,7 @@ class Similarity:
         return turned + self.translation[..., None, :]
 
     def inverse(self, points: Float[Array | np.ndarray, "... N 3"]) -> Float[Array | np.ndarray, "... N 3"]:
-        """``Rᵀ·(x − t) / s`` of every point: back to where :meth:`apply` found it."""
+        """``Rᵀ·(x − t) / s`` of every point: back to where ``apply`` found it."""
         xp = _namespace(points, self.rotation)
         with jax.default_matmul_precision("highest"):
             return xp.matmul(points - self.translation[..., None, :], self.rotation) / self._scale(xp)
@@ -58,7 +58,7 @@ def procrustes(
     """The motion that minimises ``Σ w ‖s·R·source + t − target‖²`` (Kabsch 1976; with the scale, Umeyama 1991).
 
     Works on JAX arrays, also inside ``jit``, and on NumPy arrays, in their own precision; the result holds the same
-    kind. Nothing is checked: see :func:`procrustes_of_landmarks`.
+    kind. Nothing is checked: see ``procrustes_of_landmarks``.
 
     Args:
         source: any leading batch axes.
@@ -93,7 +93,7 @@ def procrustes(
 def procrustes_of_landmarks(
     source: Float[np.ndarray, "N 3"], target: Float[np.ndarray, "N 3"], *, scaling: bool
 ) -> Similarity:
-    """:func:`procrustes` of one set of measured points in float64, refused where it would mean nothing.
+    """``procrustes`` of one set of measured points in float64, refused where it would mean nothing.
 
     NoW's code allows a reflection where it fits better; on the landmarks of a face that happens only if they are
     in the wrong order, and a mirrored head is nobody's reconstruction, so here it is an error.

@@ -75,7 +75,7 @@ class Surface:
         return Closest(np.sqrt(np.reshape(squared, -1)), np.reshape(face, -1), np.reshape(point, (-1, 3)))
 
     def closest_of_any_order(self, points: np.ndarray) -> Closest:
-        """:meth:`closest` of many points at once, put into a good order meanwhile."""
+        """``closest`` of many points at once, put into a good order meanwhile."""
         order = morton_order(points)
         return self.closest(points[order]).reordered(order)
 

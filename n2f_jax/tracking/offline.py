@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 import n2f_jax
-from flame_jax import decode, landmarks68
+from flame_jax import HeadModel, decode, landmarks68
 from n2f_jax.face_mesh.error_model import VERSIONS, PointErrors, load_point_errors
 from n2f_jax.frontends.face_confidence import DOUBTFUL as LEAST_CONFIDENCE
 from n2f_jax.geometry.camera import Camera, yaw_seen
@@ -394,17 +394,25 @@ def track_values(
     }
     values["landmarks_2d"] = np.full((frames, 68, 2), np.nan, np.float32)
     values["landmarks_3d"] = np.full((frames, 68, 3), np.nan, np.float32)
-    there = np.flatnonzero(~lost)
+    put_landmarks(reconstructor.head_model, values)
+    return {key: values[key] for key in KEYS}
+
+
+def put_landmarks(model: HeadModel, values: dict[str, Any]) -> None:
+    """Fills a track's ``landmarks_2d`` and ``landmarks_3d`` where it is not lost, from its other values."""
+    there = np.flatnonzero(values["status"] != LOST)
     for rows in batches(len(there), _DECODED):
         rows = there[rows]
         padded = rows[np.minimum(np.arange(_DECODED), len(rows) - 1)]
-        _, landmarks = decoded(reconstructor.head_model, values, padded)
+        _, landmarks = decoded(model, values, padded)
         marks = np.asarray(landmarks)[: len(rows)].astype(np.float64)
-        in_camera = np.einsum("bij,bnj->bni", rotation[rows], marks) + translation[rows, None]
-        pixels = in_camera @ intrinsics.T
+        rotation, translation = (
+            np.asarray(values[key], np.float64)[rows] for key in ("rotation", "translation")
+        )
+        in_camera = np.einsum("bij,bnj->bni", rotation, marks) + translation[:, None]
+        pixels = in_camera @ np.asarray(values["intrinsics"], np.float64).T
         values["landmarks_3d"][rows] = marks
         values["landmarks_2d"][rows] = pixels[..., :2] / pixels[..., 2:]
-    return {key: values[key] for key in KEYS}
 
 
 def decoded(model: Any, track: dict[str, Any], rows: np.ndarray) -> tuple[jax.Array, jax.Array]:

@@ -298,9 +298,10 @@ def track_online(
         OutputError, OSError: nothing can be written.
     """
     from n2f_jax.runtime.output_folder import prepare_output
-    from n2f_jax.tracking.run import finish_run
+    from n2f_jax.tracking.run import check_outputs, finish_run
 
     check_length(clip, clip.said)
+    check_outputs(reconstructor, options)
     prepare_output(out)
     tracker = OnlineTracker(reconstructor, clip.size, options.focal, delay)
     tracker.records = []

@@ -3,6 +3,8 @@
 OUT/track.npz        the track (track_file.KEYS)
 OUT/overlay.mp4      the mesh over the clip
 OUT/curves.png       expression, pose, lids, gaze, confidence
+OUT/matte/           a person matte of every frame, where asked for (mattes.py)
+OUT/FORMAT/          the track for another program, where asked for (exports.FORMATS)
 OUT/summary.json     what was found: people, statuses, seconds by stage
 OUT/first_pass/      what was seen in each frame; a later run, for another person too, goes on from there
 """
@@ -22,6 +24,7 @@ from typing import Any
 import numpy as np
 
 import n2f_jax
+from n2f_jax.frontends.person_matte import PersonMatte
 from n2f_jax.reconstruction.reconstructor import Reconstructor
 from n2f_jax.runtime.atomic_files import write_text
 from n2f_jax.runtime.fingerprints import file_stamp
@@ -31,7 +34,9 @@ from n2f_jax.runtime.output_folder import EXIT_OK, EXIT_PARTLY, prepare_output
 from n2f_jax.runtime.outside_values import OutsideValueError, read_json
 from n2f_jax.tracking.clips import Clip, ClipError
 from n2f_jax.tracking.curves import write_curves
+from n2f_jax.tracking.exports import check_formats, needs_matte, write_pictures
 from n2f_jax.tracking.first_pass import check_length, run_first_pass
+from n2f_jax.tracking.flame_track import require_flame
 from n2f_jax.tracking.offline import find_identity, shots, track_person
 from n2f_jax.tracking.overlay import MAX_SIDE, write_overlay
 from n2f_jax.tracking.people import Cast, PeopleError, find_people
@@ -50,6 +55,8 @@ class TrackOptions:
         overlay_side: its longer side, pixels, at most.
         max_faces: of each frame, the largest.
         overwrite: begin again, whatever is there.
+        matte: write a person matte of every frame.
+        formats: of ``exports.FORMATS``, each written to a folder of its name.
     """
 
     person: int = 1
@@ -58,6 +65,8 @@ class TrackOptions:
     overlay_side: int = MAX_SIDE
     max_faces: int = 4
     overwrite: bool = False
+    matte: bool = False
+    formats: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass
@@ -96,6 +105,7 @@ def track_clip(
         OutputError, LockedError, OSError: nothing can be written.
     """
     check_length(clip, clip.said)
+    check_outputs(reconstructor, options)
     prepare_output(out)
     with lock_folder(out):
         folder = out / "first_pass"
@@ -137,6 +147,21 @@ def track_clip(
         return finish_run(clip, out, cast, options, track, stages, reconstructor, say, problem)
 
 
+def check_outputs(reconstructor: Reconstructor, options: TrackOptions) -> None:
+    """Finds out before the work whether what is asked for can be written.
+
+    Raises:
+        ExportError: an unknown format.
+        FlameError: the head model is not FLAME, which the formats are for.
+        AssetError: the matte's network is missing.
+    """
+    formats = check_formats(options.formats)
+    if formats:
+        require_flame(reconstructor.head_model, " and ".join(formats))
+    if options.matte or needs_matte(formats):
+        PersonMatte()
+
+
 def finish_run(
     clip: Clip,
     out: Path,
@@ -148,7 +173,7 @@ def finish_run(
     say: Callable[[str], None],
     problem: str = "",
 ) -> Result:
-    """Curves, overlay and summary of a track that is written."""
+    """Curves, overlay, mattes, exports and summary of a track that is written."""
     clock = _Clock(stages)
     write_curves(out / "curves.png", track)
     clock("curves")
@@ -157,9 +182,20 @@ def finish_run(
         write_overlay(out / "overlay.mp4", clip, track, reconstructor.head_model, options.overlay_side)
         clock("overlay")
     summary = _summary(clip, cast, options, track, stages, problem)
-    write_text(out / "summary.json", json.dumps(jsonable(summary), indent=1) + "\n")
+    _write_summary(out, summary)  # before what may fail, and may be done again by itself
+    if options.matte or options.formats:
+        exported = write_pictures(
+            clip, track, reconstructor.head_model, out, options.formats, options.matte, say=say
+        )
+        clock("matte and exports")
+        summary = _summary(clip, cast, options, track, stages, problem) | {"exported": exported}
+        _write_summary(out, summary)
     whole = not problem and not (track["status"] == LOST).any()
     return Result(track, summary, EXIT_OK if whole else EXIT_PARTLY)
+
+
+def _write_summary(out: Path, summary: dict[str, Any]) -> None:
+    write_text(out / "summary.json", json.dumps(jsonable(summary), indent=1) + "\n")
 
 
 def _begin(folder: Path, clip: Clip, reconstructor: Reconstructor, options: TrackOptions) -> None:

@@ -63,7 +63,7 @@ class Eye:
 
 @dataclasses.dataclass(frozen=True)
 class FacePaint:
-    """Which point of the open head each point of a mesh is, and so its colour. Made once for a mesh, by :meth:`of`.
+    """Which point of the open head each point of a mesh is, and so its colour. Made once for a mesh, by ``of``.
 
     Attributes:
         features: where lips, brows and lids lie on the head model at rest.

@@ -6,7 +6,8 @@
 
 The pictures of face_renders/more go through the free front end and the network. What its answers say of shape (kinds
 ``face_mesh_v1`` and ``face_mesh_v2``, measured on simulated points by carry_over_checkpoint.py) is then drawn towards
-the mean head as far as these people ask for (``models.calibration.recalibrate_shape``).
+the mean head as far as these people ask for (``models.calibration.recalibrate_shape``), and what they say of expression
+towards what these faces do (``recalibrate_expression``).
 Nobody of the outside set is among them.
 """
 
@@ -32,18 +33,25 @@ def main() -> int:
     from open_head.scan_statistics import scan_coefficients
 
     import flame_jax
+    from n2f_jax.benchmark.face_renders import FaceRenderer
     from n2f_jax.benchmark.ict_facekit import load_ict_facekit
+    from n2f_jax.fitting.head_tables import HeadTables
+    from n2f_jax.fitting.prior import population_precision
     from n2f_jax.metrics.skin import face_skin
-    from n2f_jax.models.calibration import recalibrate_shape
+    from n2f_jax.models.calibration import recalibrate_expression, recalibrate_shape
     from n2f_jax.models.pretrained import from_pretrained, save_pretrained
 
     model = flame_jax.load_open_head()
     try:
         saved = from_pretrained(flags.checkpoint, model)
         scans = load_ict_facekit(flags.model)
+        renderer = FaceRenderer(scans, SEED)
         modes = scan_coefficients(model, scans)[1]
         basis = np.asarray(model.shapedirs, np.float64)[face_skin(model)]
         basis = (basis - basis.mean(axis=0)).reshape(-1, basis.shape[-1]) / np.sqrt(len(basis))
+        count = model.num_shape
+        deviation = np.asarray(population_precision(HeadTables.from_model(model)))[count:] ** -0.5
+        moving = _movements(model)
         calibration, notes = dict(saved.calibration), {}
         for version in VERSIONS:
             kind = f"face_mesh_{version}"
@@ -51,18 +59,21 @@ def main() -> int:
                 raise ValueError(
                     f"{flags.checkpoint} has no calibration of {kind}: carry_over_checkpoint.py makes it"
                 )
-            people, answers = _answers(saved, model, flags.renders / "more", version)
+            people, views, answers = _answers(saved, model, flags.renders / "more", version)
             drawn = [
                 np.random.default_rng([SEED, one]).standard_normal(len(scans.identity)) for one in people
             ]
-            calibration[kind], figures = recalibrate_shape(
+            calibration[kind], of_shape = recalibrate_shape(
                 calibration[kind], answers, np.stack(drawn) @ modes.T, people, basis.T @ basis
             )
-            notes[kind] = f"{len(people)} pictures of {len(set(people))} people"
-            print(
-                f"{kind}: {notes[kind]}; "
-                + ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
+            true, gram = moving(renderer, people, views)
+            calibration[kind], of_expression = recalibrate_expression(
+                calibration[kind], answers, true, people, gram, deviation
             )
+            notes[kind] = f"{len(people)} pictures of {len(set(people))} people"
+            for what, figures in (("shape", of_shape), ("expression", of_expression)):
+                found = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
+                print(f"{kind}, {what}: {notes[kind]}; {found}")
         save_pretrained(
             flags.out,
             saved.network,
@@ -80,8 +91,30 @@ def main() -> int:
     return 0
 
 
+def _movements(model):
+    """A function of pictures: expression, jaw and lids (N, W) of what is seen, and their places' gram (W, W)."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from n2f_jax.fitting.arkit import ArkitUnits, displacement, nearest_expressions
+    from n2f_jax.metrics.skin import face_skin
+
+    units, skin = ArkitUnits.of_open_head(model), face_skin(model)
+
+    def of(renderer, people, views):
+        pictures = zip(people.tolist(), views.tolist(), strict=True)
+        wanted = np.stack([renderer.movement(*picture)[skin] for picture in pictures])
+        found, _ = nearest_expressions(units, jnp.asarray(wanted, jnp.float32))
+        slopes = jax.jacfwd(lambda x: displacement(units, x))(jnp.zeros(found.shape[1]))
+        slopes = np.asarray(slopes, np.float64).reshape(-1, found.shape[1]) / np.sqrt(len(skin))
+        return np.asarray(found), slopes.T @ slopes
+
+    return of
+
+
 def _answers(saved, model, folder, version):
-    """Who is seen, and the network's answers (N, U), of all pictures in which a face is found."""
+    """Who is seen, in which view, and the network's answers (N, U), of all pictures in which a face is found."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -120,10 +153,11 @@ def _answers(saved, model, folder, version):
             if np.hypot(*(face.landmarks_68.mean(axis=0) - middle)) < 0.2 * render.face_size
         ]
         if faces:
-            found.append((render.person, faces[0], size, resolve_focal(size, given=render.focal)))
+            view = int(path.stem.partition("_view")[2])
+            found.append((render.person, view, faces[0], size, resolve_focal(size, given=render.focal)))
     answers = []
     for start in tqdm(range(0, len(found), BATCH), desc="answers", unit="batch"):
-        people, faces, sizes, focals = zip(*found[start : start + BATCH], strict=True)
+        people, _, faces, sizes, focals = zip(*found[start : start + BATCH], strict=True)
         batch = FaceBatch.of_faces(
             faces, sizes, focals, size=saved.inputs.size, channels=saved.inputs.channels, padded_to=BATCH
         )
@@ -131,7 +165,8 @@ def _answers(saved, model, folder, version):
             state, jnp.asarray(batch.maps), batch.mask, batch.focal, batch.principal_point, batch.points
         )
         answers.append(np.asarray(said, np.float64)[: len(people)])
-    return np.array([person for person, *_ in found]), np.concatenate(answers)
+    people, views = (np.array(column) for column in list(zip(*found, strict=True))[:2])
+    return people, views, np.concatenate(answers)
 
 
 if __name__ == "__main__":

@@ -38,9 +38,13 @@ from n2f_jax.models.pretrained import HeadModelIdentity, read_face_mesh
 from n2f_jax.reconstruction.arkit_files import ArkitTableError, read_weights
 from n2f_jax.reconstruction.head_file import load_parameters
 from n2f_jax.runtime.outside_values import OutsideValueError
+from n2f_jax.runtime.torch_file import write_torch_file
+from n2f_jax.tracking.frame_files import read_one_frame
+from n2f_jax.tracking.other_frames import OtherTrackError
 from n2f_jax.tracking.shards import read_shard
 from n2f_jax.tracking.track_file import KEYS as TRACK_KEYS
 from n2f_jax.tracking.track_file import load_track
+from n2f_jax.tracking.vhap_files import read_vhap_folder, read_vhap_tracked
 from n2f_jax.visualization.mesh_sheet import read_textured_mesh
 from tests.archives import zipped
 from tests.n2f_jax.frontends.tflite_files import sound as tflite_network
@@ -120,6 +124,55 @@ SHARD = {
     **{"irises": np.zeros((2, 10, 2)), "appearance": np.zeros((2, 4)), "answer": np.zeros((2, 8))},
     **{"frame": [0, 1], "start": 0, "seconds": [0.0, 0.1], "thumbnails": np.zeros((2, 18, 32, 3), np.uint8)},
 }
+
+
+VHAP_FRAME = {
+    **{"timestep_index": 0, "camera_index": 0, "cx": 4, "cy": 3, "fl_x": 9.0, "fl_y": 9.0, "w": 8, "h": 6},
+    **{"transform_matrix": np.eye(4).tolist(), "flame_param_path": "flame_param/00000.npz"},
+}
+VHAP_ROW = {
+    **{
+        name: np.zeros((1, n))
+        for name, n in {"translation": 3, "rotation": 3, "neck_pose": 3, "jaw_pose": 3}.items()
+    },
+    **{"eyes_pose": np.zeros((1, 6)), "shape": np.zeros(4), "expr": np.zeros((1, 3))},
+}
+
+VHAP_TRACKED = VHAP_ROW | {"focal_length": [1.5], "image_size": [6, 8]}
+
+
+def vhap(path):
+    """Reads the folder that one file lies in; the other is sound."""
+    return read_vhap_folder(path.parents[1] if path.parent.name == "flame_param" else path.parent)
+
+
+def vhap_folder(root):
+    (root / "flame_param").mkdir(parents=True, exist_ok=True)
+    (root / "transforms.json").write_bytes(text({"frames": [VHAP_FRAME]}))
+    (root / "flame_param/00000.npz").write_bytes(npz(**VHAP_ROW))
+
+
+def vhap_frames(**changes):
+    return text({"frames": [VHAP_FRAME | changes]})
+
+
+def metrical(**changes):
+    """A frame of metrical-tracker with one thing else; None leaves it out."""
+    groups = {
+        "flame": {
+            **{"exp": np.zeros((1, 3)), "shape": np.zeros((1, 4)), "eyelids": np.zeros((1, 2))},
+            **{"jaw": np.eye(3)[None, :2].reshape(1, 6), "eyes": np.tile(np.eye(3)[:2].reshape(-1), 2)[None]},
+        },
+        "opencv": {"R": np.eye(3)[None], "t": np.ones((1, 3)), "K": np.eye(3)[None]},
+    }
+    whole = groups | {"img_size": np.array([6, 8]), "frame_id": "00003"}
+    for name, value in changes.items():
+        group = next((part for part in groups.values() if name in part), whole)
+        group[name] = value
+    whole = {name: value for name, value in whole.items() if value is not None}
+    with tempfile.TemporaryDirectory() as folder:
+        write_torch_file(Path(folder) / "a.frame", whole)
+        return (Path(folder) / "a.frame").read_bytes()
 
 
 # name → (reader of a path, its errors, sound files, files that once went wrong)
@@ -381,6 +434,85 @@ READERS = {
             BOMB,
         ],
     ),
+    "transforms.json": (
+        vhap,
+        OtherTrackError,
+        [vhap_frames(), vhap_frames(timestep_index_original=7, seconds=0.25)],
+        [
+            DEEP,
+            text([]),
+            text({"frames": []}),
+            text({"frames": [VHAP_FRAME, VHAP_FRAME]}),
+            text({"frames": [3]}),
+            vhap_frames(timestep_index=10**30),
+            vhap_frames(timestep_index_original=10**9),
+            vhap_frames(flame_param_path="../../etc/x.npz"),
+            vhap_frames(flame_param_path="/etc/passwd"),
+            vhap_frames(fl_x=0),
+            vhap_frames(w=10**400),
+            vhap_frames(cx="4"),
+            vhap_frames(transform_matrix=[[1, 0], [0]]),
+            vhap_frames(transform_matrix=np.zeros((4, 4)).tolist()),
+            vhap_frames(transform_matrix=[[10**400] * 4] * 4),
+        ],
+    ),
+    "flame_param/00000.npz": (
+        vhap,
+        OtherTrackError,
+        [npz(**VHAP_ROW), npz(**VHAP_ROW, static_offset=np.ones((1, 5, 3)))],
+        [
+            BOMB,
+            b"",
+            npz(**{name: value for name, value in VHAP_ROW.items() if name != "expr"}),
+            npz(**VHAP_ROW | {"rotation": np.zeros((2, 3))}),
+            npz(**VHAP_ROW | {"expr": np.full((1, 3), np.inf)}),
+            npz(**VHAP_ROW | {"shape": np.zeros(1 << 20)}),
+            npz(**VHAP_ROW | {"shape": np.array(["x"])}),
+            npz(**VHAP_ROW, static_offset=np.full((1, 5, 3), np.nan)),
+        ],
+    ),
+    "tracked_flame_params_0.npz": (
+        read_vhap_tracked,
+        OtherTrackError,
+        [npz(**VHAP_TRACKED)],
+        [
+            BOMB,
+            b"",
+            npz(**VHAP_ROW),
+            npz(**VHAP_TRACKED | {"expr": np.zeros((0, 3))}),
+            npz(**VHAP_TRACKED | {"expr": np.zeros(3)}),
+            npz(**VHAP_TRACKED | {"rotation": np.zeros((2, 3))}),
+            npz(**VHAP_TRACKED | {"rotation": np.full((1, 3), np.nan)}),
+            npz(**VHAP_TRACKED | {"focal_length": [0.0]}),
+            npz(**VHAP_TRACKED | {"image_size": [6]}),
+            npz(**VHAP_TRACKED | {"shape": ["x"]}),
+        ],
+    ),
+    "00003.frame": (
+        read_one_frame,
+        OtherTrackError,
+        [metrical()],
+        [
+            BOMB,
+            b"",
+            b"PK\x05\x06",
+            metrical(img_size=None),
+            metrical(img_size=np.array([0, 8])),
+            metrical(frame_id="1" * 40),
+            metrical(frame_id=-1),
+            metrical(exp=np.full((1, 3), np.nan)),
+            metrical(exp=np.zeros((2, 3))),
+            metrical(jaw=np.zeros((1, 6))),
+            metrical(R=np.zeros((1, 3, 3))),
+            metrical(K=np.zeros((1, 3, 3))),
+            metrical(t="x"),
+            metrical(opencv="x"),
+            metrical(n2f={"frame": 3}),
+            metrical(
+                n2f={"frame": 0, "frames": 1, "seconds": np.array(np.inf), "frame_rate": np.array(25.0)}
+            ),
+        ],
+    ),
     "000000.npz": (
         read_shard,
         OutsideValueError,
@@ -426,7 +558,7 @@ READERS = {
         [trimesh.creation.icosphere(subdivisions=0).export(file_type="ply")[:300]],
     ),
 }
-SURROUNDINGS = {pixel3dmm: pixel3dmm_folder, huggingface: huggingface_folder}
+SURROUNDINGS = {pixel3dmm: pixel3dmm_folder, huggingface: huggingface_folder, vhap: vhap_folder}
 
 
 def place(root, name, data):

@@ -84,7 +84,11 @@ def read_frame(path: str | Path) -> TrackedFrame:
             finite number, rotation, image or focal length.
     """
     path = Path(path)
-    contents = _read_pickle(path)
+    return frame_of(path, read_pickle(path))
+
+
+def frame_of(path: Path, contents: Any) -> TrackedFrame:
+    """What ``read_pickle`` gave of a ``.frame``, checked; errors as ``read_frame``, which name ``path``."""
     if not isinstance(contents, Mapping) or not {"flame", "camera", "img_size"} <= contents.keys():
         raise TrackingError(
             f"{path} is no frame of Pixel3DMM's tracker: it has no 'flame', 'camera', 'img_size'"
@@ -95,7 +99,7 @@ def read_frame(path: str | Path) -> TrackedFrame:
         """One row; the tracker keeps a batch axis of one in front."""
         if not isinstance(group, Mapping) or key not in group:
             raise TrackingError(f"{path} has no {key!r}: it is not of Pixel3DMM's tracker at 98b5d79")
-        values = _numbers(group[key])
+        values = as_numbers(group[key])
         # Beyond a million no metre, coefficient or share of an image is meant, and float32 would make it infinite.
         if values is None or not (np.abs(values) < 1e6).all():
             raise TrackingError(f"{path}: {key!r} is not finite numbers")
@@ -114,11 +118,11 @@ def read_frame(path: str | Path) -> TrackedFrame:
                 raise TrackingError(f"{path}: {key!r} is no rotation: its rows are zero or parallel")
         return values
 
-    sides = _numbers(contents["img_size"])
+    sides = as_numbers(contents["img_size"])
     if sides is None or sides.size != 2 or not (sides == sides.flat[0]).all() or not 1 <= sides.flat[0] < 1e5:
         raise TrackingError(f"{path}: 'img_size' is no two sides; the tracker's images are square")
     size = int(sides.flat[0])
-    frame_id = _numbers(contents.get("frame_id", 0))
+    frame_id = as_numbers(contents.get("frame_id", 0))
     if frame_id is None or frame_id.size != 1 or not 0 <= frame_id.flat[0] < 2**31:
         raise TrackingError(f"{path}: 'frame_id' is no number of a frame")
     base = array(camera, "R_base_0", 9).reshape(3, 3)
@@ -227,7 +231,7 @@ def _rotation(rotation_6d: np.ndarray) -> np.ndarray:
     return np.stack([first, second, np.cross(first, second)])
 
 
-def _numbers(value: Any) -> np.ndarray | None:
+def as_numbers(value: Any) -> np.ndarray | None:
     """An array of numbers, one number, or a flat list of them; None for anything else."""
     if isinstance(value, (list, tuple)):
         # Lists within lists may be ragged, or one list many times.
@@ -238,8 +242,12 @@ def _numbers(value: Any) -> np.ndarray | None:
     return value if isinstance(value, np.ndarray) and value.dtype.kind in "fiu" else None
 
 
-def _read_pickle(path: Path) -> Any:
-    """The one pickle of a ``torch.save`` archive, made of NumPy arrays alone."""
+def read_pickle(path: Path) -> Any:
+    """The one pickle of a ``torch.save`` archive of at most 16 MiB, made of NumPy arrays and plain containers alone.
+
+    Raises:
+        TrackingError: missing, larger, damaged, or it asks for what no such file needs; nothing in it has been run.
+    """
     try:
         file = read_regular_file(path, _MAX_BYTES, "frames")
         with open_zip(file) as archive:

@@ -4,10 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from n2f_jax.cli.main import main
-from n2f_jax.tracking import first_pass, offline, shards
+from n2f_jax.tracking import exports, first_pass, offline, shards
+from n2f_jax.tracking import run as run_module
 from n2f_jax.tracking.clips import ClipError, open_clip
+from n2f_jax.tracking.flame_track import FlameError
 from n2f_jax.tracking.people import PeopleError
 from n2f_jax.tracking.run import TrackOptions, track_clip
 from n2f_jax.tracking.track_file import BRIDGED, KEYS, LOST, SEEN, load_track
@@ -208,6 +211,32 @@ def test_a_folder_of_another_clip_is_refused(tmp_path, tracker):
         track_clip(open_clip(other), tmp_path / "out", tracker(turning), NO_VIDEO)
     options = TrackOptions(focal=FOCAL, overlay=False, overwrite=True)
     assert len(track_clip(open_clip(other), tmp_path / "out", tracker(turning), options).track["status"]) == 4
+
+
+def test_a_matte_of_every_frame(tmp_path, tracker, monkeypatch):
+    """Of a person who is lost too; in summary.json; and refused before the work where it cannot be."""
+
+    class Matte:
+        def __call__(self, image, square=None):
+            return np.full(image.shape[:2], 7 if square is None else 200, np.uint8)
+
+    for module in (run_module, exports):
+        monkeypatch.setattr(module, "PersonMatte", Matte)
+    options = TrackOptions(focal=FOCAL, overlay=False, matte=True)
+    result, _ = run(tmp_path, tracker, lambda n: turning(n) if n < 3 else [], 5, options)
+    assert result.exit_code == 1 and result.summary["exported"] == {"matte": True, "frames": {}}
+    found = [Image.open(tmp_path / f"out/matte/{number:06d}.png") for number in range(5)]
+    assert [int(np.asarray(image)[0, 0]) for image in found] == [200, 200, 200, 7, 7]
+    assert all(image.mode == "L" and image.size == SIZE[::-1] for image in found)
+    for formats, error in ((("insta",), FlameError), (("obj",), exports.ExportError)):
+        with pytest.raises(error):
+            track_clip(
+                open_clip(tmp_path / "frames"),
+                tmp_path / "b",
+                tracker(turning),
+                TrackOptions(formats=formats),
+            )
+    assert not (tmp_path / "b").exists()
 
 
 def test_what_cannot_be_tracked_is_said_in_one_line(tmp_path, capsys):
