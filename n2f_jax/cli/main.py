@@ -11,6 +11,7 @@ import n2f_jax
 # Words of the subcommand → its module in this package, the name of its ``Command`` there, one line for the list.
 COMMANDS = {
     "reconstruct": ("reconstruct", "main", "photographs to FLAME heads"),
+    "serve": ("serve", "main", "a web server that turns photographs into heads"),
     "track": ("track", "main", "a clip to one person's FLAME track"),
     "view": ("view", "main", "heads and tracks in the browser, to turn and move"),
     "app": ("app", "main", "a page in the browser: drop a photograph, download its head"),

@@ -64,6 +64,14 @@ class ImageError(ValueError):
     """A file that cannot be read as an image; the message names the file and the reason."""
 
 
+class TooLargeError(ImageError):
+    """An image of more pixels than are read."""
+
+
+class _TooManyPixelsError(Exception):
+    """The same, before the file's name is known; no ``ValueError``, which is what damaged files raise."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ImageInfo:
     """What a file says about its image.
@@ -129,27 +137,57 @@ def read_image(path: Path | str) -> tuple[UInt8[np.ndarray, "H W 3"], ImageInfo]
             179 megapixels, or of a format whose package is not installed, which the message then names.
     """
     path = Path(path)
-    kind = None
     try:
         if regular_file_size(path) == 0:
             raise ImageError(f"{path}: the file is empty")
         with path.open("rb") as file:
-            kind = image_format(file.read(HEAD_SIZE))
-        if kind == "HEIF":
-            _let_pillow_read_heif(path)
-        with warnings.catch_warnings():
-            # Large but allowed; odd EXIF. Neither is an error, and the caller cannot act on it.
-            warnings.simplefilter("ignore")
-            Image.init()
-            formats = [name for name in Image.ID if name not in _NOT_READ]
-            with Image.open(_whole_webp(path) if kind == "WEBP" else path, formats=formats) as image:
-                return _first_seen_frame(image)
-    except ImageError:
-        raise
+            head = file.read(HEAD_SIZE)
     except MissingFileError as error:
         raise ImageError(f"{path}: no such file") from error
     except OutsideFileError as error:
         raise ImageError(f"{path}: {error}") from error
+    except OSError as error:
+        raise ImageError(f"{path}: truncated or damaged: {reason(error)}") from error
+    return _decoded(path, head, str(path), None)
+
+
+def decode_image(
+    content: bytes, name: str, max_pixels: int | None = None
+) -> tuple[UInt8[np.ndarray, "H W 3"], ImageInfo]:
+    """``read_image`` of a file's content.
+
+    Args:
+        content: of the file.
+        name: what errors call it.
+        max_pixels: larger images are refused before they are unpacked.
+
+    Raises:
+        ImageError: as ``read_image``; or there are more pixels.
+    """
+    if not content:
+        raise ImageError(f"{name}: it is empty")
+    return _decoded(io.BytesIO(content), content[:HEAD_SIZE], name, max_pixels)
+
+
+def _decoded(
+    source: Path | io.BytesIO, head: bytes, name: str, max_pixels: int | None
+) -> tuple[UInt8[np.ndarray, "H W 3"], ImageInfo]:
+    """An image of a known start; ``name`` stands in errors."""
+    kind = image_format(head)
+    try:
+        if kind == "HEIF":
+            _let_pillow_read_heif(name)
+        with warnings.catch_warnings():
+            # Large but allowed; odd EXIF. Neither is an error, and the caller cannot act on it.
+            warnings.simplefilter("ignore")
+            Image.init()
+            formats = [each for each in Image.ID if each not in _NOT_READ]
+            with Image.open(_whole_webp(source) if kind == "WEBP" else source, formats=formats) as image:
+                return _first_seen_frame(image, max_pixels)
+    except _TooManyPixelsError as error:
+        raise TooLargeError(f"{name}: {error}") from error
+    except ImageError:
+        raise
     except UnidentifiedImageError as error:
         if kind == "AVIF" and "AVIF" not in Image.SAVE:
             message = "AVIF needs Pillow 11.3 or newer, built with it: pip install --upgrade pillow"
@@ -157,9 +195,9 @@ def read_image(path: Path | str) -> tuple[UInt8[np.ndarray, "H W 3"], ImageInfo]
             message = f"truncated or damaged: Pillow makes nothing of this {kind} file"
         else:
             message = "not an image in a format that Pillow reads"
-        raise ImageError(f"{path}: {message}") from error
+        raise ImageError(f"{name}: {message}") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{path}: too large: {reason(error)}") from error
+        raise TooLargeError(f"{name}: too large: {reason(error)}") from error
     except (
         OSError,
         SyntaxError,
@@ -170,10 +208,10 @@ def read_image(path: Path | str) -> tuple[UInt8[np.ndarray, "H W 3"], ImageInfo]
         MemoryError,
         RuntimeError,
     ) as error:
-        raise ImageError(f"{path}: truncated or damaged: {reason(error)}") from error
+        raise ImageError(f"{name}: truncated or damaged: {reason(error)}") from error
 
 
-def _let_pillow_read_heif(path: Path) -> None:
+def _let_pillow_read_heif(name: str) -> None:
     """Registers pillow-heif with Pillow; a second time changes nothing.
 
     Raises:
@@ -184,17 +222,22 @@ def _let_pillow_read_heif(path: Path) -> None:
 
         pillow_heif.register_heif_opener()
     except ImportError as error:
-        raise ImageError(f"{path}: HEIC and HEIF need pillow-heif: pip install 'n2f-jax[heif]'") from error
+        raise ImageError(f"{name}: HEIC and HEIF need pillow-heif: pip install 'n2f-jax[heif]'") from error
 
 
-def _whole_webp(path: Path) -> Path | io.BytesIO:
+def _whole_webp(source: Path | io.BytesIO) -> Path | io.BytesIO:
     """The file; or, where its end is missing, what is whole of its chunks (each frame is one), which libwebp reads."""
-    with path.open("rb") as file:
-        promised = 8 + int.from_bytes(file.read(8)[4:], "little")
-        if path.stat().st_size >= promised:
-            return path
-        file.seek(0)
-        content = file.read()
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            promised = 8 + int.from_bytes(file.read(8)[4:], "little")
+            if source.stat().st_size >= promised:
+                return source
+            file.seek(0)
+            content = file.read()
+    else:
+        content = source.getvalue()
+        if len(content) >= 8 + int.from_bytes(content[4:8], "little"):
+            return source
     end = 12
     while end + 8 <= len(content):
         size = int.from_bytes(content[end + 4 : end + 8], "little")
@@ -204,9 +247,12 @@ def _whole_webp(path: Path) -> Path | io.BytesIO:
     return io.BytesIO(b"RIFF" + (end - 8).to_bytes(4, "little") + content[8:end])
 
 
-def _first_seen_frame(image: Image.Image) -> tuple[UInt8[np.ndarray, "H W 3"], ImageInfo]:
+def _first_seen_frame(
+    image: Image.Image, max_pixels: int | None
+) -> tuple[UInt8[np.ndarray, "H W 3"], ImageInfo]:
     """The frame that the image was opened at or, if that is blank, the first other one that is not."""
     opened = image.tell()
+    _check_pixels(image, max_pixels)
     image.load()
     first, info, blank = _to_rgb(image)
     if blank:
@@ -215,12 +261,20 @@ def _first_seen_frame(image: Image.Image) -> tuple[UInt8[np.ndarray, "H W 3"], I
             for number in range(most):
                 if number != opened:
                     image.seek(number)
+                    _check_pixels(image, max_pixels)  # pages of a TIFF differ in size
                     later, later_info, blank = _to_rgb(image)
                     if not blank:
                         return later, later_info
         except Exception:
             pass  # no more (EOFError), or a damaged one, which can fail in any way; the first was read
     return first, info
+
+
+def _check_pixels(image: Image.Image, most: int | None) -> None:
+    if most is not None and image.width * image.height > most:
+        raise _TooManyPixelsError(
+            f"{image.width} × {image.height} pixels are more than {most / 1e6:g} megapixels"
+        )
 
 
 def _to_rgb(image: Image.Image) -> tuple[UInt8[np.ndarray, "H W 3"], ImageInfo, bool]:

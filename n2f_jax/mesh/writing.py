@@ -83,13 +83,31 @@ def write_glb(
     colors: UInt8[np.ndarray, "V 3"] | None = None,
     name: str = "head",
 ) -> None:
-    """Writes a binary glTF 2.0 with normals, texture coordinates, vertex colours and a skin-like material.
+    """Writes ``glb_content`` of the same arguments.
+
+    Args:
+        path: the file.
+        vertices, faces, uv, uv_faces, colors, name: as there.
+    """
+    content = glb_content(vertices, faces, uv, uv_faces, colors, name)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def glb_content(
+    vertices: Float[np.ndarray, "V 3"],
+    faces: Int[np.ndarray, "F 3"],
+    uv: Float[np.ndarray, "T 2"] | None = None,
+    uv_faces: Int[np.ndarray, "F 3"] | None = None,
+    colors: UInt8[np.ndarray, "V 3"] | None = None,
+    name: str = "head",
+) -> bytes:
+    """A binary glTF 2.0 with normals, texture coordinates, vertex colours and a skin-like material.
 
     The first V vertices of the file are ``vertices`` in order; vertices on texture seams follow again
     (``split_seams``).
 
     Args:
-        path: the file.
         vertices: metres.
         faces: triangles.
         uv: v up, or None / empty.
@@ -122,8 +140,7 @@ def write_glb(
         process=False,
     )
     scene = trimesh.Scene({name: mesh})
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(scene.export(file_type="glb", include_normals=True))
+    return scene.export(file_type="glb", include_normals=True)
 
 
 def write_ply(

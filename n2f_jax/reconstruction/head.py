@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -106,11 +107,10 @@ class Head:
         eyes = np.linalg.norm(theirs[36] - theirs[45])
         return float(np.linalg.norm(self.landmarks_2d[17:] - theirs[17:], axis=-1).mean() / eyes)
 
-    def save(self, path: str | Path, source: str = "") -> None:
-        """Writes the ``.npz`` of ``n2f_jax.reconstruction.head_file`` (not the maps).
+    def parameters(self, source: str = "") -> dict[str, Any]:
+        """What is kept of it: the values of ``n2f_jax.reconstruction.head_file.KEYS`` (not the maps).
 
         Args:
-            path: the file.
             source: file name of the photo, for the record.
         """
         from_fields = {
@@ -118,4 +118,13 @@ class Head:
             for field in dataclasses.fields(self)
             if field.name not in ("input_normals", "input_mask")
         }
-        save_parameters(path, {**from_fields, "source": source, "version": n2f_jax.__version__})
+        return {**from_fields, "source": source, "version": n2f_jax.__version__}
+
+    def save(self, path: str | Path, source: str = "") -> None:
+        """Writes ``parameters`` as the ``.npz`` of ``n2f_jax.reconstruction.head_file``.
+
+        Args:
+            path: the file.
+            source: as of ``parameters``.
+        """
+        save_parameters(path, self.parameters(source))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ _LATER = {
 }
 
 
-def save_parameters(path: str | Path, values: dict[str, np.ndarray | str | float]) -> None:
+def save_parameters(path: str | Path, values: Mapping[str, Any]) -> None:
     """Writes ``values`` as a compressed ``.npz``, atomically.
 
     Args:
@@ -69,13 +70,29 @@ def save_parameters(path: str | Path, values: dict[str, np.ndarray | str | float
     Raises:
         ValueError: a key is missing or unknown, or an array has the wrong shape; the message names it.
     """
+    arrays = _checked_arrays(values)
+    with atomic_path(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
+
+
+def parameters_npz(values: Mapping[str, Any]) -> bytes:
+    """The same file in memory.
+
+    Raises:
+        ValueError: as ``save_parameters``.
+    """
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **_checked_arrays(values))
+    return stream.getvalue()
+
+
+def _checked_arrays(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
     missing, unknown = KEYS.keys() - values.keys(), values.keys() - KEYS.keys()
     if missing or unknown:
         raise ValueError(f"missing keys {sorted(missing)}, unknown keys {sorted(unknown)}")
     arrays = {key: np.asarray(values[key]) for key in KEYS}
     _check_shapes(arrays)
-    with atomic_path(path) as temporary:
-        np.savez_compressed(temporary, **arrays)
+    return arrays
 
 
 def load_parameters(path: str | Path) -> dict[str, np.ndarray | str | float]:

@@ -12,7 +12,7 @@ from PIL import Image
 from flame_jax import HeadModel
 from n2f_jax.fitting.arkit import ArkitUnits
 from n2f_jax.mesh.colors import region_colors
-from n2f_jax.mesh.writing import write_glb, write_obj, write_ply
+from n2f_jax.mesh.writing import glb_content, write_glb, write_obj, write_ply
 from n2f_jax.reconstruction.arkit_files import units_of
 from n2f_jax.reconstruction.head import Head
 from n2f_jax.rig.from_head import RigOptions, write_head_rig
@@ -38,11 +38,7 @@ class MeshWriter:
             ValueError: not one of ``MESH_FORMATS``, or not this head model's vertices.
             OSError: it cannot be written.
         """
-        if len(vertices) != len(self._colors):
-            count = len(self._colors)
-            raise ValueError(
-                f"{len(vertices)} vertices, the head model has {count}: name the right one (--head-model)"
-            )
+        self._check(vertices)
         kind = path.suffix[1:]
         if kind == "obj":
             write_obj(path, vertices, faces, self._uv, self._uv_faces)
@@ -52,6 +48,22 @@ class MeshWriter:
             write_ply(path, vertices, faces, self._colors)
         else:
             raise ValueError(f"no mesh format {kind!r}; there are {', '.join(MESH_FORMATS)}")
+
+    def glb(self, vertices: np.ndarray, faces: np.ndarray) -> bytes:
+        """The content of the file ``.glb``.
+
+        Raises:
+            ValueError: not this head model's vertices.
+        """
+        self._check(vertices)
+        return glb_content(vertices, faces, self._uv, self._uv_faces, self._colors)
+
+    def _check(self, vertices: np.ndarray) -> None:
+        if len(vertices) != len(self._colors):
+            count = len(self._colors)
+            raise ValueError(
+                f"{len(vertices)} vertices, the head model has {count}: name the right one (--head-model)"
+            )
 
 
 class OutputFiles:

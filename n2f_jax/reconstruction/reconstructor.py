@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -67,6 +68,7 @@ from n2f_jax.reconstruction.prediction import NUM_INNER, HeadStage, PredictedHea
 if TYPE_CHECKING:
     from n2f_jax.reconstruction.photo_program import PhotoHeads, PhotoProgram
 
+_log = logging.getLogger(__name__)
 Alignment = Literal["network", "landmarks"]
 ALIGNMENTS: tuple[Alignment, ...] = ("network", "landmarks")
 DEFAULT_ALIGNMENT: Alignment = "landmarks"
@@ -290,21 +292,26 @@ class Reconstructor:
         *,
         max_faces: int | None = None,
         path: BatchPath | None = None,
+        padded_to: int | None = None,
     ) -> list[list[Head]]:
         """Heads of every image of a batch of one size: what ``reconstruct`` gives, within about 0.05 mm and 0.1 px.
 
         On the path ``'device'`` detection, landmarks, maps, network, refinement and meshes are one compiled program
         (``program``), compiled once for each shape of the batch and shared by all devices that divide it. Images
-        that it does not settle (nobody found at the first look, more faces than it has room for, doubtful ones) go
-        the other way, ``'frontend'``: the front end image by image, faces in common batches.
+        that it does not settle (nobody found at the first look, more faces than it has room for, doubtful ones, EXIF's
+        focal length where the face's size says that it cannot be) go the other way, ``'frontend'``: the front end image
+        by image, faces in common batches.
 
         Args:
             images: ``(B, H, W, 3)`` uint8 RGB, upright.
             focals, max_faces: as ``reconstruct``.
-            path: None for ``batch_path()``.
+            path: None for ``batch_path()``, which the log then says.
+            padded_to: images that the program sees in one call: black ones are added to fewer, and cost a first look.
+                None: as many as there are.
 
         Raises:
-            TypeError, ValueError: as ``reconstruct``; images of different sizes; or a front end without a program.
+            TypeError, ValueError: as ``reconstruct``; more images than ``padded_to``; images of different sizes; or a
+                front end without a program.
         """
         batch = as_batch(images)
         focals = one_each("focals", focals, len(batch), "images")
@@ -312,39 +319,49 @@ class Reconstructor:
             check_focal(focal)
         if max_faces is not None:
             check_count("max_faces", max_faces, 1)
+        if padded_to is not None:
+            check_count("padded_to", padded_to, len(batch))
         if path is None:
-            path = self.batch_path()
+            path = self._chosen_path
         if path not in BATCH_PATHS:
             raise ValueError(f"the path of a batch is one of {', '.join(BATCH_PATHS)}, not {path!r}")
         if path == "frontend":
             return self.reconstruct(list(batch), focals, max_faces=max_faces)
-        given = [focal.pixels if isinstance(focal, Focal) else np.nan for focal in focals]
-        given = [
-            focal if isinstance(focal, (int, float)) else known
-            for focal, known in zip(focals, given, strict=True)
-        ]
-        # What EXIF data says is held against the size of the face, on the host.
-        hinted = [i for i, focal in enumerate(focals) if isinstance(focal, FocalHints)]
-        answers = self.program.heads(self.program.weights, batch, np.array(given, np.float32))
-        settled = np.array(answers.found.settled)
-        settled[hinted] = False
-        results: list[list[Head]] = [[] for _ in batch]
-        for i in np.flatnonzero(settled):
-            results[i] = self._heads_of_photo(
-                jax.tree.map(lambda x, i=i: x[i], answers), batch.shape[1:3], focals[i]
-            )
-        rest = np.flatnonzero(~settled)
-        if len(rest):
+        given = np.array([_pixels_wanted(focal) for focal in focals], np.float32)
+        if padded_to is not None and padded_to > len(batch):
+            added = padded_to - len(batch)
+            batch = np.concatenate([batch, np.zeros((added, *batch.shape[1:]), np.uint8)])
+            given = np.concatenate([given, np.full(added, np.nan, np.float32)])
+        answers = self.program.heads(self.program.weights, batch, given)
+        settled = np.asarray(answers.found.settled)
+        results: list[list[Head]] = [[] for _ in focals]
+        rest = []
+        for i, focal in enumerate(focals):
+            heads = None
+            if settled[i]:
+                one = jax.tree.map(lambda x, i=i: x[i], answers)
+                heads = self._heads_of_photo(one, batch.shape[1:3], focal)
+            if heads is None:
+                rest.append(i)
+            else:
+                results[i] = heads
+        if rest:
             others = self.reconstruct([batch[i] for i in rest], [focals[i] for i in rest])
             for i, heads in zip(rest, others, strict=True):
                 results[i] = heads
         return [heads[:max_faces] for heads in results]
 
+    @functools.cached_property
+    def _chosen_path(self) -> BatchPath:
+        path = self.batch_path()
+        _log.info("batches of photographs go the path %r (on %s)", path, jax.default_backend())
+        return path
+
     def batch_path(self) -> BatchPath:
         """The way that ``reconstruct_batch`` takes by itself.
 
-        ``'frontend'`` on CPUs with LiteRT, whose networks are the faster ones there and need no compiling
-        (RESULTS.md), and for front ends without a program; else ``'device'``.
+        ``'frontend'`` on CPUs with LiteRT, where it takes less CPU time and no minutes of compiling (RESULTS.md), and
+        for front ends without a program; else ``'device'``.
         """
         from n2f_jax.frontends.tflite import available_runtime
 
@@ -380,12 +397,15 @@ class Reconstructor:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "program"}
+        return {
+            name: value for name, value in self.__dict__.items() if name not in ("program", "_chosen_path")
+        }
 
     def _heads_of_photo(
-        self, answers: PhotoHeads, image_size: tuple[int, int], focal: float | Focal | None
-    ) -> list[Head]:
-        """Heads of one photograph of a batch."""
+        self, answers: PhotoHeads, image_size: tuple[int, int], focal: float | Focal | FocalHints | None
+    ) -> list[Head] | None:
+        """Heads of one photograph of a batch; None where its focal length turns out to be another than they were made
+        with."""
         wanted = np.asarray(answers.wanted)
         # All that a head holds, in one transfer; the wanted ones come first.
         count = int(wanted.sum())
@@ -396,11 +416,14 @@ class Reconstructor:
             )
         )
         faces = [self.frontend.face_of(found, i, normals[i], masks[i], crop) for i in range(count)]
-        resolved = (
-            focal
-            if isinstance(focal, Focal)
-            else resolve_focal(image_size, focal, None, self.face_size(faces))
-        )
+        if isinstance(focal, Focal):
+            resolved = focal
+        else:
+            hints = focal if isinstance(focal, FocalHints) else FocalHints(focal)
+            # What EXIF data says is held against the size of the face, which is known only now.
+            resolved = resolve_focal(image_size, *hints, self.face_size(faces))
+            if hints.exif is not None and hints.given is None and resolved.source != "exif":
+                return None
         return self._finished_heads(
             heads, normals, masks, crop, faces, [image_size] * count, [resolved] * count
         )
@@ -719,6 +742,15 @@ class _Photo(NamedTuple):
     image: np.ndarray
     source: Path | None
     focal: Focal | FocalHints
+
+
+def _pixels_wanted(focal: float | Focal | FocalHints | None) -> float:
+    """What is said of a focal length; NaN for nothing."""
+    if isinstance(focal, Focal):
+        return focal.pixels
+    if isinstance(focal, FocalHints):
+        focal = focal.exif if focal.given is None else focal.given
+    return float("nan") if focal is None else float(focal)
 
 
 def _open_photos(

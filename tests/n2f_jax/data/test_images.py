@@ -1,6 +1,7 @@
 """Every kind of file a stranger may hand in, made here."""
 
 import dataclasses
+import io
 import os
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 from PIL import AvifImagePlugin, Image, features
 
 from n2f_jax.data import images
-from n2f_jax.data.images import HEAD_SIZE, ImageError, image_format, read_image
+from n2f_jax.data.images import HEAD_SIZE, ImageError, TooLargeError, decode_image, image_format, read_image
 
 FOCAL_35MM, PIXEL_X, PIXEL_Y, EXIF_IFD, ORIENTATION, MAKE = 0xA405, 0xA002, 0xA003, 0x8769, 0x0112, 0x010F
 
@@ -335,3 +336,35 @@ def test_what_is_no_regular_file_and_what_is_a_program(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.eps")
     with pytest.raises(ImageError, match="not an image in a format"):
         read_image(tmp_path / "a.eps")
+
+
+def test_in_memory_it_is_the_same(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stream = io.BytesIO()
+    Image.fromarray(np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)).save(stream, "PNG", exif=exif)
+    (tmp_path / "a.png").write_bytes(stream.getvalue())
+    image, info = decode_image(stream.getvalue(), "it")
+    expected, of_file = read_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(image, expected)
+    assert info == of_file and image.shape == (8, 6, 3)
+    for content, message in (
+        (b"", "it: it is empty"),
+        (b"x", "it: not an image"),
+        (stream.getvalue()[:50], "it: trunc"),
+    ):
+        with pytest.raises(ImageError, match=message):
+            decode_image(content, "it")
+
+
+def test_more_pixels_than_asked_for_are_refused():
+    """Of later pages too, which differ in size."""
+    stream = io.BytesIO()
+    pages = [Image.new("L", (size, size), level) for size, level in ((4, 0), (20, 90), (4, 50))]
+    pages[0].save(stream, "TIFF", save_all=True, append_images=pages[1:])
+    assert decode_image(stream.getvalue(), "it")[0].shape == (20, 20, 3)
+    assert (
+        decode_image(stream.getvalue(), "it", 100)[0].max() == 0
+    )  # the page that would be taken is too large
+    with pytest.raises(TooLargeError, match="4 × 4 pixels are more than 1e-05 megapixels"):
+        decode_image(stream.getvalue(), "it", 10)

@@ -107,4 +107,5 @@ def test_the_command_exports_the_whole_way(tmp_path):
     found = ExportedProgram.load(tmp_path)(images=image[None], focals=np.array([np.nan], np.float32))
     (head,) = Reconstructor.from_pretrained().reconstruct([image])[0]
     assert found["settled"][0] and found["wanted"][0].tolist() == [True, False, False, False]
-    assert np.linalg.norm(found["vertices"][0, 0] - head.vertices, axis=1).max() < 0.05e-3
+    apart = 1000 * np.linalg.norm(found["vertices"][0, 0] - head.vertices, axis=1)
+    assert apart.mean() < 0.05 and apart.max() < 0.1  # mm; as ``test_photo_program`` holds the two ways

