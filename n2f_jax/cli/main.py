@@ -12,6 +12,7 @@ import n2f_jax
 COMMANDS = {
     "reconstruct": ("reconstruct", "main", "photographs to FLAME heads"),
     "track": ("track", "main", "a clip to one person's FLAME track"),
+    "live": ("live", "main", "a camera's face as packets for avatars and game engines"),
     "preprocess": (
         "preprocess",
         "main",

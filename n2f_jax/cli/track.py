@@ -61,6 +61,9 @@ def run(flags: argparse.Namespace) -> int:
     options.choose_device(flags.device)
     if flags.frontend == "pixel3dmm":
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch shares the GPU
+    from n2f_jax.runtime.threads import use_one_thread
+
+    use_one_thread()  # NumPy's products are small here: threads that wait for one another take most of the time
     from n2f_jax.geometry.focal import resolve_focal
     from n2f_jax.reconstruction.reconstructor import Reconstructor
     from n2f_jax.runtime import compilation_cache

@@ -20,9 +20,19 @@ VERSION = 6
 MAX_NAME = 60  # bytes, well below what Unreal has room for
 
 
-def encode(
-    device: str, subject: str, seconds: float, values: Float[np.ndarray, "61"]
-) -> bytes:
+def check_subject(subject: str) -> bytes:
+    """A subject's name as it is sent.
+
+    Raises:
+        ValueError: it does not fit.
+    """
+    name = subject.encode("utf-8")
+    if not 0 < len(name) <= MAX_NAME:
+        raise ValueError(f"a subject's name has 1 to {MAX_NAME} bytes, not {len(name)}")
+    return name
+
+
+def encode(device: str, subject: str, seconds: float, values: Float[np.ndarray, "61"]) -> bytes:
     """One packet.
 
     Args:
@@ -34,11 +44,9 @@ def encode(
     Raises:
         ValueError: a name that does not fit, or other values.
     """
-    ident, name = device.encode("ascii"), subject.encode("utf-8")
+    ident, name = device.encode("ascii"), check_subject(subject)
     if len(ident) != 36:
         raise ValueError(f"a device is a UUID of 36 letters, not {device!r}")
-    if not 0 < len(name) <= MAX_NAME:
-        raise ValueError(f"a subject's name has 1 to {MAX_NAME} bytes, not {len(name)}")
     values = np.asarray(values, ">f4")
     if values.shape != (len(VALUES),) or not np.isfinite(values).all():
         raise ValueError(f"{len(VALUES)} finite values are sent, not {values.shape}")

@@ -75,7 +75,9 @@ class VmcMessages:
         }
         messages = [self._message("/VMC/Ext/OK", 1, 3, 0, 1), self._message("/VMC/Ext/T", seconds)]
         for name, rotation in bones.items():
-            messages.append(self._message("/VMC/Ext/Bone/Pos", name, 0.0, 0.0, 0.0, *bone_quaternion(rotation)))
+            messages.append(
+                self._message("/VMC/Ext/Bone/Pos", name, 0.0, 0.0, 0.0, *bone_quaternion(rotation))
+            )
         for name, value in zip(_WEIGHTS, values, strict=False):
             messages.append(self._message("/VMC/Ext/Blend/Val", name, float(value)))
         messages.append(self._message("/VMC/Ext/Blend/Apply"))

@@ -96,6 +96,10 @@ def read_weights(path: Path) -> tuple[list[str], Float[np.ndarray, "N 51"]]:
     if len(rows) > MAX_ROWS + 1:
         raise ArkitTableError(f"{path} has {len(rows) - 1} rows; at most {MAX_ROWS} are read")
     header = [name.strip() for name in rows[0]]
+    # Live Link Face writes no values of a moment at which it saw nobody.
+    count = header.index("BlendShapeCount") if "BlendShapeCount" in header else None
+    if count is not None:
+        rows = rows[:1] + [row for row in rows[1:] if row[count : count + 1] != ["0"]]
     number_of = {unit: number for number, unit in enumerate(UNITS)}
     own = [name[:1].lower() + name[1:] for name in header]
     # Unit → column: the last, of several of a name.

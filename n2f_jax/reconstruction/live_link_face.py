@@ -25,7 +25,9 @@ from n2f_jax.face_mesh.arkit_names import UNITS
 from n2f_jax.geometry.camera import FRONTAL
 from n2f_jax.runtime.atomic_files import write_text
 
-TURNS = tuple(f"{part}{angle}" for part in ("Head", "LeftEye", "RightEye") for angle in ("Yaw", "Pitch", "Roll"))
+TURNS = tuple(
+    f"{part}{angle}" for part in ("Head", "LeftEye", "RightEye") for angle in ("Yaw", "Pitch", "Roll")
+)
 # The packets' order: ARKit's own, and what the app adds.
 VALUES = (*(name[0].upper() + name[1:] for name in UNITS), "TongueOut", *TURNS)
 TIMECODE_RATE = 60  # frames a second of its timecodes, whatever the camera's
@@ -57,7 +59,9 @@ def face_values(
         eyes: rotations of the eyeballs, left then right, axis times angle.
     """
     count = len(weights)
-    eyes = Rotation.from_rotvec(np.asarray(eyes, np.float64).reshape(-1, 3)).as_matrix().reshape(count, 2, 3, 3)
+    eyes = (
+        Rotation.from_rotvec(np.asarray(eyes, np.float64).reshape(-1, 3)).as_matrix().reshape(count, 2, 3, 3)
+    )
     turns = np.concatenate([head_turn(rotation)[:, None], eyes], axis=1)
     return np.concatenate([weights, np.zeros((count, 1)), angles(turns).reshape(count, 9)], axis=1)
 

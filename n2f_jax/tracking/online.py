@@ -110,8 +110,7 @@ class OnlineTracker:
         self._fitter: FrameFitter | None = None
         self._noise: Noise | None = None
         self._history: collections.deque[_Seen] = collections.deque(maxlen=_HISTORY)
-        self._pending = 0
-        self._given_out = 0
+        self._pending = self._taken = 0
         self._box: np.ndarray | None = None
         self._looks: np.ndarray | None = None
         self._thumbnail: np.ndarray | None = None
@@ -126,7 +125,8 @@ class OnlineTracker:
         if self.records is not None:
             self.records.append(seen)
         self._pending += 1
-        if len(self._history) % _EVERY == 0 or self._noise is None:
+        self._taken += 1
+        if self._taken % _EVERY == 0 or self._noise is None:
             self._measure()
         return self._state(self.delay) if self._pending > self.delay else None
 
