@@ -107,7 +107,7 @@ class PreviewServer:
         self._view: View | None = None
         self._fresh = threading.Condition()
         self._closed = threading.Event()
-        self._looking = threading.BoundedSemaphore(_MOST_LOOKING)
+        self._looking = 0
         try:
             self._server = _Server((host, port), _Handler)
         except OSError as error:
@@ -126,7 +126,17 @@ class PreviewServer:
     @property
     def watched(self) -> bool:
         """Whether somebody looks."""
-        return self._looking._value < _MOST_LOOKING
+        return self._looking > 0
+
+    def _joined(self) -> bool:
+        with self._fresh:
+            room = self._looking < _MOST_LOOKING
+            self._looking += room
+            return room
+
+    def _left(self) -> None:
+        with self._fresh:
+            self._looking -= 1
 
     def show(self, view: View) -> None:
         """The next picture; costs nothing where nobody looks."""
@@ -168,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/":
             self._send("text/html; charset=utf-8", _PAGE)
         elif self.path == "/stream.mjpg":
-            if not preview._looking.acquire(blocking=False):
+            if not preview._joined():
                 self.send_error(503, "enough look already")
                 return
             try:
@@ -176,7 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
             except OSError:
                 pass  # whoever looked has gone
             finally:
-                preview._looking.release()
+                preview._left()
         else:
             self.send_error(404)
 
