@@ -3,8 +3,8 @@
     n2f track CLIP --out DIR
 
 CLIP is a video file (its own timestamps and rotation hold), a folder of images, or a pattern of image files. Written
-are track.npz (the keys are listed in n2f_jax/tracking/track_file.py and docs/tracking.md), overlay.mp4, curves.png and
-summary.json. The same command again goes on where an interrupted one was; for another --person the frames are not
+are track.npz (the keys are listed in n2f_jax/tracking/track_file.py and docs/tracking.md), overlay.mp4, curves.png,
+blendshapes.csv (ARKit's weights, head and eyes as Live Link Face writes them) and summary.json. The same command again goes on where an interrupted one was; for another --person the frames are not
 looked at again. Needs the extra `track` (PyAV).
 
 Exit code: 0 every frame has a head; 1 some have not, or the clip is cut off; 2 wrong usage, or nothing to track;
@@ -91,6 +91,7 @@ def run(flags: argparse.Namespace) -> int:
         overlay=not flags.no_overlay,
         max_faces=flags.max_faces,
         overwrite=flags.overwrite,
+        head_model=flags.head_model,
     )
     if flags.online:
         from n2f_jax.tracking.online import track_online

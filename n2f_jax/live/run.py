@@ -16,7 +16,7 @@ from flame_jax import FlameParams
 from flame_jax.rotations import axis_angle_to_rotation_6d
 from n2f_jax.face_mesh.arkit_names import UNITS
 from n2f_jax.fitting.arkit import ArkitUnits, WeightReader, weights_of_eyes
-from n2f_jax.frontends.blendshapes import BLENDSHAPES
+from n2f_jax.frontends.blendshapes import scores_of_units
 from n2f_jax.live import live_link
 from n2f_jax.live.camera import Camera, CameraEnded, NewestFrame, Shot
 from n2f_jax.live.preview import PreviewServer, View
@@ -29,7 +29,6 @@ from n2f_jax.tracking.track_file import LOST
 Address = tuple[str, int]
 Weights = Literal["fit", "scores"]
 WEIGHTS: tuple[Weights, ...] = ("fit", "scores")
-_SCORE_OF_UNIT = [BLENDSHAPES.index(name) for name in UNITS]
 _OF_GAZE = np.array([name.startswith("eyeLook") for name in UNITS])
 _WAIT = 0.5  # seconds for which nothing comes before the run looks whether it is to end
 _SAY_EVERY = 5.0
@@ -101,7 +100,7 @@ class WeightSource:
         """In the order of ``UNITS``, 0 … 1. What the eyes do is the gaze's with either kind."""
         if self._kind == "scores" and scores is not None:
             look = weights_of_eyes(state.eyes_pose[None])[0]
-            return np.where(_OF_GAZE, look, scores[_SCORE_OF_UNIT].astype(np.float64).clip(0.0, 1.0))
+            return np.where(_OF_GAZE, look, scores_of_units(scores).astype(np.float64).clip(0.0, 1.0))
         params = FlameParams.resting(
             self._shape[None],
             state.expression[None].astype(np.float32),

@@ -23,6 +23,7 @@ from n2f_jax.fitting.arkit import ArkitUnits
 from n2f_jax.fitting.correspondence_cache import kept_correspondence
 from n2f_jax.models.pretrained import HeadModelIdentity, identity_sha256
 from n2f_jax.reconstruction.head_file import flame_params
+from n2f_jax.reconstruction.live_link_face import TIMECODE_RATE, write_both_tables
 from n2f_jax.runtime.atomic_files import atomic_path, write_text
 from n2f_jax.runtime.outside_values import read_text
 
@@ -64,6 +65,29 @@ def heads_to_weights(
 ) -> tuple[Float[np.ndarray, "N 51"], Float[np.ndarray, " N"]]:
     """Weights of what ``head_file.load_parameters`` read, and what they leave in mm."""
     return units.to_weights(flame_params(heads))
+
+
+def write_live_link_table(
+    path: Path, units: ArkitUnits, heads: Sequence[dict[str, Any]]
+) -> Float[np.ndarray, " N"]:
+    """Live Link Face's tables of heads, a frame of 60 a second each (``live_link_face.write_both_tables``).
+
+    Args:
+        path: of the table.
+        units: of the heads' model.
+        heads: of ``head_file.load_parameters``.
+
+    Returns:
+        What the weights leave, mm.
+    """
+    weights, left = heads_to_weights(units, heads)
+    scores, rotation, eyes = (
+        np.stack([np.asarray(head[key], np.float64) for head in heads])
+        for key in ("frontend_blendshapes", "rotation", "eyes_pose")
+    )
+    moments = np.arange(len(heads)) / TIMECODE_RATE
+    write_both_tables(path, list(moments), weights, scores, rotation, eyes)
+    return left
 
 
 def write_weights(

@@ -43,6 +43,7 @@ def _of_the_table() -> tuple[str, ...]:
 
 COLUMNS = _of_the_table()
 _ORDER = [VALUES.index(name) for name in COLUMNS]
+_OF_GAZE = np.array([name.startswith("eyeLook") for name in UNITS])
 _FRONTAL = np.asarray(FRONTAL, np.float64)
 
 
@@ -78,6 +79,32 @@ def angles(turns: Float[np.ndarray, "*N 3 3"]) -> Float[np.ndarray, "*N 3"]:
     yaw = -np.arctan2(turns[..., 0, 2], turns[..., 2, 2])
     roll = -np.arctan2(turns[..., 1, 0], turns[..., 1, 1])
     return np.stack([yaw, pitch, roll], axis=-1)
+
+
+def write_both_tables(
+    path: Path,
+    seconds: Sequence[float],
+    fitted: Float[np.ndarray, "N 51"],
+    scores: Float[np.ndarray, "N 51"],
+    rotation: Float[np.ndarray, "N 3 3"],
+    eyes: Float[np.ndarray, "N 2 3"],
+) -> None:
+    """``write_table`` of fitted weights, and beside it, as ``NAME_frontend.csv``, of the front end's own scores: the
+    same angles and, as the gaze is one, the same eyeLook weights. Without any score there is no such file.
+
+    Args:
+        path: of the first table.
+        seconds, rotation, eyes: of ``write_table`` and ``face_values``.
+        fitted, scores: of ``UNITS``; NaN where not known.
+
+    Raises:
+        OSError: one cannot be written.
+    """
+    write_table(path, seconds, face_values(fitted, rotation, eyes))
+    beside = path.with_name(f"{path.stem}_frontend{path.suffix}")
+    if np.isfinite(scores).any():
+        scores = np.where(_OF_GAZE & np.isfinite(scores), fitted, np.clip(scores, 0.0, 1.0))
+        write_table(beside, seconds, face_values(scores, rotation, eyes))
 
 
 def timecode(seconds: float) -> str:

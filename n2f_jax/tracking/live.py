@@ -17,6 +17,7 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS, load_coarse_mesh
+from n2f_jax.frontends.blendshapes import scores_of_units
 from n2f_jax.frontends.face_confidence import REGIONS
 from n2f_jax.frontends.face_landmarks import FaceLandmarker, MeshedFace
 from n2f_jax.geometry.camera import FRONTAL
@@ -279,6 +280,7 @@ class LiveTracker(OnlineTracker):
             "closure": seen.closure,
             "gaze": seen.gaze,
             "irises": irises,
+            "blendshapes": scores_of_units(face.blendshapes),
             "appearance": self._looks,
             "answer": frame.answer,
             "focal": self.focal,

@@ -353,6 +353,7 @@ def _track(
         "confidence": np.full(frames, np.nan, np.float32),
         "region_confidence": np.full((frames, 6), np.nan, np.float32),
         "frontend_landmarks": np.full((frames, 68, 2), np.nan, np.float32),
+        "frontend_blendshapes": np.full((frames, 51), np.nan, np.float32),
         "fit_error": np.array([one.fit_error for one in records], np.float32),
     }
     for index, one in enumerate(records):
@@ -360,6 +361,7 @@ def _track(
             known["confidence"][index] = one.faces.confidence[0]
             known["region_confidence"][index] = one.faces.region_confidence[0]
             known["frontend_landmarks"][index] = one.faces.landmarks[0]
+            known["frontend_blendshapes"][index] = one.faces.blendshapes[0]
     seconds = np.array([state.seconds for state in states])
     cast = Cast([_person(records)], np.zeros(0, np.int64), seconds, _cuts(records))
     source = "given" if tracker._given is not None else "assumed"

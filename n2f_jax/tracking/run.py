@@ -3,6 +3,7 @@
 OUT/track.npz        the track (track_file.KEYS)
 OUT/overlay.mp4      the mesh over the clip
 OUT/curves.png       expression, pose, lids, gaze, confidence
+OUT/blendshapes.csv  ARKit's weights, head and eyes, as Live Link Face writes them; with _frontend the front end's scores
 OUT/summary.json     what was found: people, statuses, seconds by stage
 OUT/first_pass/      what was seen in each frame; a later run, for another person too, goes on from there
 """
@@ -22,6 +23,10 @@ from typing import Any
 import numpy as np
 
 import n2f_jax
+from n2f_jax.face_mesh.arkit_names import UNITS
+from n2f_jax.fitting.arkit import ArkitUnits, WeightReader
+from n2f_jax.reconstruction.arkit_files import units_of
+from n2f_jax.reconstruction.live_link_face import write_both_tables
 from n2f_jax.reconstruction.reconstructor import Reconstructor
 from n2f_jax.runtime.atomic_files import write_text
 from n2f_jax.runtime.fingerprints import file_stamp
@@ -36,7 +41,9 @@ from n2f_jax.tracking.offline import find_identity, shots, track_person
 from n2f_jax.tracking.overlay import MAX_SIDE, write_overlay
 from n2f_jax.tracking.people import Cast, PeopleError, find_people
 from n2f_jax.tracking.shards import read_shards
-from n2f_jax.tracking.track_file import LOST, STATUSES
+from n2f_jax.tracking.track_file import LOST, STATUSES, batches, frame_params
+
+_AT_ONCE = 32  # frames whose weights are found together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +57,7 @@ class TrackOptions:
         overlay_side: its longer side, pixels, at most.
         max_faces: of each frame, the largest.
         overwrite: begin again, whatever is there.
+        head_model: the head model's file, beside which its correspondence is kept; None for the open head.
     """
 
     person: int = 1
@@ -58,6 +66,7 @@ class TrackOptions:
     overlay_side: int = MAX_SIDE
     max_faces: int = 4
     overwrite: bool = False
+    head_model: Path | None = None
 
 
 @dataclasses.dataclass
@@ -152,6 +161,10 @@ def finish_run(
     clock = _Clock(stages)
     write_curves(out / "curves.png", track)
     clock("curves")
+    write_blendshapes(
+        out / "blendshapes.csv", track, units_of(reconstructor.head_model, options.head_model, say)
+    )
+    clock("blendshapes")
     if options.overlay:
         say("overlay")
         write_overlay(out / "overlay.mp4", clip, track, reconstructor.head_model, options.overlay_side)
@@ -160,6 +173,28 @@ def finish_run(
     write_text(out / "summary.json", json.dumps(jsonable(summary), indent=1) + "\n")
     whole = not problem and not (track["status"] == LOST).any()
     return Result(track, summary, EXIT_OK if whole else EXIT_PARTLY)
+
+
+def write_blendshapes(path: Path, track: dict[str, Any], units: ArkitUnits) -> None:
+    """Live Link Face's tables of a track (``live_link_face.write_both_tables``); lost frames have no row.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    there = np.flatnonzero(track["status"] != LOST)
+    read, weights = WeightReader(units), np.zeros((len(there), len(UNITS)))
+    for rows in batches(len(there), _AT_ONCE):
+        # Padded, so that one program does for all.
+        padded = there[rows[np.minimum(np.arange(_AT_ONCE), len(rows) - 1)]]
+        weights[rows] = read(frame_params(track, padded))[0][: len(rows)]
+    write_both_tables(
+        path,
+        np.asarray(track["seconds"])[there].tolist(),
+        weights,
+        np.asarray(track["frontend_blendshapes"], np.float64)[there],
+        np.asarray(track["rotation"])[there],
+        np.asarray(track["eyes_pose"])[there],
+    )
 
 
 def _begin(folder: Path, clip: Clip, reconstructor: Reconstructor, options: TrackOptions) -> None:

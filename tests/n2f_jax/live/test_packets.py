@@ -117,4 +117,9 @@ def test_nobody_is_said_to_be_nobody():
     message = pytest.importorskip("pythonosc.osc_bundle")
     (bundle,) = vmc.VmcMessages().nobody(1.0)
     contents = list(message.OscBundle(bundle))
-    assert [one.address for one in contents] == ["/VMC/Ext/OK", "/VMC/Ext/T"] and contents[0].params == [1, 3, 0, 0]
+    assert [one.address for one in contents] == ["/VMC/Ext/OK", "/VMC/Ext/T"] and contents[0].params == [
+        1,
+        3,
+        0,
+        0,
+    ]

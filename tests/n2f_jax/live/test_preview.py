@@ -27,7 +27,7 @@ def test_a_picture_shows_points_axes_and_weights():
     assert empty.shape == full.shape == (360, 900, 3)
     where = (np.abs(full.astype(int) - empty).max(axis=2) > 40).nonzero()
     picture = where[1] < 640
-    assert 200 < where[1][picture].min() and where[1][picture].max() < 420  # on the face alone
+    assert where[1][picture].min() > 200 and where[1][picture].max() < 420  # on the face alone
     assert (full[:, 790:890] == (120, 255, 180)).all(axis=2).sum() > 500  # a full bar
     # x of the head, to the subject's left, is drawn red to the right of the middle.
     red = (full[..., 0] > 200) & (full[..., 1] < 120)
@@ -67,7 +67,9 @@ def test_pictures_come_while_somebody_looks(server):
     for _ in range(2):
         server.show(seen())
         assert response.readline() == b"--frame\r\n"
-        headers = dict(iter(lambda: tuple(response.readline().decode().strip().partition(": ")[::2]), ("", "")))
+        headers = dict(
+            iter(lambda: tuple(response.readline().decode().strip().partition(": ")[::2]), ("", ""))
+        )
         picture = cv2.imdecode(np.frombuffer(response.read(int(headers["Content-Length"])), np.uint8), 1)
         assert response.readline() == b"\r\n"
         assert picture.shape == (360, 900, 3)

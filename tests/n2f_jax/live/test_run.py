@@ -98,7 +98,9 @@ def test_each_frame_with_a_face_is_a_packet_with_the_frames_moment(tmp_path, ope
     assert sorted(set(numbers)) == numbers and not any(number % 5 == 4 for number in numbers)
     assert all(float(one[-1][0]) == pytest.approx(0.25) for one in found)
     # The gaze is the tracker's with the scores too: to the subject's left, which is out of the left eye.
-    assert float(found[0][-1][VALUES.index("EyeLookOutLeft")]) == pytest.approx(np.degrees(0.1) / 30, abs=1e-3)
+    assert float(found[0][-1][VALUES.index("EyeLookOutLeft")]) == pytest.approx(
+        np.degrees(0.1) / 30, abs=1e-3
+    )
     moments = [(frame + fraction) / 60 for *_, (frame, fraction, _, _), _ in found]
     noon = 3600 * before.tm_hour + 60 * before.tm_min + before.tm_sec
     assert all(-1 < (moment - noon) % 86400 < 60 for moment in moments) and (np.diff(moments) > 0).all()
