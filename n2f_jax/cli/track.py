@@ -4,8 +4,9 @@
 
 CLIP is a video file (its own timestamps and rotation hold), a folder of images, or a pattern of image files. Written
 are track.npz (the keys are listed in n2f_jax/tracking/track_file.py and docs/tracking.md), overlay.mp4, curves.png,
-blendshapes.csv (ARKit's weights, head and eyes as Live Link Face writes them) and summary.json. The same command again goes on where an interrupted one was; for another --person the frames are not
-looked at again. Needs the extra `track` (PyAV).
+blendshapes.csv (ARKit's weights, head and eyes, as Live Link Face writes them) and summary.json. The same command again
+goes on where an interrupted one was; for another --person the frames are not looked at again. Needs the extra `track`
+(PyAV).
 
 Exit code: 0 every frame has a head; 1 some have not, or the clip is cut off; 2 wrong usage, or nothing to track;
 130 interrupted.

@@ -3,7 +3,7 @@
 OUT/track.npz        the track (track_file.KEYS)
 OUT/overlay.mp4      the mesh over the clip
 OUT/curves.png       expression, pose, lids, gaze, confidence
-OUT/blendshapes.csv  ARKit's weights, head and eyes, as Live Link Face writes them; with _frontend the front end's scores
+OUT/blendshapes.csv  ARKit's weights, head and eyes, as Live Link Face writes them; …_frontend.csv: the front end's
 OUT/summary.json     what was found: people, statuses, seconds by stage
 OUT/first_pass/      what was seen in each frame; a later run, for another person too, goes on from there
 """
