@@ -182,6 +182,19 @@ class ClipCamera(Camera):
             self._frames = None
 
 
+def check_camera(camera: Camera) -> None:
+    """Opens a camera and lets it go.
+
+    Raises:
+        CameraGone: it is not there; the message names it.
+    """
+    try:
+        camera.open()
+    except CameraGone as error:
+        raise CameraGone(f"{camera.name}: {error}") from error
+    camera.close()
+
+
 class NewestFrame:
     """Takes a camera's frames in a thread and keeps the newest.
 

@@ -260,6 +260,7 @@ def run_live(
     finally:
         if newest is not None:
             newest.stop()
+            report.taken, report.dropped, report.times_away = newest.taken, newest.dropped, newest.times_away
         if follow is not None:
             follow.close()
         sender.close()

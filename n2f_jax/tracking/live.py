@@ -76,7 +76,7 @@ class LiveTracker(OnlineTracker):
         self._slope = jnp.asarray(self._conditional.slope, jnp.float32)
         self._shape32 = jnp.asarray(self.shape, jnp.float32)
         self._before: LiveFrame | None = None
-        self._since_check, self._last_search = 0, -math.inf
+        self._since_check, self._last_search, self._other = 0, -math.inf, False
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="identity")
         self._identity: Future[tuple[np.ndarray, FrameFitter]] | None = None
         self.face: MeshedFace | None = None
@@ -94,7 +94,9 @@ class LiveTracker(OnlineTracker):
         small = thumbnail(image)
         cut = self._thumbnail is not None and difference(small, self._thumbnail) > CHANGED
         self._thumbnail = small
+        self._other = False
         self.face = self._found(image, seconds, cut)
+        cut |= self._other  # nothing of the one before counts any more
         if self.face is None:
             self._before = None
             status = LOST if seconds - self._last_seen > _BRIDGE else BRIDGED
@@ -142,8 +144,11 @@ class LiveTracker(OnlineTracker):
             return faces[0]
         alike = [likeness(one, self._looks) for one in looks]
         best = int(np.argmax(alike))
-        # Another one than before is followed only where nobody else is there.
-        return faces[best] if alike[best] >= _ALIKE or len(faces) == 1 else faces[0]
+        if alike[best] >= _ALIKE:
+            return faces[best]
+        # Somebody else: the largest, with an identity of their own.
+        self._looks, self._fitter, self._identity, self._other = looks[0], None, None, True
+        return faces[0]
 
     def _input(self, face: MeshedFace) -> LiveInput:
         crop = landmark_crop(face.landmarks_68, self._reconstructor.inputs.crop_scale)

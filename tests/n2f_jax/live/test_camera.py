@@ -137,3 +137,8 @@ def test_a_clip_whose_file_is_taken_away_is_a_camera_that_goes_away(tmp_path):
     assert newest.get(5.0) is not None
     newest.stop()
     assert "is gone" in said[0] and said[1].endswith("is back") and newest.times_away == 1
+
+
+def test_a_webcam_that_is_not_there_is_named():
+    with pytest.raises(CameraGone, match="camera 97: it cannot be opened"):
+        camera.check_camera(camera.Webcam(97))
