@@ -57,8 +57,9 @@ class Landmarker:
         points = seen_points(on_head, camera)
         side = 1.4 * float(np.ptp(np.asarray(points[:, :2]), axis=0).max())
         points = points + expected_errors(load_point_errors("v2"), points, camera.rotation, side)
+        noise = 0.1 * np.random.default_rng(self.searches + self.glances).standard_normal(points.shape)
         return MeshedFace(
-            np.asarray(points, np.float32), 0.9, 0.9, blendshapes=np.full(52, 0.1), confidence=0.99
+            np.asarray(points + noise, np.float32), 0.9, 0.9, blendshapes=np.full(52, 0.1), confidence=0.99
         )
 
 
