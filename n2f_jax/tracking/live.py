@@ -196,10 +196,10 @@ class LiveTracker(OnlineTracker):
             self._errors,
             self._conditional.precision,
         )
-        before = live_begin(person, self._slope, self._shape32, seen, answer)
-        jax.block_until_ready(
-            live_frame(self._stage, person, self._slope, self._shape32, seen, before, steps=self._steps)
-        )
+        of_person = person, self._slope, self._shape32
+        frame = live_begin(*of_person, seen, answer)
+        for _ in range(2):  # what begins it, and what goes on
+            frame = jax.device_get(live_frame(self._stage, *of_person, seen, frame, steps=self._steps))
 
     def _fitted(self, seen: LiveInput) -> LiveFrame:
         answer = None

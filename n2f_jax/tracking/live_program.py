@@ -90,10 +90,10 @@ def live_begin(
     mean = _mean(slope, shape, answer)
     points, camera = _observed(seen)
     camera = align_camera(person.points(mean), points[:, :2], camera)
-    ahead = jnp.asarray([0.0, 0.0, 1.0])
-    return LiveFrame(
-        answer, mean, mean[-2:], camera.rotation, camera.translation, ahead, jnp.asarray(jnp.inf)
-    )
+    ahead, unknown = jnp.asarray([0.0, 0.0, 1.0], jnp.float32), jnp.asarray(jnp.inf, jnp.float32)
+    frame = LiveFrame(answer, mean, mean[-2:], camera.rotation, camera.translation, ahead, unknown)
+    # Types that are strong, as those of ``live_frame``: another one would be another program.
+    return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.float32), frame)
 
 
 @functools.partial(jax.jit, static_argnames="steps")

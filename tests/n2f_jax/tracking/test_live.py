@@ -15,6 +15,7 @@ from n2f_jax.models.pretrained import from_pretrained
 from n2f_jax.reconstruction.reconstructor import Reconstructor
 from n2f_jax.tracking import live
 from n2f_jax.tracking.live import LiveTracker
+from n2f_jax.tracking.live_program import live_frame
 from n2f_jax.tracking.point_errors import expected_errors, seen_points
 from n2f_jax.tracking.track_file import BRIDGED, LOST, SEEN
 from tests.n2f_jax.reconstruction.conftest import CROP_SCALE, checkpoint, place_head  # noqa: F401
@@ -111,3 +112,16 @@ def test_a_glance_takes_the_newer_networks_points():
     landmarker._second, landmarker.landmarks = None, "v2"
     with pytest.raises(ValueError, match="newer network"):
         landmarker.glance(np.zeros((9, 9, 3), np.uint8), None)
+
+
+def test_what_is_prepared_is_all_that_is_compiled(parts):
+    reconstructor, landmarker = parts
+    tracker = LiveTracker(reconstructor, SIZE, FOCAL)
+    tracker.prepare()
+    compiled = live_frame._cache_size()
+    landmarker.head = (0.0, 5.0)
+    for number in range(5):
+        tracker.push(np.full((*SIZE, 3), 90, np.uint8), number / 30)
+    tracker.close()
+    # Of one program there may be entries for arrays of the device and of the host, and no more programs.
+    assert live_frame._cache_size() - compiled <= 1
