@@ -95,6 +95,18 @@ class WeightSource:
 
     def __init__(self, units: ArkitUnits, kind: Weights):
         self._read, self._kind, self._shape = WeightReader(units), kind, np.zeros(units.num_shape, np.float32)
+        self._expressions = units.part.basis.shape[-1] - units.num_shape
+
+    def prepare(self) -> None:
+        """Compiles what a frame takes."""
+        rest = np.zeros((1, 2, 3), np.float32)
+        neutral = FlameParams.resting(
+            self._shape[None],
+            np.zeros((1, self._expressions), np.float32),
+            axis_angle_to_rotation_6d(rest[:, 0]),
+            rest[:, 0, :2],
+        )
+        self._read(dataclasses.replace(neutral, eyes=axis_angle_to_rotation_6d(rest)))
 
     def __call__(self, state: FrameState, scores: Float[np.ndarray, "52"] | None) -> Float[np.ndarray, " 51"]:
         """In the order of ``UNITS``, 0 … 1. What the eyes do is the gaze's with either kind."""
@@ -237,6 +249,7 @@ def run_live(
                 say(f"{size[1]} × {size[0]}: the programs are prepared")
                 follow = tracker(size)
                 follow.prepare()
+                weights.prepare()
                 say("sending")
                 begin = said = time.monotonic()
                 continue  # it has grown old meanwhile
