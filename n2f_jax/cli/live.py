@@ -44,9 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--weights",
-        choices=("fit", "scores"),
-        default="fit",
-        help="of the fitted expression, or the front end's own scores; default: %(default)s",
+        choices=("scores", "fit"),
+        default="scores",
+        help="the front end's own scores, or those of the fitted expression; default: %(default)s, which are nearer",
     )
     parser.add_argument(
         "--page-host", default="127.0.0.1", metavar="HOST", help="default: this machine alone"

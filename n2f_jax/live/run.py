@@ -42,14 +42,15 @@ class LiveOptions:
         live_link: where Live Link Face's packets go; None: nowhere.
         vmc: where the VMC protocol's messages go.
         subject: by which Unreal lists the source.
-        weights: of the fitted expression, or the front end's scores.
+        weights: the front end's scores, which are nearer (scripts/benchmarks/arkit_scores.py), or of the fitted
+            expression.
         frames: so many and no more; None: until it is stopped.
     """
 
     live_link: Address | None = ("127.0.0.1", live_link.PORT)
     vmc: Address | None = None
     subject: str = "n2f"
-    weights: Weights = "fit"
+    weights: Weights = "scores"
     frames: int | None = None
 
 

@@ -37,7 +37,7 @@ def main() -> int:
     )
     parser.add_argument("--frames", type=Path, required=True, metavar="DIR", help="of a rendered clip")
     parser.add_argument("--seconds", type=float, default=30.0, metavar="N", help="default: %(default)s")
-    parser.add_argument("--weights", choices=("fit", "scores"), default="fit")
+    parser.add_argument("--weights", choices=("scores", "fit"), default="scores")
     parser.add_argument("--vmc", action="store_true", help="send the VMC protocol's messages too")
     parser.add_argument("--page", action="store_true", help="look at the page meanwhile")
     parser.add_argument("--parts", action="store_true", help="time the parts instead")
