@@ -238,6 +238,12 @@ class NewestFrame:
                 raise self._ended
             return shot
 
+    def count_anew(self) -> None:
+        """``taken`` and ``dropped`` begin at 0 again; the frame that waits is dropped."""
+        with self._changed:
+            self.taken = self.dropped = 0
+            self._slot = None
+
     def stop(self) -> None:
         """Lets the camera go; a reader that waits for an unplugged one is left to itself after two seconds."""
         self._stopped.set()

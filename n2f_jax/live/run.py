@@ -253,7 +253,8 @@ def run_live(
                 weights.prepare()
                 say("sending")
                 begin = said = time.monotonic()
-                continue  # it has grown old meanwhile
+                newest.count_anew()  # what came meanwhile has grown old
+                continue
             state = follow.push(shot.image, shot.seconds)
             report.frames += 1
             values = None
