@@ -67,7 +67,7 @@ def run(flags: argparse.Namespace) -> int:
     from n2f_jax.frontends.registry import FrontendOptions
     from n2f_jax.geometry.focal import resolve_focal
     from n2f_jax.live import live_link, vmc
-    from n2f_jax.live.camera import Camera, ClipCamera, Webcam, check_camera
+    from n2f_jax.live.camera import Camera, ClipCamera, Webcam, frame_size
     from n2f_jax.live.preview import PreviewServer
     from n2f_jax.live.run import LiveOptions, LiveReport, Sender, WeightSource, run_live
     from n2f_jax.reconstruction.arkit_files import units_of
@@ -94,7 +94,7 @@ def run(flags: argparse.Namespace) -> int:
         camera = ClipCamera(flags.fake_camera, flags.fps, flags.repeat)
     else:
         camera = Webcam(int(flags.camera) if flags.camera.isdecimal() else flags.camera, size)
-    check_camera(camera)  # likewise one that is not there
+    frame_size(camera)  # likewise one that is not there
     preview = None if flags.no_page else PreviewServer(flags.page_host, flags.page_port)
     report = LiveReport()
     try:

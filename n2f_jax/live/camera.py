@@ -182,17 +182,23 @@ class ClipCamera(Camera):
             self._frames = None
 
 
-def check_camera(camera: Camera) -> None:
-    """Opens a camera and lets it go.
+def frame_size(camera: Camera) -> tuple[int, int]:
+    """Opens a camera, looks at one frame and lets it go: height and width.
 
     Raises:
-        CameraGone: it is not there; the message names it.
+        CameraGone: it is not there, or no frame comes; the message names it.
     """
     try:
         camera.open()
+        try:
+            height, width = camera.read().shape[:2]
+        finally:
+            camera.close()
+    except CameraEnded as error:
+        raise CameraGone(f"{camera.name}: it has no frame") from error
     except CameraGone as error:
         raise CameraGone(f"{camera.name}: {error}") from error
-    camera.close()
+    return height, width
 
 
 class NewestFrame:
@@ -237,12 +243,6 @@ class NewestFrame:
             if shot is None and self._ended is not None:
                 raise self._ended
             return shot
-
-    def count_anew(self) -> None:
-        """``taken`` and ``dropped`` begin at 0 again; the frame that waits is dropped."""
-        with self._changed:
-            self.taken = self.dropped = 0
-            self._slot = None
 
     def stop(self) -> None:
         """Lets the camera go; a reader that waits for an unplugged one is left to itself after two seconds."""

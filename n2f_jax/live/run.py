@@ -18,7 +18,7 @@ from n2f_jax.face_mesh.arkit_names import UNITS
 from n2f_jax.fitting.arkit import ArkitUnits, WeightReader, weights_of_eyes
 from n2f_jax.frontends.blendshapes import scores_of_units
 from n2f_jax.live import live_link
-from n2f_jax.live.camera import Camera, CameraEnded, NewestFrame, Shot
+from n2f_jax.live.camera import Camera, CameraEnded, NewestFrame, Shot, frame_size
 from n2f_jax.live.preview import PreviewServer, View
 from n2f_jax.live.vmc import VmcMessages
 from n2f_jax.reconstruction.live_link_face import face_values, head_turn
@@ -230,11 +230,21 @@ def run_live(
     report = LiveReport() if report is None else report
     sender = Sender(options, say)
     follow: LiveTracker | None = None
-    size: tuple[int, int] | None = None
-    begin = said = time.monotonic()
     newest = None
+
+    def prepared(size: tuple[int, int]) -> LiveTracker:
+        say(f"{size[1]} × {size[0]}: the programs are prepared")
+        made = tracker(size)
+        made.prepare()
+        weights.prepare()
+        say("sending")
+        return made
+
     try:
+        size = frame_size(camera)
+        follow = prepared(size)
         newest = NewestFrame(camera, say)
+        begin = said = time.monotonic()
         while options.frames is None or report.frames < options.frames:
             try:
                 shot = newest.get(_WAIT)
@@ -243,18 +253,11 @@ def run_live(
             report.taken, report.dropped, report.times_away = newest.taken, newest.dropped, newest.times_away
             if shot is None:
                 continue
-            if follow is None or shot.image.shape[:2] != size:
-                if follow is not None:
-                    follow.close()
+            if shot.image.shape[:2] != size:  # a camera that came back may be another one
+                follow.close()
                 size = shot.image.shape[:2]
-                say(f"{size[1]} × {size[0]}: the programs are prepared")
-                follow = tracker(size)
-                follow.prepare()
-                weights.prepare()
-                say("sending")
-                begin = said = time.monotonic()
-                newest.count_anew()  # what came meanwhile has grown old
-                continue
+                follow = prepared(size)
+                continue  # it has grown old meanwhile
             state = follow.push(shot.image, shot.seconds)
             report.frames += 1
             values = None

@@ -141,4 +141,4 @@ def test_a_clip_whose_file_is_taken_away_is_a_camera_that_goes_away(tmp_path):
 
 def test_a_webcam_that_is_not_there_is_named():
     with pytest.raises(CameraGone, match="camera 97: it cannot be opened"):
-        camera.check_camera(camera.Webcam(97))
+        camera.frame_size(camera.Webcam(97))
