@@ -208,6 +208,9 @@ def _add_arkit(parser: argparse.ArgumentParser) -> None:
         "sources", type=Path, nargs="+", metavar="FILE", help=".npz of n2f reconstruct, or one .csv"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=".csv, or for a table .npz")
+    parser.add_argument(
+        "--live-link", action="store_true", help="the table as Live Link Face writes it, a frame a head"
+    )
     options.add_head_model(parser, "whose expressions they are")
 
 
@@ -232,10 +235,12 @@ def _convert_arkit(flags: argparse.Namespace) -> int:
         for path, head in zip(flags.sources, heads, strict=True):
             if head["expression"].shape != (model.num_expression,):
                 raise ValueError(f"{path} is of the head model {head['head_model']}: name it by --head-model")
-        values, left = arkit_files.heads_to_weights(
-            arkit_files.units_of(model, flags.head_model, echo), heads
-        )
-        arkit_files.write_weights(flags.out, [path.stem for path in flags.sources], values, left)
+        units = arkit_files.units_of(model, flags.head_model, echo)
+        if flags.live_link:
+            left = arkit_files.write_live_link_table(flags.out, units, heads)
+        else:
+            values, left = arkit_files.heads_to_weights(units, heads)
+            arkit_files.write_weights(flags.out, [path.stem for path in flags.sources], values, left)
     echo(f"{len(left)} rows, {left.mean():.2f} mm left in the mean, {left.max():.2f} at most: {flags.out}")
     return 0
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "track": ("track", "main", "a clip to one person's FLAME track"),
     "view": ("view", "main", "heads and tracks in the browser, to turn and move"),
     "app": ("app", "main", "a page in the browser: drop a photograph, download its head"),
+    "live": ("live", "main", "a camera's face as packets for avatars and game engines"),
     "preprocess": (
         "preprocess",
         "main",

@@ -63,6 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of npz, obj, glb, ply, rig (docs/rigs.md); default: %(default)s",
     )
     parser.add_argument("--no-picture", action="store_true", help="no pictures and no contact sheet")
+    parser.add_argument(
+        "--blendshapes", action="store_true", help="blendshapes.csv too, of all heads (docs/live.md)"
+    )
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="default: %(default)s")
     parser.add_argument("--overwrite", action="store_true", help="do finished photographs again")
     options.add_device(parser)
@@ -75,6 +78,8 @@ def run(flags: argparse.Namespace) -> int:
     from n2f_jax.data.image_files import SkippedFiles
     from n2f_jax.preprocessing.inputs import VIDEO_SUFFIXES
     from n2f_jax.reconstruction import batch_run
+    from n2f_jax.reconstruction.arkit_files import units_of, write_live_link_table
+    from n2f_jax.reconstruction.head_file import load_parameters
     from n2f_jax.reconstruction.photos import find_photos
     from n2f_jax.reconstruction.reconstructor import DEFAULT_ALIGNMENT, Reconstructor
     from n2f_jax.runtime import compilation_cache
@@ -90,6 +95,8 @@ def run(flags: argparse.Namespace) -> int:
         focal=flags.focal,
         overwrite=flags.overwrite,
     )
+    if flags.blendshapes and "npz" not in run_options.formats:
+        raise ValueError("--blendshapes takes npz among --formats")
     for given in flags.photos:
         if Path(given).suffix.lower() in VIDEO_SUFFIXES and Path(given).is_file():
             raise ValueError(
@@ -114,6 +121,13 @@ def run(flags: argparse.Namespace) -> int:
         batch_size=flags.batch_size,
     )
     summary = batch_run.run(photos, flags.out, reconstructor, run_options, skipped=skipped)
+    if flags.blendshapes:
+        files = [flags.out / face["files"]["npz"] for entry in summary.entries for face in entry.faces]
+        if files:
+            units = units_of(reconstructor.head_model, flags.head_model, echo)
+            write_live_link_table(
+                flags.out / "blendshapes.csv", units, [load_parameters(file) for file in files]
+            )
     echo(summary.table())
     echo(f"output: {flags.out}")
     return summary.exit_code

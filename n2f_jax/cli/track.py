@@ -3,10 +3,11 @@
     n2f track CLIP --out DIR
 
 CLIP is a video file (its own timestamps and rotation hold), a folder of images, or a pattern of image files. Written
-are track.npz (the keys are listed in n2f_jax/tracking/track_file.py and docs/tracking.md), overlay.mp4, curves.png and
-summary.json; with --matte a person matte of every frame; with --export, for FLAME, folders for other programs, which
-n2f export track makes of a finished track too. The same command again goes on where an interrupted one was; for another
---person the frames are not looked at again. Needs the extra `track` (PyAV).
+are track.npz (the keys are listed in n2f_jax/tracking/track_file.py and docs/tracking.md), overlay.mp4, curves.png,
+blendshapes.csv (ARKit's weights, head and eyes, as Live Link Face writes them) and summary.json; with --matte a person
+matte of every frame; with --export, for FLAME, folders for other programs, which n2f export track makes of a finished
+track too. The same command again goes on where an interrupted one was; for another --person the frames are not looked
+at again. Needs the extra `track` (PyAV).
 
 Exit code: 0 every frame has a head; 1 some have not, or the clip is cut off; 2 wrong usage, or nothing to track;
 130 interrupted.
@@ -69,6 +70,9 @@ def run(flags: argparse.Namespace) -> int:
     options.choose_device(flags.device)
     if flags.frontend == "pixel3dmm":
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch shares the GPU
+    from n2f_jax.runtime.threads import use_one_thread
+
+    use_one_thread()  # NumPy's products are small here: threads that wait for one another take most of the time
     from n2f_jax.geometry.focal import resolve_focal
     from n2f_jax.reconstruction.reconstructor import Reconstructor
     from n2f_jax.runtime import compilation_cache
@@ -100,6 +104,7 @@ def run(flags: argparse.Namespace) -> int:
         overwrite=flags.overwrite,
         matte=flags.matte,
         formats=formats,
+        head_model=flags.head_model,
     )
     if flags.online:
         from n2f_jax.tracking.online import track_online

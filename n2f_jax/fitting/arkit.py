@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from scipy.optimize import lsq_linear
 from scipy.spatial.transform import Rotation
 
 from flame_jax import FlameParams, HeadModel
@@ -30,6 +29,7 @@ from flame_jax.rotations import (
     rotation_6d_to_axis_angle,
 )
 from n2f_jax.face_mesh.arkit_names import UNITS
+from n2f_jax.fitting.bounded_least_squares import bounded_least_squares
 from n2f_jax.fitting.head_correspondence import HeadCorrespondence
 from n2f_jax.metrics.skin import face_skin
 from n2f_jax.models.calibration import from_unknowns, to_unknowns
@@ -162,25 +162,43 @@ class ArkitUnits:
         Returns:
             0 … 1 in the order of ``UNITS``; and what they leave of the skin's displacement, root mean square, mm.
         """
+        return WeightReader(self)(params)
+
+
+class WeightReader:
+    """``ArkitUnits.to_weights``, worked out as far as it can be before there are heads: for many calls.
+
+    Args:
+        units: of the model whose heads are asked for.
+    """
+
+    def __init__(self, units: ArkitUnits):
+        self._units = units
+        self._offsets, self._share = (np.asarray(x, np.float64) for x in (units.offsets, units.weights))
+        self._root = np.sqrt(self._share)[:, None]
+        columns = (self._offsets * self._root).reshape(len(UNITS), -1)
+        self._columns = columns
+        ridge = (_NOISE_STD / np.sqrt(_POINTS) / _WEIGHT_STD) ** 2
+        self._gram = columns @ columns.T + ridge * np.eye(len(UNITS))
+
+    def __call__(self, params: FlameParams) -> tuple[Float[np.ndarray, "B 51"], Float[np.ndarray, " B"]]:
+        """As ``ArkitUnits.to_weights``."""
         look = weights_of_eyes(np.asarray(rotation_6d_to_axis_angle(params.eyes)))
-        offsets, share = (np.asarray(x, np.float64) for x in (self.offsets, self.weights))
-        moved = np.asarray(_displacements(self, params), np.float64)
-        root = np.sqrt(share)[:, None]
-        columns = (offsets * root).reshape(len(UNITS), -1).T
-        # The triangular factor has the same least squares and 51 rows.
-        basis, factor = np.linalg.qr(columns)
-        ridge = np.eye(len(UNITS)) * (_NOISE_STD / np.sqrt(_POINTS) / _WEIGHT_STD)
-        rows = np.vstack([factor, ridge])
+        moved = np.asarray(_displacements(self._units, to_unknowns(params)), np.float64)
         # Lids follow the eyes, if they do: what the gaze explains, no other unit has to.
-        of_gaze = np.array([name.startswith("eyeLook") for name in UNITS])
-        most = np.where(of_gaze, np.maximum(look, 1e-9), 1.0)
+        most = np.where(_OF_GAZE, np.maximum(look, 1e-9), 1.0)
         weights = np.zeros((len(moved), len(UNITS)))
+        last = None
         for weight, displacement, bound in zip(weights, moved, most, strict=True):
-            wanted = np.concatenate([basis.T @ (displacement * root).ravel(), np.zeros(len(UNITS))])
-            weight[:] = lsq_linear(rows, wanted, bounds=(0.0, bound), method="bvls").x.clip(0.0, 1.0)
-        left = moved - np.einsum("bu,unc->bnc", weights, offsets)
-        left = 1e3 * np.sqrt((share * (left**2).sum(axis=-1)).sum(axis=-1))
-        return np.where(of_gaze, look, weights), left
+            right = self._columns @ (displacement * self._root).ravel()
+            last = bounded_least_squares(self._gram, right, bound, last)
+            weight[:] = last
+        left = moved - np.einsum("bu,unc->bnc", weights, self._offsets)
+        left = 1e3 * np.sqrt((self._share * (left**2).sum(axis=-1)).sum(axis=-1))
+        return np.where(_OF_GAZE, look, weights), left
+
+
+_OF_GAZE = np.array([name.startswith("eyeLook") for name in UNITS])
 
 
 @jax.jit
@@ -227,8 +245,8 @@ def displacement(units: ArkitUnits, unknowns: Float[Array, " W"]) -> Float[Array
 
 
 @jax.jit
-def _displacements(units: ArkitUnits, params: FlameParams) -> Float[Array, "B n 3"]:
-    return jax.vmap(_moved, in_axes=(None, 0))(units, to_unknowns(params)[:, units.num_shape :])
+def _displacements(units: ArkitUnits, unknowns: Float[Array, "B U"]) -> Float[Array, "B n 3"]:
+    return jax.vmap(_moved, in_axes=(None, 0))(units, unknowns[:, units.num_shape :])
 
 
 def weights_of_eyes(eyes: Float[np.ndarray, "B 2 3"]) -> Float[np.ndarray, "B 51"]:

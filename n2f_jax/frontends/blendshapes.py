@@ -25,6 +25,16 @@ POINTS = np.r_[
 ]  # fmt: skip
 
 
+_OF_UNITS = [BLENDSHAPES.index(name) for name in UNITS]
+
+
+def scores_of_units(scores: Float[np.ndarray, "52"] | None) -> Float[np.ndarray, "51"]:
+    """Scores in the order of ``UNITS``; NaN of none."""
+    if scores is None:
+        return np.full(len(UNITS), np.nan, np.float32)
+    return np.asarray(scores, np.float32)[_OF_UNITS]
+
+
 class BlendshapeNetwork:
     """Scores of ``BLENDSHAPES`` from the 478 points of one face.
 

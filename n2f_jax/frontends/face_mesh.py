@@ -36,6 +36,7 @@ class FaceMeshFrontend(Frontend):
         landmarks: ``'v1'``: MediaPipe's face mesh, which the checkpoint that ships was trained for; ``'v2'``: its
             successor, whose points are nearer (``frontends.face_networks``).
         eyes: read lids and gaze.
+        turns: look at a turned image too where nobody is found (``FaceLandmarker``).
         landmarker: finds the points, in place of one made by the other arguments; for measuring.
         runtime: what runs the networks (``frontends.tflite``); None for LiteRT where it is installed, else JAX.
 
@@ -56,6 +57,7 @@ class FaceMeshFrontend(Frontend):
         small_faces: bool = False,
         landmarks: Landmarks = DEFAULT_LANDMARKS,
         eyes: bool = True,
+        turns: bool = True,
         landmarker: FaceLandmarker | None = None,
         runtime: Runtime | None = None,
     ):
@@ -71,6 +73,7 @@ class FaceMeshFrontend(Frontend):
             every_face=max_faces != 1,
             landmarks=landmarks,
             eyes=eyes,
+            turns=turns,
             runtime=runtime,
         )
         self.files = MEDIAPIPE.digests | FACE_LANDMARKER.digests
@@ -114,6 +117,11 @@ class FaceMeshFrontend(Frontend):
             return super().follow(image, previous)
         face = self._landmarker.follow(as_image(image), previous.points_468, previous.score)
         return None if face is None else self.face_maps(face)
+
+    @property
+    def landmarker(self) -> FaceLandmarker:
+        """What finds the points."""
+        return self._landmarker
 
     def face_maps(self, face: MeshedFace) -> FrontendFace:
         """Crop, normals and mask of one face whose points are known."""

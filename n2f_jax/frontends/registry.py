@@ -20,6 +20,7 @@ class FrontendOptions:
         max_faces: keep only the largest of each image; None keeps all.
         landmarks: which of MediaPipe's face networks finds the points (``frontends.face_networks``).
         small_faces: look hardest for small faces (``frontends.face_detector``).
+        turns: look for faces that lie on the side (``frontends.face_landmarks``).
         pixel3dmm_normals: Pixel3DMM's ``normals.ckpt``.
         pixel3dmm_uv: its ``uv.ckpt``; None for no UV.
         farl_weights: FaRL's TorchScript file (``face_parsing.farl.celebm…_jit.pt``); None: where facer keeps it.
@@ -33,6 +34,7 @@ class FrontendOptions:
     max_faces: int | None = None
     landmarks: Landmarks = DEFAULT_LANDMARKS
     small_faces: bool = False
+    turns: bool = True
     pixel3dmm_normals: Path | None = None
     pixel3dmm_uv: Path | None = None
     farl_weights: Path | None = None
@@ -57,6 +59,7 @@ def make_frontend(name: str, options: FrontendOptions) -> Frontend:
             options.max_faces,
             small_faces=options.small_faces,
             landmarks=options.landmarks,
+            turns=options.turns,
         )
     if name == "pixel3dmm":
         from n2f_jax.frontends.face_landmarks import FaceLandmarker

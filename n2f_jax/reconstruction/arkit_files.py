@@ -23,6 +23,7 @@ from n2f_jax.fitting.arkit import ArkitUnits
 from n2f_jax.fitting.correspondence_cache import kept_correspondence
 from n2f_jax.models.pretrained import HeadModelIdentity, identity_sha256
 from n2f_jax.reconstruction.head_file import flame_params
+from n2f_jax.reconstruction.live_link_face import TIMECODE_RATE, write_both_tables
 from n2f_jax.runtime.atomic_files import atomic_path, write_text
 from n2f_jax.runtime.outside_values import read_text
 
@@ -66,6 +67,29 @@ def heads_to_weights(
     return units.to_weights(flame_params(heads))
 
 
+def write_live_link_table(
+    path: Path, units: ArkitUnits, heads: Sequence[dict[str, Any]]
+) -> Float[np.ndarray, " N"]:
+    """Live Link Face's tables of heads, a frame of 60 a second each (``live_link_face.write_both_tables``).
+
+    Args:
+        path: of the table.
+        units: of the heads' model.
+        heads: of ``head_file.load_parameters``.
+
+    Returns:
+        What the weights leave, mm.
+    """
+    weights, left = heads_to_weights(units, heads)
+    scores, rotation, eyes = (
+        np.stack([np.asarray(head[key], np.float64) for head in heads])
+        for key in ("frontend_blendshapes", "rotation", "eyes_pose")
+    )
+    moments = np.arange(len(heads)) / TIMECODE_RATE
+    write_both_tables(path, list(moments), weights, scores, rotation, eyes)
+    return left
+
+
 def write_weights(
     path: Path, names: Sequence[str], weights: Float[np.ndarray, "N 51"], left_mm: Float[np.ndarray, " N"]
 ) -> None:
@@ -96,6 +120,10 @@ def read_weights(path: Path) -> tuple[list[str], Float[np.ndarray, "N 51"]]:
     if len(rows) > MAX_ROWS + 1:
         raise ArkitTableError(f"{path} has {len(rows) - 1} rows; at most {MAX_ROWS} are read")
     header = [name.strip() for name in rows[0]]
+    # Live Link Face writes no values of a moment at which it saw nobody.
+    count = header.index("BlendShapeCount") if "BlendShapeCount" in header else None
+    if count is not None:
+        rows = rows[:1] + [row for row in rows[1:] if row[count : count + 1] != ["0"]]
     number_of = {unit: number for number, unit in enumerate(UNITS)}
     own = [name[:1].lower() + name[1:] for name in header]
     # Unit → column: the last, of several of a name.

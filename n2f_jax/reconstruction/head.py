@@ -42,6 +42,7 @@ class Head:
         confidence: the front end's, of the points that the head rests on; NaN where it gives none.
         region_confidence: ``(6,)`` likewise, of the regions in ``frontends.face_confidence.REGIONS``.
         checkpoint: name of the network's checkpoint.
+        frontend_blendshapes: ``(51,)`` the front end's scores of ARKit's units; NaN where it gives none.
     """
 
     vertices: np.ndarray
@@ -72,6 +73,9 @@ class Head:
     confidence: float
     region_confidence: np.ndarray
     checkpoint: str
+    frontend_blendshapes: np.ndarray = dataclasses.field(
+        default_factory=lambda: np.full(51, np.nan, np.float32)
+    )
 
     @property
     def vertices_camera(self) -> np.ndarray:

@@ -45,6 +45,7 @@ KEYS: dict[str, tuple[tuple, str]] = {
     "irises": (("I", 2), "the front end's: centre and four of the rim of the right iris, then the left; pixels"),
     "confidence": ((), "probability that the head's points are right, 0 … 1; NaN where the front end does not say"),
     "region_confidence": ((6,), "the same of brows, right eye, left eye, nose, mouth, jaw; low where it is hidden"),
+    "frontend_blendshapes": ((51,), "the front end's scores of ARKit's units (face_mesh.arkit_names); NaN: none"),
     "source": ((), "file name of the photo"),
     "checkpoint": ((), "name of the network's checkpoint"),
     "version": ((), "version of n2f-jax"),
@@ -57,6 +58,7 @@ _LATER = {
     "irises": np.zeros((0, 2), np.float32),
     "confidence": np.float64(np.nan),
     "region_confidence": np.full(6, np.nan, np.float32),
+    "frontend_blendshapes": np.full(51, np.nan, np.float32),
 }
 
 

@@ -32,6 +32,7 @@ from n2f_jax.fitting.head_tables import HeadTables
 from n2f_jax.fitting.observations import Anchors
 from n2f_jax.fitting.prior import AnswerModel, HeadPrior
 from n2f_jax.frontends.base import Frontend, FrontendFace, as_image, largest_face_size
+from n2f_jax.frontends.blendshapes import scores_of_units
 from n2f_jax.frontends.face_confidence import REGIONS
 from n2f_jax.frontends.registry import FrontendOptions, make_frontend
 from n2f_jax.geometry.camera import project_points
@@ -733,6 +734,7 @@ class Reconstructor:
                         [face.region_confidence.get(name, np.nan) for name in REGIONS], np.float32
                     ),
                     checkpoint=self.checkpoint,
+                    frontend_blendshapes=scores_of_units(face.blendshapes),
                 )
             )
         return heads

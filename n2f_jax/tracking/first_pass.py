@@ -16,6 +16,7 @@ import numpy as np
 
 from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS
 from n2f_jax.frontends.base import SAME_FACE, FrontendFace
+from n2f_jax.frontends.blendshapes import scores_of_units
 from n2f_jax.frontends.face_confidence import REGIONS
 from n2f_jax.geometry.boxes import bounding_box, box_overlap
 from n2f_jax.geometry.focal import resolve_focal
@@ -169,6 +170,7 @@ def gather(
         closure=of_eyes("closure", (2,)),
         gaze=of_eyes("gaze", (3,)),
         irises=of_eyes("irises", (10, 2)),
+        blendshapes=stacked([scores_of_units(face.blendshapes) for _, face, _ in found], (51,)),
         appearance=stacked([one for _, _, one in found], (SIZE,)),
         answer=answers.astype(np.float32),
         focal=focals,

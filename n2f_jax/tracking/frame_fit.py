@@ -119,16 +119,36 @@ def fit_frames(
     """
 
     def one(args: tuple[Array, ...]) -> tuple[Array, Camera, Array]:
-        return _fit(person, *args, size, steps)
+        return fit_frame(person, *args, size, steps)
 
     args = (points, mean, focal, principal_point)
     return jax.lax.map(one, args) if jax.default_backend() == "cpu" else jax.vmap(one)(args)
 
 
-def _fit(person, points, mean, focal, principal_point, size, steps):
+def fit_frame(
+    person: PersonPoints,
+    points: Float[Array, "468 3"],
+    mean: Float[Array, " V"],
+    focal: Float[Array, ""],
+    principal_point: Float[Array, "2"],
+    size: float,
+    steps: int,
+    start: tuple[Float[Array, " V"], Camera] | None = None,
+) -> tuple[Float[Array, " V"], Camera, Float[Array, ""]]:
+    """One frame, as ``fit_frames``.
+
+    Args:
+        person, points, mean, focal, principal_point, size, steps: as there, without the batch axis.
+        start: unknowns and camera to begin at, as those of the frame before; None: ``mean``, and the camera that puts
+            it on the points.
+    """
     front = jnp.diag(jnp.asarray([1.0, -1.0, -1.0]))
     camera = Camera(front, jnp.asarray([0.0, 0.0, 1.0]), focal, principal_point)
-    camera = align_camera(person.points(mean), points[:, :2], camera)
+    if start is None:
+        begin, camera = mean, align_camera(person.points(mean), points[:, :2], camera)
+    else:
+        begin = start[0]
+        camera = Camera(start[1].rotation, start[1].translation, focal, principal_point)
     yaw = yaw_seen(camera)
     # A render's spread: what varies from one person's picture to the next is in it, kinds of picture are not.
     spread = person.errors.std(yaw, "render") * size
@@ -137,7 +157,7 @@ def _fit(person, points, mean, focal, principal_point, size, steps):
     share = person.errors.effective / points.shape[0]
     sigma = jnp.sqrt((spread**2) @ (axes**2)) / jnp.sqrt(share)
     count = mean.shape[0]
-    start = camera
+    first = camera
 
     def predicted(step, unknowns, camera):
         moved = move_camera(camera, person.pivot, step[count:])
@@ -172,11 +192,11 @@ def _fit(person, points, mean, focal, principal_point, size, steps):
         moved = move_camera(camera, person.pivot, step[count:])
         return (unknowns + step[:count], moved, offset + step[count:]), None
 
-    (unknowns, camera, _), _ = jax.lax.scan(attempt, (mean, start, jnp.zeros(6)), length=steps)
+    (unknowns, camera, _), _ = jax.lax.scan(attempt, (begin, first, jnp.zeros(6)), length=steps)
     seen = seen_points(person.points(unknowns), camera)
     target = points - expected_errors(person.errors, seen, camera.rotation, size)
     error = jnp.sqrt(jnp.mean(jnp.sum((seen - target)[:, :2] ** 2, axis=1))) / size
     good = jnp.isfinite(error) & jnp.isfinite(unknowns).all() & jnp.isfinite(camera.translation).all()
     unknowns = jnp.where(good, unknowns, mean)
-    camera = jax.tree.map(lambda a, b: jnp.where(good, a, b), camera, start)
+    camera = jax.tree.map(lambda a, b: jnp.where(good, a, b), camera, first)
     return unknowns, camera, jnp.where(good, error, jnp.inf)

@@ -83,9 +83,9 @@ class FrameFitter:
         self.model, self.layout, self._batch_size = model, Layout(model.num_expression), batch
         self._pivot, self._shape, self._conditional = np.asarray(pivot, np.float64), shape, conditional
         self._image_size, self._focal = image_size, focal
-        self._person = None
+        self.person = None
         if places is not None and errors is not None:
-            self._person = PersonPoints.make(model, places, shape, pivot, errors, conditional.precision)
+            self.person = PersonPoints.make(model, places, shape, pivot, errors, conditional.precision)
         self._errors = errors
 
     def most_noise(self) -> Float[np.ndarray, " C"]:
@@ -109,14 +109,14 @@ class FrameFitter:
             padded = faces.rows(np.concatenate([rows, np.repeat(rows[:1], self._batch_size - len(rows))]))
             found, gap = self._batch(padded)
             values[rows], gaps[rows] = found[: len(rows)], gap[: len(rows)]
-        return values, self._trust(faces, values), gaps
+        return values, self.trust(faces, values), gaps
 
     def _batch(self, faces: Faces) -> tuple[np.ndarray, np.ndarray]:
         arrays = CropArrays.of(faces, self._image_size, self._focal)
         mean = jnp.asarray(self._conditional.mean(faces.answer.astype(np.float64), self._shape), jnp.float32)
-        if self._person is not None and np.isfinite(faces.points).all():
+        if self.person is not None and np.isfinite(faces.points).all():
             unknowns, camera, gap = fit_frames(
-                self._person,
+                self.person,
                 arrays.points,
                 mean,
                 arrays.focal,
@@ -139,7 +139,8 @@ class FrameFitter:
             jnp.asarray(faces.gaze),
         ), np.asarray(gap)
 
-    def _trust(self, faces: Faces, values: np.ndarray) -> np.ndarray:
+    def trust(self, faces: Faces, values: Float[np.ndarray, "K C"]) -> Float[np.ndarray, "K C"]:
+        """How far each channel of frames is to be trusted, 0 … 1."""
         confidence = np.nan_to_num(faces.confidence.astype(np.float64), nan=1.0)
         trust = np.tile(np.maximum(confidence, _SURE_LEAST)[:, None] ** 2, (1, self.layout.size))
         regions = np.nan_to_num(faces.region_confidence.astype(np.float64), nan=1.0)

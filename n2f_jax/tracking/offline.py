@@ -244,6 +244,7 @@ def _fit(
         "confidence": np.full(frames, np.nan, np.float32),
         "region_confidence": np.full((frames, 6), np.nan, np.float32),
         "frontend_landmarks": np.full((frames, 68, 2), np.nan, np.float32),
+        "frontend_blendshapes": np.full((frames, 51), np.nan, np.float32),
         "fit_error": np.full(frames, np.nan, np.float32),
     }
     last: np.ndarray | None = None
@@ -262,6 +263,7 @@ def _fit(
         for name in ("confidence", "region_confidence"):
             known[name][rows] = getattr(faces, name)
         known["frontend_landmarks"][rows] = faces.landmarks
+        known["frontend_blendshapes"][rows] = faces.blendshapes
         known["fit_error"][rows] = gap
     return known
 
@@ -345,7 +347,7 @@ def track_values(
     Args:
         clip, cast, person, reconstructor, identity: of the track.
         channels: the smooth ones (``frames``).
-        known: confidence, region_confidence, frontend_landmarks and fit_error by frame.
+        known: confidence, region_confidence, frontend_landmarks, frontend_blendshapes and fit_error by frame.
         status: by frame.
     """
     frames = len(cast.seconds)
@@ -376,6 +378,7 @@ def track_values(
         "rotation": of_frames(rotation),
         "translation": of_frames(translation),
         "frontend_landmarks": known["frontend_landmarks"],
+        "frontend_blendshapes": known["frontend_blendshapes"],
         "fit_error": known["fit_error"],
         "shape": identity.shape.astype(np.float32),
         "intrinsics": intrinsics,

@@ -110,8 +110,7 @@ class OnlineTracker:
         self._fitter: FrameFitter | None = None
         self._noise: Noise | None = None
         self._history: collections.deque[_Seen] = collections.deque(maxlen=_HISTORY)
-        self._pending = 0
-        self._given_out = 0
+        self._pending = self._taken = 0
         self._box: np.ndarray | None = None
         self._looks: np.ndarray | None = None
         self._thumbnail: np.ndarray | None = None
@@ -126,7 +125,8 @@ class OnlineTracker:
         if self.records is not None:
             self.records.append(seen)
         self._pending += 1
-        if len(self._history) % _EVERY == 0 or self._noise is None:
+        self._taken += 1
+        if self._taken % _EVERY == 0 or self._noise is None:
             self._measure()
         return self._state(self.delay) if self._pending > self.delay else None
 
@@ -354,6 +354,7 @@ def _track(
         "confidence": np.full(frames, np.nan, np.float32),
         "region_confidence": np.full((frames, 6), np.nan, np.float32),
         "frontend_landmarks": np.full((frames, 68, 2), np.nan, np.float32),
+        "frontend_blendshapes": np.full((frames, 51), np.nan, np.float32),
         "fit_error": np.array([one.fit_error for one in records], np.float32),
     }
     for index, one in enumerate(records):
@@ -361,6 +362,7 @@ def _track(
             known["confidence"][index] = one.faces.confidence[0]
             known["region_confidence"][index] = one.faces.region_confidence[0]
             known["frontend_landmarks"][index] = one.faces.landmarks[0]
+            known["frontend_blendshapes"][index] = one.faces.blendshapes[0]
     seconds = np.array([state.seconds for state in states])
     cast = Cast([_person(records)], np.zeros(0, np.int64), seconds, _cuts(records))
     source = "given" if tracker._given is not None else "assumed"

@@ -5,6 +5,7 @@ OUT/overlay.mp4      the mesh over the clip
 OUT/curves.png       expression, pose, lids, gaze, confidence
 OUT/matte/           a person matte of every frame, where asked for (mattes.py)
 OUT/FORMAT/          the track for another program, where asked for (exports.FORMATS)
+OUT/blendshapes.csv  ARKit's weights, head and eyes, as Live Link Face writes them; …_frontend.csv: the front end's
 OUT/summary.json     what was found: people, statuses, seconds by stage
 OUT/first_pass/      what was seen in each frame; a later run, for another person too, goes on from there
 """
@@ -24,7 +25,11 @@ from typing import Any
 import numpy as np
 
 import n2f_jax
+from n2f_jax.face_mesh.arkit_names import UNITS
+from n2f_jax.fitting.arkit import ArkitUnits, WeightReader
 from n2f_jax.frontends.person_matte import PersonMatte
+from n2f_jax.reconstruction.arkit_files import units_of
+from n2f_jax.reconstruction.live_link_face import write_both_tables
 from n2f_jax.reconstruction.reconstructor import Reconstructor
 from n2f_jax.runtime.atomic_files import write_text
 from n2f_jax.runtime.fingerprints import file_stamp
@@ -41,7 +46,9 @@ from n2f_jax.tracking.offline import find_identity, shots, track_person
 from n2f_jax.tracking.overlay import MAX_SIDE, write_overlay
 from n2f_jax.tracking.people import Cast, PeopleError, find_people
 from n2f_jax.tracking.shards import read_shards
-from n2f_jax.tracking.track_file import LOST, STATUSES
+from n2f_jax.tracking.track_file import LOST, STATUSES, batches, frame_params
+
+_AT_ONCE = 32  # frames whose weights are found together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +64,7 @@ class TrackOptions:
         overwrite: begin again, whatever is there.
         matte: write a person matte of every frame.
         formats: of ``exports.FORMATS``, each written to a folder of its name.
+        head_model: the head model's file, beside which its correspondence is kept; None for the open head.
     """
 
     person: int = 1
@@ -67,6 +75,7 @@ class TrackOptions:
     overwrite: bool = False
     matte: bool = False
     formats: tuple[str, ...] = ()
+    head_model: Path | None = None
 
 
 @dataclasses.dataclass
@@ -177,6 +186,10 @@ def finish_run(
     clock = _Clock(stages)
     write_curves(out / "curves.png", track)
     clock("curves")
+    write_blendshapes(
+        out / "blendshapes.csv", track, units_of(reconstructor.head_model, options.head_model, say)
+    )
+    clock("blendshapes")
     if options.overlay:
         say("overlay")
         write_overlay(out / "overlay.mp4", clip, track, reconstructor.head_model, options.overlay_side)
@@ -196,6 +209,28 @@ def finish_run(
 
 def _write_summary(out: Path, summary: dict[str, Any]) -> None:
     write_text(out / "summary.json", json.dumps(jsonable(summary), indent=1) + "\n")
+
+
+def write_blendshapes(path: Path, track: dict[str, Any], units: ArkitUnits) -> None:
+    """Live Link Face's tables of a track (``live_link_face.write_both_tables``); lost frames have no row.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    there = np.flatnonzero(track["status"] != LOST)
+    read, weights = WeightReader(units), np.zeros((len(there), len(UNITS)))
+    for rows in batches(len(there), _AT_ONCE):
+        # Padded, so that one program does for all.
+        padded = there[rows[np.minimum(np.arange(_AT_ONCE), len(rows) - 1)]]
+        weights[rows] = read(frame_params(track, padded))[0][: len(rows)]
+    write_both_tables(
+        path,
+        np.asarray(track["seconds"])[there].tolist(),
+        weights,
+        np.asarray(track["frontend_blendshapes"], np.float64)[there],
+        np.asarray(track["rotation"])[there],
+        np.asarray(track["eyes_pose"])[there],
+    )
 
 
 def _begin(folder: Path, clip: Clip, reconstructor: Reconstructor, options: TrackOptions) -> None:

@@ -31,6 +31,7 @@ class Faces:
         closure: ``(K, 2)``; NaN where not seen.
         gaze: ``(K, 3)`` likewise, in the frame of the ray to the face (``frontends.eyes.Eyes``).
         irises: ``(K, 10, 2)`` likewise.
+        blendshapes: ``(K, 51)`` scores of ARKit's units; NaN where not known.
         appearance: ``(K, A)`` what a face looks like (``appearance.describe``).
         answer: ``(K, U)`` the most probable head given the network's answer (``models.calibration.to_unknowns``).
         focal: ``(K,)`` that it was looked at with.
@@ -46,6 +47,7 @@ class Faces:
     closure: Float[np.ndarray, "K 2"]
     gaze: Float[np.ndarray, "K 3"]
     irises: Float[np.ndarray, "K 10 2"]
+    blendshapes: Float[np.ndarray, "K 51"]
     appearance: Float[np.ndarray, "K A"]
     answer: Float[np.ndarray, "K U"]
     focal: Float[np.ndarray, " K"]
@@ -79,6 +81,7 @@ _SHAPES = {
     "closure": (2,),
     "gaze": (3,),
     "irises": (10, 2),
+    "blendshapes": (51,),
     "appearance": (None,),
     "answer": (None,),
     "focal": (),

@@ -184,6 +184,8 @@ def _solved_together(values, precision, rows, stiffness):
     for i in range(2):
         first[i + 1 : count - 1 + i] += stiffness * (rows[:, i] * rows[:, i + 1])[:, None]
     second[2:] = stiffness * (rows[:, 0] * rows[:, 2])[:, None]
+    # What is all but certain beside what is all but free cancels to nothing.
+    least = 1e-14 * main
     track = precision * values
     for i in range(count):
         if i > 1:
@@ -196,6 +198,7 @@ def _solved_together(values, precision, rows, stiffness):
         if i > 1:
             main[i] -= second[i] ** 2 * main[i - 2]
             track[i] -= second[i] * track[i - 2]
+        main[i] = np.maximum(main[i], least[i])
     track /= main
     for i in range(count - 2, -1, -1):
         track[i] -= first[i + 1] * track[i + 1]

@@ -37,6 +37,7 @@ KEYS: dict[str, tuple[tuple, str]] = {
     "landmarks_2d": (("T", 68, 2), "the mesh's 68 landmarks (iBUG, contour as seen), pixels"),
     "landmarks_3d": (("T", 68, 3), "the same landmarks in the head frame, metres"),
     "frontend_landmarks": (("T", 68, 2), "the front end's own 68 landmarks, pixels; NaN where nothing was seen"),
+    "frontend_blendshapes": (("T", 51), "the front end's scores of ARKit's units (face_mesh.arkit_names), else NaN"),
     "fit_error": (("T",), "root mean square error of the face mesh's points, in sides of the face's crop"),
     "shape": (("S",), "identity coefficients, of all frames"),
     "intrinsics": ((3, 3), "K of the frames: (u, v, 1) ~ K x_cam"),

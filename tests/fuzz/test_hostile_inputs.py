@@ -132,7 +132,7 @@ SHARD = {
     **{name: np.zeros(2) for name in ("score", "confidence", "focal")},
     **{
         name: np.zeros((2, n))
-        for name, n in {"crop": 3, "region_confidence": 6, "closure": 2, "gaze": 3}.items()
+        for name, n in {"crop": 3, "region_confidence": 6, "closure": 2, "gaze": 3, "blendshapes": 51}.items()
     },
     **{"irises": np.zeros((2, 10, 2)), "appearance": np.zeros((2, 4)), "answer": np.zeros((2, 8))},
     **{"frame": [0, 1], "start": 0, "seconds": [0.0, 0.1], "thumbnails": np.zeros((2, 18, 32, 3), np.uint8)},

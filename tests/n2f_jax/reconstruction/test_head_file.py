@@ -32,7 +32,7 @@ def test_everything_comes_back(tmp_path):
 
 def test_heads_of_earlier_versions_are_read(tmp_path):
     values = example()
-    later = ("eyes_pose", "irises", "confidence", "region_confidence")
+    later = ("eyes_pose", "irises", "confidence", "region_confidence", "frontend_blendshapes")
     np.savez(tmp_path / "old.npz", **{key: value for key, value in values.items() if key not in later})
     read = load_parameters(tmp_path / "old.npz")
     assert read.keys() == KEYS.keys()

@@ -120,6 +120,7 @@ def test_perspective_tells_the_focal_length(open_head):
         "closure": (2,),
         "gaze": (3,),
         "irises": (10, 2),
+        "blendshapes": (51,),
     }
     faces = Faces(
         frame=np.arange(4),

@@ -46,7 +46,7 @@ def test_a_clip_becomes_a_track_an_overlay_and_curves(tmp_path, tracker, open_he
     result, said = run(tmp_path, tracker, turning, 20, TrackOptions(focal=FOCAL))
     out = tmp_path / "out"
     assert result.exit_code == 0 and sorted(p.name for p in out.iterdir() if not p.name.startswith(".")) == [
-        *("curves.png", "first_pass", "overlay.mp4", "summary.json", "track.npz")
+        *("blendshapes.csv", "curves.png", "first_pass", "overlay.mp4", "summary.json", "track.npz")
     ]
     track = load_track(out / "track.npz")
     assert track.keys() == KEYS.keys() and (track["status"] == SEEN).all()
