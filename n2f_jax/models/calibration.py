@@ -140,21 +140,25 @@ def recalibrate_expression(
     people: Int[np.ndarray, " N"],
     gram: Float[np.ndarray, "W W"],
     deviation: Float[np.ndarray, " W"],
+    share: float = 0.5,
     penalties: Float[np.ndarray, " P"] = PENALTIES,
 ) -> tuple[Calibration, dict[str, float]]:
-    """The same of expression, jaw and lids (W = E + 5), and their covariance as these inputs show it.
+    """The same of expression and jaw, a share of the way.
 
     A simulated front end moves with the face as far as the true points do; a real one shows some movements and not
-    others. Again without an offset: a face at rest stays at rest. What shape and expression err together is not kept.
+    others. Again without an offset: a face at rest stays at rest. All of the way pictures of known heads gain most,
+    and photographs lose a little (docs/training.md). Lids, which front ends see for themselves, and the covariance
+    stay.
 
     Args:
         calibration, answers, people, penalties: as ``recalibrate_shape``.
-        expressions: expression, jaw and lids of the faces that were seen.
+        expressions: expression, jaw and lids (W = E + 5) of the faces that were seen.
         gram: of the places that are to be right, by those.
         deviation: the population's, which makes coefficients and radians comparable.
+        share: of the way from what was expected to what these inputs say.
 
     Returns:
-        As ``recalibrate_shape``.
+        As ``recalibrate_shape``, the figures those of all of the way.
 
     Raises:
         ValueError: fewer than ten people.
@@ -163,17 +167,19 @@ def recalibrate_expression(
     expressions, deviation = (np.asarray(x, np.float64) for x in (expressions, deviation))
     count = len(offset) - len(deviation)
     expected = (np.asarray(answers, np.float64) @ matrix.T + offset)[:, count:]
-    gram = gram * np.outer(deviation, deviation)
     drawn, left, figures = _towards_truth(
-        expected / deviation, expressions / deviation, people, gram, penalties
+        expected / deviation,
+        expressions / deviation,
+        people,
+        gram * np.outer(deviation, deviation),
+        penalties,
     )
-    said = float(np.sqrt(np.sum(gram * (covariance[count:, count:] / np.outer(deviation, deviation)))))
-    figures["optimism"] = _size(left, gram) / said
+    said = float(np.sqrt(np.sum(gram * covariance[count:, count:])))
+    figures["optimism"] = _size(left * deviation, gram) / said
     drawn = deviation[:, None] * drawn / deviation
+    drawn = share * drawn + (1.0 - share) * np.eye(len(drawn))
+    drawn[-2:] = np.eye(len(drawn))[-2:]
     offset[count:], matrix[count:] = drawn @ offset[count:], drawn @ matrix[count:]
-    covariance[count:] = covariance[:, count:] = 0.0
-    measured = left.T @ left / len(left) + 1e-3 * np.eye(len(deviation))
-    covariance[count:, count:] = measured * np.outer(deviation, deviation)
     return _in_float32(offset, matrix, covariance), figures
 
 

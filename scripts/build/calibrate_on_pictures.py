@@ -6,8 +6,8 @@
 
 The pictures of face_renders/more go through the free front end and the network. What its answers say of shape (kinds
 ``face_mesh_v1`` and ``face_mesh_v2``, measured on simulated points by carry_over_checkpoint.py) is then drawn towards
-the mean head as far as these people ask for (``models.calibration.recalibrate_shape``), and with --expression what they
-say of expression towards what these faces do (``recalibrate_expression``; not done for what ships: docs/training.md).
+the mean head as far as these people ask for (``models.calibration.recalibrate_shape``), and what they say of
+expression and jaw half of the way to what these faces do (``recalibrate_expression``).
 Nobody of the outside set is among them.
 """
 
@@ -26,7 +26,6 @@ def main() -> int:
     parser.add_argument("--model", type=Path, required=True, metavar="PATH", help="FaceXModel, or an .npz")
     parser.add_argument("--renders", type=Path, required=True, metavar="DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--expression", action="store_true", help="expression, jaw and lids too")
     flags = parser.parse_args()
 
     import numpy as np
@@ -67,14 +66,12 @@ def main() -> int:
             calibration[kind], of_shape = recalibrate_shape(
                 calibration[kind], answers, np.stack(drawn) @ modes.T, people, basis.T @ basis
             )
-            found = {"shape": of_shape}
-            if flags.expression:
-                true, gram = moving(renderer, people, views)
-                calibration[kind], found["expression"] = recalibrate_expression(
-                    calibration[kind], answers, true, people, gram, deviation
-                )
+            true, gram = moving(renderer, people, views)
+            calibration[kind], of_expression = recalibrate_expression(
+                calibration[kind], answers, true, people, gram, deviation
+            )
             notes[kind] = f"{len(people)} pictures of {len(set(people))} people"
-            for what, figures in found.items():
+            for what, figures in (("shape", of_shape), ("expression", of_expression)):
                 said = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
                 print(f"{kind}, {what}: {notes[kind]}; {said}")
         save_pretrained(

@@ -70,30 +70,40 @@ def test_a_simulation_that_is_too_kind_is_corrected():
 
 
 def test_movements_that_real_inputs_do_not_show_count_less():
-    """Four shape coefficients, three of expression in units of their own; real answers do not see the last of these."""
+    """Four shape coefficients, three of expression in units of their own, two lids; real answers miss the third."""
     rng = np.random.default_rng(3)
-    deviation = np.array([1.0, 1.0, 1.0, 1.0, 2.0, 0.1, 1.0])
-    truths = deviation * rng.standard_normal((4000, 7))
+    deviation = np.array([1.0, 1.0, 1.0, 1.0, 2.0, 0.1, 1.0, 0.3, 0.3])
+    truths = deviation * rng.standard_normal((4000, 9))
     simulated = calibrate(truths + 0.5 * deviation * rng.standard_normal(truths.shape), truths)
     people = np.repeat(np.arange(300), 2)
-    shown = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0])
+    shown = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0])
 
     def seen(count):
-        moved = deviation * rng.standard_normal((count, 7))
+        moved = deviation * rng.standard_normal((count, 9))
         return moved, moved * shown + 0.5 * deviation * rng.standard_normal(moved.shape)
 
     moved, answers = seen(600)
-    found, figures = recalibrate_expression(
-        simulated, answers, moved[:, 4:], people, np.eye(3), deviation[4:]
-    )
     fresh, said = seen(4000)
-    left = (fresh - (said @ np.asarray(found.matrix).T + np.asarray(found.offset)))[:, 4:] / deviation[4:]
-    np.testing.assert_allclose(left.std(axis=0), [0.45, 0.45, 1.0], rtol=0.06)
-    np.testing.assert_allclose(np.diag(found.covariance)[4:], (left * deviation[4:]).var(axis=0), rtol=0.25)
+
+    def errors(one):
+        expected = said @ np.asarray(one.matrix).T + np.asarray(one.offset)
+        return ((fresh - expected) / deviation)[:, 4:7].std(axis=0)
+
+    def recalibrated(share):
+        given = (simulated, answers, moved[:, 4:], people, np.eye(5), deviation[4:])
+        return recalibrate_expression(*given, share=share)
+
+    found, figures = recalibrated(1.0)
+    np.testing.assert_allclose(errors(simulated), [0.45, 0.45, 1.08], rtol=0.05)
+    np.testing.assert_allclose(errors(found), [0.45, 0.45, 1.0], rtol=0.05)
     assert figures["after"] < figures["before"]
-    np.testing.assert_array_equal(found.matrix[:4], simulated.matrix[:4])
-    np.testing.assert_array_equal(found.covariance[:4, :4], simulated.covariance[:4, :4])
-    np.testing.assert_array_equal(found.covariance[4:, :4], 0)
+    half, _ = recalibrated(0.5)
+    np.testing.assert_allclose(half.matrix, 0.5 * (simulated.matrix + found.matrix), atol=1e-6)
+    for rows in (slice(0, 4), slice(7, 9)):
+        np.testing.assert_array_equal(found.matrix[rows], simulated.matrix[rows])
+    np.testing.assert_array_equal(found.covariance, simulated.covariance)
+    with pytest.raises(ValueError, match="too few"):
+        recalibrate_expression(simulated, answers[:8], moved[:8, 4:], people[:8], np.eye(5), deviation[4:])
 
 
 def test_unknowns_are_parameters_and_back():
