@@ -246,7 +246,7 @@ def displacement(units: ArkitUnits, unknowns: Float[Array, " W"]) -> Float[Array
 
 @jax.jit
 def _displacements(units: ArkitUnits, unknowns: Float[Array, "B U"]) -> Float[Array, "B n 3"]:
-    return jax.vmap(_moved, in_axes=(None, 0))(units, unknowns[:, units.num_shape :])
+    return jax.vmap(displacement, in_axes=(None, 0))(units, unknowns[:, units.num_shape :])
 
 
 def weights_of_eyes(eyes: Float[np.ndarray, "B 2 3"]) -> Float[np.ndarray, "B 51"]:
