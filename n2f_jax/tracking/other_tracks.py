@@ -101,6 +101,7 @@ def to_track(
         "shot": np.zeros(count, np.int32),
         "confidence": nothing(),
         "region_confidence": nothing(6),
+        "frontend_blendshapes": nothing(51),
         "expression": of_frames(expression),
         "jaw_pose": of_frames(frames.jaw),
         "eyelids": of_frames(frames.eyelids),

@@ -83,6 +83,7 @@ def made_track(model, frames=6, seed=1):
         "shot": np.zeros(frames, np.int32),
         "confidence": nothing(),
         "region_confidence": nothing(6),
+        "frontend_blendshapes": nothing(51),
         "expression": rng.normal(size=(frames, 7)),
         "jaw_pose": rng.normal(0, 0.1, (frames, 3)),
         "eyelids": rng.uniform(0, 1, (frames, 2)),

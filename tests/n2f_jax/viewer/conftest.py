@@ -87,6 +87,7 @@ def track(open_head, tmp_path_factory):
         "shot": np.zeros(6, np.int32),
         "confidence": np.linspace(1.0, 0.5, 6),
         "region_confidence": np.tile(CONFIDENCE, (6, 1)),
+        "frontend_blendshapes": np.full((6, 51), np.nan, np.float32),
         "landmarks_3d": nan(68, 3),
         "frontend_landmarks": nan(68, 2),
         "fit_error": nan(),
