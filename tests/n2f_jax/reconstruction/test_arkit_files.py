@@ -51,6 +51,12 @@ def test_heads_to_a_table_and_back(tmp_path, capsys):
     assert float(rows[0]["jawOpen"]) == pytest.approx(0.4, abs=0.05)
     assert float(rows[1]["mouthSmileLeft"]) == pytest.approx(0.6, abs=0.08)
     assert float(rows[1]["eyeLookOutLeft"]) == pytest.approx(0.5, abs=1e-3)
+    assert main(["convert", "arkit", *heads, "--live-link", "--out", str(again)]) == 0
+    of_app = list(csv.DictReader(again.open()))
+    assert len(of_app) == 2 and len(of_app[0]) == 63
+    for row, same in zip(of_app, rows, strict=True):
+        for name in ("jawOpen", "mouthSmileLeft", "eyeLookOutLeft"):
+            assert float(row[name[0].upper() + name[1:]]) == pytest.approx(float(same[name]), abs=1e-4)
 
 
 def test_a_table_comes_back(tmp_path):

@@ -278,6 +278,9 @@ def test_the_script(script, checkpoint, photos, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "1 photos: 1 done" in printed
     assert "good.png" in printed
+    assert script(photos / "good.png", *common, "--formats", "npz", "--overwrite", "--blendshapes") == 0
+    header, row = (tmp_path / "out" / "blendshapes.csv").read_text().splitlines()
+    assert header.startswith("Timecode,BlendShapeCount,EyeBlinkLeft") and row.count(",") == 62
     assert script(photos / "good.png", photos / "letter.jpg", *common, "--formats", "npz") == 1
     assert script(photos / "letter.jpg", *common, "--formats", "npz") == 2
 
