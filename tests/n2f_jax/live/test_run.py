@@ -130,6 +130,15 @@ def test_fitted_weights_and_scores_are_told_apart(open_head, units):
     assert scored[17] == 0.5 and scored[3] == pytest.approx(fitted[3])
 
 
+@pytest.fixture
+def heeds_sigint():
+    """A shell that starts the tests in the background has SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_sigint")
 def test_a_run_is_stopped_by_a_signal_and_lets_everything_go(tmp_path, open_head, units, listener):
     tracker, report = Numbers(open_head), LiveReport()
     camera = ClipCamera(write_frames(tmp_path / "frames", 5), rate=100.0, again=True)
