@@ -14,7 +14,6 @@ Exit code: 0 ended by Ctrl-C; 2 it cannot start.
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from pathlib import Path
 
@@ -32,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> int:
-    options.choose_device(flags.device)
-    if flags.frontend == "pixel3dmm":
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch shares the GPU
+    options.choose_device(flags.device, flags.frontend)
     from n2f_jax.app.page import make_page, serve
     from n2f_jax.app.photo_answers import MAX_FACES, PhotoAnswers
     from n2f_jax.reconstruction.reconstructor import Reconstructor

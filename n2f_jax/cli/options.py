@@ -127,7 +127,9 @@ def add_device(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--device", choices=("cpu", "gpu", "tpu"), help="default: the best that JAX finds")
 
 
-def choose_device(device: str | None) -> None:
-    """Must come before JAX is imported, which reads it."""
+def choose_device(device: str | None, frontend: str | None = None) -> None:
+    """Must come before JAX is imported, which reads it; JAX leaves memory of a GPU to a front end in PyTorch."""
+    if frontend == "pixel3dmm":
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if device:
         os.environ["JAX_PLATFORMS"] = "cuda" if device == "gpu" else device

@@ -17,7 +17,6 @@ usage, or not one photograph could be read; 130 interrupted.
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from n2f_jax.cli import options
@@ -72,9 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> int:
-    options.choose_device(flags.device)
-    if flags.frontend == "pixel3dmm":
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch shares the GPU
+    options.choose_device(flags.device, flags.frontend)
     from n2f_jax.data.image_files import SkippedFiles
     from n2f_jax.preprocessing.inputs import VIDEO_SUFFIXES
     from n2f_jax.reconstruction import batch_run

@@ -94,11 +94,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> int:
-    options.choose_device(flags.device)
+    options.choose_device(flags.device, flags.frontend)
     if flags.frontend == "precomputed":
         raise ValueError("--frontend precomputed looks up files, and photographs that are sent have none")
-    if flags.frontend == "pixel3dmm":
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch shares the GPU
     try:
         from n2f_jax.serving.server import Server, listen
     except ImportError as error:

@@ -16,7 +16,6 @@ Exit code: 0 every frame has a head; 1 some have not, or the clip is cut off; 2 
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from n2f_jax.cli import options
@@ -67,9 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> int:
-    options.choose_device(flags.device)
-    if flags.frontend == "pixel3dmm":
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch shares the GPU
+    options.choose_device(flags.device, flags.frontend)
     from n2f_jax.runtime.threads import use_one_thread
 
     use_one_thread()  # NumPy's products are small here: threads that wait for one another take most of the time

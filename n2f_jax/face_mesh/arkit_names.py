@@ -1,5 +1,7 @@
 """Names of ARKit's blendshapes (Apple, ARFaceAnchor.BlendShapeLocation); left and right are the subject's."""
 
+import numpy as np
+
 # All of ARKit's but the tongue, which no head model here has; ARKit's own order.
 UNITS = (
     "eyeBlinkLeft", "eyeLookDownLeft", "eyeLookInLeft", "eyeLookOutLeft", "eyeLookUpLeft", "eyeSquintLeft",
@@ -13,3 +15,6 @@ UNITS = (
     "browOuterUpRight", "cheekPuff", "cheekSquintLeft", "cheekSquintRight", "noseSneerLeft",
     "noseSneerRight",
 )  # fmt: skip
+
+# Which of them the gaze decides.
+OF_GAZE = np.array([name.startswith("eyeLook") for name in UNITS])

@@ -28,7 +28,7 @@ from flame_jax.rotations import (
     axis_angle_to_rotation_6d,
     rotation_6d_to_axis_angle,
 )
-from n2f_jax.face_mesh.arkit_names import UNITS
+from n2f_jax.face_mesh.arkit_names import OF_GAZE, UNITS
 from n2f_jax.fitting.bounded_least_squares import bounded_least_squares
 from n2f_jax.fitting.head_correspondence import HeadCorrespondence
 from n2f_jax.metrics.skin import face_skin
@@ -186,7 +186,7 @@ class WeightReader:
         look = weights_of_eyes(np.asarray(rotation_6d_to_axis_angle(params.eyes)))
         moved = np.asarray(_displacements(self._units, to_unknowns(params)), np.float64)
         # Lids follow the eyes, if they do: what the gaze explains, no other unit has to.
-        most = np.where(_OF_GAZE, np.maximum(look, 1e-9), 1.0)
+        most = np.where(OF_GAZE, np.maximum(look, 1e-9), 1.0)
         weights = np.zeros((len(moved), len(UNITS)))
         last = None
         for weight, displacement, bound in zip(weights, moved, most, strict=True):
@@ -195,10 +195,7 @@ class WeightReader:
             weight[:] = last
         left = moved - np.einsum("bu,unc->bnc", weights, self._offsets)
         left = 1e3 * np.sqrt((self._share * (left**2).sum(axis=-1)).sum(axis=-1))
-        return np.where(_OF_GAZE, look, weights), left
-
-
-_OF_GAZE = np.array([name.startswith("eyeLook") for name in UNITS])
+        return np.where(OF_GAZE, look, weights), left
 
 
 @jax.jit

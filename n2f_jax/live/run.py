@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from flame_jax import FlameParams
 from flame_jax.rotations import axis_angle_to_rotation_6d
-from n2f_jax.face_mesh.arkit_names import UNITS
+from n2f_jax.face_mesh.arkit_names import OF_GAZE
 from n2f_jax.fitting.arkit import ArkitUnits, WeightReader, weights_of_eyes
 from n2f_jax.frontends.blendshapes import scores_of_units
 from n2f_jax.live import live_link
@@ -29,7 +29,6 @@ from n2f_jax.tracking.track_file import LOST
 Address = tuple[str, int]
 Weights = Literal["fit", "scores"]
 WEIGHTS: tuple[Weights, ...] = ("fit", "scores")
-_OF_GAZE = np.array([name.startswith("eyeLook") for name in UNITS])
 _WAIT = 0.5  # seconds for which nothing comes before the run looks whether it is to end
 _SAY_EVERY = 5.0
 
@@ -100,28 +99,23 @@ class WeightSource:
 
     def prepare(self) -> None:
         """Compiles what a frame takes."""
-        rest = np.zeros((1, 2, 3), np.float32)
-        neutral = FlameParams.resting(
-            self._shape[None],
-            np.zeros((1, self._expressions), np.float32),
-            axis_angle_to_rotation_6d(rest[:, 0]),
-            rest[:, 0, :2],
-        )
-        self._read(dataclasses.replace(neutral, eyes=axis_angle_to_rotation_6d(rest)))
+        self._fitted(np.zeros(self._expressions), np.zeros(3), np.zeros(2), np.zeros((2, 3)))
 
     def __call__(self, state: FrameState, scores: Float[np.ndarray, "52"] | None) -> Float[np.ndarray, " 51"]:
         """In the order of ``UNITS``, 0 … 1. What the eyes do is the gaze's with either kind."""
         if self._kind == "scores" and scores is not None:
             look = weights_of_eyes(state.eyes_pose[None])[0]
-            return np.where(_OF_GAZE, look, scores_of_units(scores).astype(np.float64).clip(0.0, 1.0))
-        params = FlameParams.resting(
-            self._shape[None],
-            state.expression[None].astype(np.float32),
-            axis_angle_to_rotation_6d(state.jaw_pose[None].astype(np.float32)),
-            state.eyelids[None].astype(np.float32),
+            return np.where(OF_GAZE, look, scores_of_units(scores).astype(np.float64).clip(0.0, 1.0))
+        return self._fitted(state.expression, state.jaw_pose, state.eyelids, state.eyes_pose)
+
+    def _fitted(
+        self, expression: np.ndarray, jaw: np.ndarray, eyelids: np.ndarray, eyes: np.ndarray
+    ) -> Float[np.ndarray, " 51"]:
+        expression, jaw, eyelids, eyes = (
+            np.asarray(x, np.float32)[None] for x in (expression, jaw, eyelids, eyes)
         )
-        eyes = axis_angle_to_rotation_6d(state.eyes_pose[None].astype(np.float32))
-        return self._read(dataclasses.replace(params, eyes=eyes))[0][0]
+        params = FlameParams.resting(self._shape[None], expression, axis_angle_to_rotation_6d(jaw), eyelids)
+        return self._read(dataclasses.replace(params, eyes=axis_angle_to_rotation_6d(eyes)))[0][0]
 
 
 class Sender:

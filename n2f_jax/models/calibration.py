@@ -209,7 +209,8 @@ def _towards_truth(
             left[of] = truths[of] - expected[of] @ fit(~of, penalty)
         return left
 
-    errors = {float(penalty): _size(held_out(penalty), gram) for penalty in penalties}
+    left = {float(penalty): held_out(penalty) for penalty in penalties}
+    errors = {penalty: _size(one, gram) for penalty, one in left.items()}
     penalty = min(errors, key=errors.__getitem__)
     whole = _size(truths, gram)
     figures = {
@@ -217,7 +218,7 @@ def _towards_truth(
         "before": _size(truths - expected, gram) / whole,
         "after": errors[penalty] / whole,
     }
-    return fit(np.ones(len(people), bool), penalty).T, held_out(penalty), figures
+    return fit(np.ones(len(people), bool), penalty).T, left[penalty], figures
 
 
 def _size(left: Float[np.ndarray, "N K"], gram: Float[np.ndarray, "K K"]) -> float:

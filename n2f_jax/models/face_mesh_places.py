@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from n2f_jax.models.surface import NUM_FACE_MESH_POINTS
+from n2f_jax.runtime.outside_values import is_rotation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,6 @@ def places_from_arrays(arrays: Mapping[str, Array | np.ndarray], num_faces: int)
     if found["faces"].min() < 0 or found["faces"].max() >= num_faces:
         raise ValueError(f"faces lie outside 0 … {num_faces - 1}")
     rotation = found["rotation"].astype(np.float64)
-    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0.0:
+    if not is_rotation(rotation, 1e-3):
         raise ValueError("rotation is none")
     return FaceMeshPlaces(**found)

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from n2f_jax.face_mesh.arkit_names import UNITS
+from n2f_jax.face_mesh.arkit_names import OF_GAZE, UNITS
 from n2f_jax.geometry.camera import FRONTAL
 from n2f_jax.runtime.atomic_files import write_text
 
@@ -43,7 +43,6 @@ def _of_the_table() -> tuple[str, ...]:
 
 COLUMNS = _of_the_table()
 _ORDER = [VALUES.index(name) for name in COLUMNS]
-_OF_GAZE = np.array([name.startswith("eyeLook") for name in UNITS])
 _FRONTAL = np.asarray(FRONTAL, np.float64)
 
 
@@ -103,7 +102,7 @@ def write_both_tables(
     write_table(path, seconds, face_values(fitted, rotation, eyes))
     beside = path.with_name(f"{path.stem}_frontend{path.suffix}")
     if np.isfinite(scores).any():
-        scores = np.where(_OF_GAZE & np.isfinite(scores), fitted, np.clip(scores, 0.0, 1.0))
+        scores = np.where(OF_GAZE & np.isfinite(scores), fitted, np.clip(scores, 0.0, 1.0))
         write_table(beside, seconds, face_values(scores, rotation, eyes))
 
 

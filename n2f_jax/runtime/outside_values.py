@@ -144,3 +144,8 @@ def numbers(values: Any, dtype: type = np.float64) -> np.ndarray:
         if not np.array_equal(array.astype(np.int64), array):
             raise ValueError("holds numbers that are no whole ones")
     return array.astype(dtype)
+
+
+def is_rotation(matrix: np.ndarray, tolerance: float = 1e-2) -> bool:
+    """Whether ``(3, 3)`` finite numbers turn and do not mirror, as far as files hold digits."""
+    return bool(np.abs(matrix @ matrix.T - np.eye(3)).max() <= tolerance and np.linalg.det(matrix) >= 0)

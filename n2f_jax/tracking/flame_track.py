@@ -106,13 +106,7 @@ class FlameTrack:
         require_same_model(track, model)
         self.track, self.model = track, model
         self.shape = _padded(track["shape"], NUM_SHAPE)
-        self._regressor = np.asarray(model.J_regressor[0], np.float64)
-        directions = np.asarray(model.exprdirs, np.float64)
-        self._root_of_expression = np.einsum("v,vck->ck", self._regressor, directions)
-        resting = np.asarray(model.v_template, np.float64) + np.einsum(
-            "vck,k->vc", np.asarray(model.shapedirs, np.float64), np.asarray(track["shape"], np.float64)
-        )
-        self._root_of_shape = self._regressor @ resting
+        self._root_of_shape, self._root_of_expression = root_joint(model, track["shape"])
         self._own_lid_expression = lids_as_expression(model)
         self.lid_expression = np.zeros((NUM_EXPRESSION, 2))
         self.lid_expression[: model.num_expression] = self._own_lid_expression
@@ -173,6 +167,17 @@ class FlameTrack:
 @jax.jit
 def _decoded(model: HeadModel, params: FlameParams) -> Float[Array, "B V 3"]:
     return decode(model, params)[0]
+
+
+def root_joint(
+    model: HeadModel, shape: Float[np.ndarray, " S"]
+) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3 E"]]:
+    """Where a person's root joint lies at rest, metres, and by how much each unit of expression moves it."""
+    regressor = np.asarray(model.J_regressor[0], np.float64)
+    resting = np.asarray(model.v_template, np.float64) + np.einsum(
+        "vck,k->vc", np.asarray(model.shapedirs, np.float64), np.asarray(shape, np.float64)
+    )
+    return regressor @ resting, np.einsum("v,vck->ck", regressor, np.asarray(model.exprdirs, np.float64))
 
 
 def lids_as_expression(model: HeadModel) -> Float[np.ndarray, "E 2"]:

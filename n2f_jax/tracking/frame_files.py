@@ -19,11 +19,9 @@ from scipy.spatial.transform import Rotation
 
 from n2f_jax.frontends.pixel3dmm.tracking import TrackingError, as_numbers, frame_of, read_pickle
 from n2f_jax.runtime.display import printable
+from n2f_jax.runtime.outside_values import is_rotation
 from n2f_jax.tracking.first_pass import MAX_FRAMES
-from n2f_jax.tracking.other_frames import OtherFrames, OtherTrackError
-
-_SAME = 1e-4  # relative: what cameras and shapes of one track may differ by
-_MOST = 1e6  # beyond, no metre, pixel or coefficient is meant
+from n2f_jax.tracking.other_frames import MOST, SAME, OtherFrames, OtherTrackError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +106,7 @@ def _check_same(path: Path, one: OneFrame, first: OneFrame) -> None:
         mine, its = one.values[key], first.values[key]
         same = mine.shape == its.shape
         if same and key != "expression":
-            same = bool(np.allclose(mine, its, rtol=_SAME, atol=_SAME))
+            same = bool(np.allclose(mine, its, rtol=SAME, atol=SAME))
         if not same:
             raise OtherTrackError(f"{printable(path)}: its {what} is not the first frame's: a track has one")
 
@@ -153,7 +151,7 @@ def _metrical(path: Path, contents: Mapping[str, Any]) -> OneFrame:
         """One row; the tracker keeps a batch axis of one in front."""
         inside = contents.get(group)
         values = as_numbers(inside.get(key)) if isinstance(inside, Mapping) else None
-        if values is None or not (np.abs(values) < _MOST).all():
+        if values is None or not (np.abs(values) < MOST).all():
             raise OtherTrackError(f"{printable(path)}: {group!r} has no {key!r} of finite numbers")
         values = np.asarray(values, np.float64)
         if values.ndim == len(shape) + 1 and values.shape[0] == 1:
@@ -179,7 +177,7 @@ def _metrical(path: Path, contents: Mapping[str, Any]) -> OneFrame:
     if not (intrinsics[0, 0] > 0 and intrinsics[1, 1] > 0) or not np.allclose(intrinsics[2], [0, 0, 1]):
         raise OtherTrackError(f"{printable(path)}: 'K' is no camera's matrix")
     rotation = array("opencv", "R", (3, 3))
-    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-2 or np.linalg.det(rotation) < 0:
+    if not is_rotation(rotation):
         raise OtherTrackError(f"{printable(path)}: 'R' of 'opencv' is no rotation")
     number = contents.get("frame_id")
     if isinstance(number, str) and re.fullmatch(r"\d{1,9}", number):

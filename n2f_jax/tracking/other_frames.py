@@ -7,6 +7,9 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int
 
+SAME = 1e-4  # relative: what cameras and shapes of one track may differ by
+MOST = 1e6  # beyond, no metre, pixel or coefficient is meant
+
 
 class OtherTrackError(ValueError):
     """A folder or file of another program that cannot be read as a track; the message names it and says why."""

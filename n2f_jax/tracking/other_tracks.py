@@ -24,7 +24,7 @@ from n2f_jax.geometry.alignment import procrustes
 from n2f_jax.models.pretrained import HeadModelIdentity, identity_sha256
 from n2f_jax.runtime.display import printable
 from n2f_jax.tracking.first_pass import MAX_FRAMES
-from n2f_jax.tracking.flame_track import FlameError, require_flame
+from n2f_jax.tracking.flame_track import FlameError, require_flame, root_joint
 from n2f_jax.tracking.frame_files import read_frame_folder
 from n2f_jax.tracking.offline import put_landmarks
 from n2f_jax.tracking.other_frames import OtherFrames, OtherTrackError
@@ -186,14 +186,10 @@ def _cameras(
     if frames.root is None:
         root_turn, root_shift = np.broadcast_to(np.eye(3), turn.shape), np.zeros_like(shift)
     else:
-        regressor = np.asarray(model.J_regressor[0], np.float64)
-        resting = np.asarray(model.v_template, np.float64) + np.einsum(
-            "vck,k->vc", np.asarray(model.shapedirs, np.float64), shape
-        )
-        of_expression = np.einsum("v,vck->ck", regressor, np.asarray(model.exprdirs, np.float64))
+        of_shape, of_expression = root_joint(model, shape)
         posed = frames.posed_expression if frames.posed_expression is not None else frames.expression
         posed = _fitted(posed, model.num_expression, f"{name}: expression", model)
-        joint = regressor @ resting + posed @ of_expression.T
+        joint = of_shape + posed @ of_expression.T
         root_turn = Rotation.from_rotvec(frames.root).as_matrix()
         root_shift = joint - np.einsum("tij,tj->ti", root_turn, joint) + frames.root_translation
     # x_cam = R (R_g (Q v + s) + root_shift) + t

@@ -12,13 +12,18 @@ import numpy as np
 from flame_jax.files.outside import one_line
 from n2f_jax.runtime.display import printable
 from n2f_jax.runtime.json_values import is_path_within
-from n2f_jax.runtime.outside_values import OutsideValueError, numbers, read_arrays, read_json, told
+from n2f_jax.runtime.outside_values import (
+    OutsideValueError,
+    is_rotation,
+    numbers,
+    read_arrays,
+    read_json,
+    told,
+)
 from n2f_jax.tracking.first_pass import MAX_FRAMES
-from n2f_jax.tracking.other_frames import OtherFrames, OtherTrackError
+from n2f_jax.tracking.other_frames import MOST, SAME, OtherFrames, OtherTrackError
 
 _AXES = np.diag([1.0, -1.0, -1.0])  # OpenGL's camera to OpenCV's
-_SAME = 1e-4  # relative: what cameras and shapes of one track may differ by
-_MOST = 1e6  # beyond, no metre, pixel or coefficient is meant
 _MOST_COEFFICIENTS = 1000
 # Numbers of one frame's file: how many, None for up to 1000.
 _ROWS = {
@@ -60,15 +65,13 @@ def read_vhap_folder(folder: Path) -> OtherFrames:
         raise OtherTrackError(f"{printable(path)}: two frames of one camera have one moment")
     first, rows, offset = found[0], [], 0.0
     for one in found:
-        if one["size"] != first["size"] or not np.allclose(
-            one["intrinsics"], first["intrinsics"], rtol=_SAME
-        ):
+        if one["size"] != first["size"] or not np.allclose(one["intrinsics"], first["intrinsics"], rtol=SAME):
             raise OtherTrackError(f"{printable(path)}: frames have different cameras: a track has one")
         row = _read_params(folder / one["path"])
         offset = max(offset, row.pop("offset"))
         if rows and (
             row["shape"].shape != rows[0]["shape"].shape
-            or not np.allclose(row["shape"], rows[0]["shape"], rtol=_SAME, atol=_SAME)
+            or not np.allclose(row["shape"], rows[0]["shape"], rtol=SAME, atol=SAME)
             or row["expr"].shape != rows[0]["expr"].shape
         ):
             raise OtherTrackError(
@@ -144,7 +147,7 @@ def read_vhap_tracked(path: Path) -> OtherFrames:
             raise OtherTrackError(f"{printable(path)}: {name!r} has shape {values[name].shape}")
     if not 1 <= values["shape"].size <= _MOST_COEFFICIENTS:
         raise OtherTrackError(f"{printable(path)}: 'shape' has shape {values['shape'].shape}")
-    if any(not (np.abs(array) < _MOST).all() for array in values.values()):
+    if any(not (np.abs(array) < MOST).all() for array in values.values()):
         raise OtherTrackError(f"{printable(path)}: it holds what are no finite numbers")
     focal, sides = values["focal_length"].reshape(-1), values["image_size"].reshape(-1)
     if focal.size != 1 or not focal[0] > 0 or sides.size != 2 or not ((sides >= 1) & (sides < 1e5)).all():
@@ -201,7 +204,7 @@ def _frame(path: Path, index: int, frame: Any, whole: Mapping[str, Any]) -> dict
     camera = {}
     for key in ("cx", "cy", "fl_x", "fl_y", "h", "w"):
         value = field(key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < _MOST:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < MOST:
             raise wrong(f"{key!r} is no number")
         camera[key] = float(value)
     if min(camera["fl_x"], camera["fl_y"]) <= 0 or not all(1 <= camera[key] < 1e5 for key in "hw"):
@@ -210,10 +213,10 @@ def _frame(path: Path, index: int, frame: Any, whole: Mapping[str, Any]) -> dict
         placed = numbers(frame.get("transform_matrix"))
     except ValueError as error:
         raise wrong(f"'transform_matrix' {one_line(str(error), 100)}") from error
-    if placed.shape not in ((4, 4), (3, 4)) or not (np.abs(placed) < _MOST).all():
+    if placed.shape not in ((4, 4), (3, 4)) or not (np.abs(placed) < MOST).all():
         raise wrong("'transform_matrix' is no 4 × 4 finite numbers")
     turn = placed[:3, :3]
-    if np.abs(turn @ turn.T - np.eye(3)).max() > 1e-2 or np.linalg.det(turn) < 0:
+    if not is_rotation(turn):
         raise wrong("'transform_matrix' is no rotation and place")
     # Of its inverse, in OpenCV's axes.
     rotation = _AXES @ turn.T
@@ -251,7 +254,7 @@ def _read_params(path: Path) -> dict[str, Any]:
             raise OtherTrackError(f"{printable(path)}: {name!r} {error}") from error
         if (count is not None and values.size != count) or values.size > _MOST_COEFFICIENTS:
             raise OtherTrackError(f"{printable(path)}: {name!r} has {values.size} numbers")
-        if not (np.abs(values) < _MOST).all():
+        if not (np.abs(values) < MOST).all():
             raise OtherTrackError(f"{printable(path)}: {name!r} is not finite numbers")
         row[name] = values
     row["offset"] = 0.0
@@ -261,6 +264,6 @@ def _read_params(path: Path) -> dict[str, Any]:
         except ValueError as error:
             raise OtherTrackError(f"{printable(path)}: 'static_offset' {error}") from error
         row["offset"] = float(np.abs(offset).max(initial=0.0))
-        if not row["offset"] < _MOST:
+        if not row["offset"] < MOST:
             raise OtherTrackError(f"{printable(path)}: 'static_offset' is not finite numbers")
     return row

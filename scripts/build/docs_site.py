@@ -7,6 +7,7 @@ reference from its docstrings. Links to files that the site has not (code, licen
 
 from __future__ import annotations
 
+import functools
 import posixpath
 import re
 from pathlib import Path
@@ -74,6 +75,7 @@ def _turned(link: re.Match[str], source: str, page: str, files: Files) -> str:
     return f"{picture}[{text}]({turned}{'#' + anchor if anchor else ''})"
 
 
+@functools.cache
 def reference(package: Path) -> dict[str, str]:
     """Page by folder of a package: its modules, in the order of their names."""
     pages = {}

@@ -31,6 +31,7 @@ from flame_jax.rotations import IDENTITY_6D, matrix_to_rotation_6d, rotation_6d_
 from n2f_jax.frontends.resample import Window
 from n2f_jax.geometry.alignment import procrustes
 from n2f_jax.geometry.camera import Camera
+from n2f_jax.runtime.outside_values import is_rotation
 
 NUM_FLAME_VERTICES = 5023
 _MAX_BYTES = 1 << 24  # the tracker writes some kilobytes
@@ -126,7 +127,7 @@ def frame_of(path: Path, contents: Any) -> TrackedFrame:
     if frame_id is None or frame_id.size != 1 or not 0 <= frame_id.flat[0] < 2**31:
         raise TrackingError(f"{path}: 'frame_id' is no number of a frame")
     base = array(camera, "R_base_0", 9).reshape(3, 3)
-    if np.abs(base @ base.T - np.eye(3)).max() > 1e-2 or np.linalg.det(base) < 0:
+    if not is_rotation(base):
         raise TrackingError(f"{path}: 'R_base_0' is no rotation")
     head = _rotation(rotation_6d("R"))
     principal = (size / 2 + 0.5) * (1 + array(camera, "pp", 2))

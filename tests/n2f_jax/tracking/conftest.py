@@ -12,6 +12,8 @@ from n2f_jax.models.pretrained import from_pretrained
 from n2f_jax.reconstruction.reconstructor import Reconstructor
 from tests.n2f_jax.reconstruction.conftest import checkpoint, place_head  # noqa: F401
 
+from .made_flame import made_flame, made_model, made_track
+
 SIZE = (120, 160)
 
 
@@ -59,3 +61,18 @@ def tracker(checkpoint, open_head):  # noqa: F811
         return Reconstructor(pretrained, open_head, ClipFrontend(open_head, seen), refine=0, batch_size=4)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    return made_flame()
+
+
+@pytest.fixture(scope="module")
+def model(arrays):
+    return made_model(arrays)
+
+
+@pytest.fixture(scope="module")
+def track(model):
+    return made_track(model)

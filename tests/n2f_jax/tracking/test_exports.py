@@ -18,7 +18,7 @@ from n2f_jax.tracking.flame_track import FlameError, neck_rim, require_flame
 from n2f_jax.tracking.track_file import save_track
 
 from .conftest import write_frames  # noqa: F401
-from .made_flame import FOCAL, SIZE, flame, made_flame, made_model, made_track, seen_pixels
+from .made_flame import FOCAL, SIZE, flame, made_model, made_track, seen_pixels
 
 WRITTEN = [0, 2, 4, 5]  # frames that were seen
 FORMATS = ("gaussian-avatars", "vhap", "insta", "metrical-tracker")
@@ -37,21 +37,6 @@ class Matte:
         matte = np.zeros(image.shape[:2], np.uint8)
         matte[:, image.shape[1] // 3 : -image.shape[1] // 3] = 255
         return matte
-
-
-@pytest.fixture(scope="module")
-def arrays():
-    return made_flame()
-
-
-@pytest.fixture(scope="module")
-def model(arrays):
-    return made_model(arrays)
-
-
-@pytest.fixture(scope="module")
-def track(model):
-    return made_track(model)
 
 
 def frames(folder, count=6):

@@ -22,25 +22,10 @@ from tests.n2f_jax.frontends.pixel3dmm.test_tracking import (
     write_frame,
 )
 
-from .made_flame import flame, made_flame, made_model, made_track
+from .made_flame import flame
 from .test_exports import Matte, frames
 
 WRITTEN = [0, 2, 4, 5]
-
-
-@pytest.fixture(scope="module")
-def arrays():
-    return made_flame()
-
-
-@pytest.fixture(scope="module")
-def model(arrays):
-    return made_model(arrays)
-
-
-@pytest.fixture(scope="module")
-def track(model):
-    return made_track(model)
 
 
 @pytest.fixture(scope="module")
