@@ -60,6 +60,7 @@ class Crops:
         focal, principal_point: of the crops' cameras, pixels of the crop.
         points: the face mesh's points, pixels of the crop and depth (``FaceBatch.points``), where a front end found
             them.
+        scores: of ARKit's units, where a front end gives them.
         uv: in [0, 1], where a front end gives it.
         beyond_the_face: whether ``normals`` are those of the whole head, for networks without segmentation (static).
     """
@@ -70,6 +71,7 @@ class Crops:
     focal: Float[Array, " B"]
     principal_point: Float[Array, "B 2"]
     points: Float[Array, "B 468 3"] | None = None
+    scores: Float[Array, "B 51"] | None = None
     uv: Float[Array, "B S S 2"] | None = None
     beyond_the_face: bool = dataclasses.field(default=False, metadata={"static": True})
 
@@ -85,7 +87,13 @@ class Crops:
         """
         batch = FaceBatch.of_faces([face], [image_size], [focal], size=size, channels="normals", padded_to=1)
         return cls(
-            batch.normals, batch.mask, batch.landmarks, batch.focal, batch.principal_point, batch.points
+            batch.normals,
+            batch.mask,
+            batch.landmarks,
+            batch.focal,
+            batch.principal_point,
+            batch.points,
+            jnp.asarray(batch.scores),
         )
 
     @property
@@ -237,7 +245,7 @@ def _pipeline(model: HeadModel, saved: Pretrained, refine: int = 0) -> Method:
     def predict(crops: Crops) -> Prediction:
         intrinsics = crops.focal, crops.principal_point
         result = reconstructor().predict(
-            crops.face_normals, crops.mask, *intrinsics, crops.landmarks, crops.mesh_points
+            crops.face_normals, crops.mask, *intrinsics, crops.landmarks, crops.mesh_points, crops.scores
         )
         return Prediction(result.params, result.camera)
 

@@ -20,6 +20,7 @@ from jaxtyping import Array
 
 from flame_jax.files.outside import reason
 from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS
+from n2f_jax.models.calibration import NUM_SCORES
 from n2f_jax.models.folders import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -60,6 +61,7 @@ def write_maps_program(
         "principal_point": (batch, 2),
         "landmarks": (batch, 68, 2),
         "points": (batch, NUM_POINTS, 3),
+        "scores": (batch, NUM_SCORES),
     }
     inputs = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
 

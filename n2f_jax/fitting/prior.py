@@ -13,7 +13,7 @@ from flame_jax import FlameParams
 from n2f_jax.data.sampler import SyntheticConfig
 from n2f_jax.fitting.head_tables import HeadTables
 from n2f_jax.fitting.linear_solve import solve_positive
-from n2f_jax.models.calibration import Calibration, from_unknowns, to_unknowns
+from n2f_jax.models.calibration import Calibration, ScoredExpression, from_unknowns, to_unknowns
 
 # How much of what an answer says of the face's size is believed; the rest is the population's mean. On the half of the
 # outside set that settings are chosen by, answers knew nothing of it (the same spread of 4 % with them as without) and
@@ -59,12 +59,14 @@ class AnswerModel:
         offset, matrix: ``(U,)``, ``(U, U)``: the prior's mean is ``offset + matrix @ answer``.
         precision: ``(U, U)`` about it.
         population: ``(U,)`` as in ``HeadPrior``.
+        scored: what a front end's scores add to the mean; None without.
     """
 
     offset: Float[Array, " U"]
     matrix: Float[Array, "U U"]
     precision: Float[Array, "U U"]
     population: Float[Array, " U"]
+    scored: ScoredExpression | None = None
 
     @classmethod
     def make(cls, tables: HeadTables, calibration: Calibration | None = None) -> AnswerModel:
@@ -92,15 +94,28 @@ class AnswerModel:
         grown, back = jnp.pad(tables.size, (0, 5)), (1.0 - SIZE_SHARE) * jnp.pad(tables.scaling, (0, 5))
         grown = jnp.where(jnp.arange(size) < tables.num_shape, grown, 0.0)
         return cls(
-            offset - back * (grown @ offset), matrix - jnp.outer(back, grown @ matrix), precision, population
+            offset - back * (grown @ offset),
+            matrix - jnp.outer(back, grown @ matrix),
+            precision,
+            population,
+            None if calibration is None else calibration.scored,
         )
 
-    def prior(self, answer: FlameParams) -> HeadPrior:
-        """A network has answered (..., ). What is not finite counts as the mean head."""
+    def prior(self, answer: FlameParams, scores: Float[Array, "*images K"] | None = None) -> HeadPrior:
+        """A network has answered (..., ). What is not finite counts as the mean head.
+
+        Args:
+            answer: the network's.
+            scores: a front end's, of ARKit's units (``frontends.blendshapes.scores_of_units``); NaN or None where
+                there are none. They count where they were calibrated.
+        """
         unknowns = to_unknowns(answer)
         finite = jnp.isfinite(unknowns).all(axis=-1, keepdims=True)
         unknowns = jnp.where(finite, unknowns, 0.0)
         mean = unknowns @ self.matrix.T + jnp.broadcast_to(self.offset, unknowns.shape)
+        if self.scored is not None and scores is not None:
+            count = mean.shape[-1] - len(self.scored.offset)
+            mean = jnp.concatenate([mean[..., :count], self.scored(mean[..., count:], scores)], axis=-1)
         return HeadPrior(jnp.where(finite, mean, 0.0), self.precision, self.population)
 
 

@@ -25,14 +25,15 @@ POINTS = np.r_[
 ]  # fmt: skip
 
 
-_OF_UNITS = [BLENDSHAPES.index(name) for name in UNITS]
+# Where the scores of ``UNITS`` are among the 52.
+OF_UNITS = np.array([BLENDSHAPES.index(name) for name in UNITS])
 
 
 def scores_of_units(scores: Float[np.ndarray, "52"] | None) -> Float[np.ndarray, "51"]:
     """Scores in the order of ``UNITS``; NaN of none."""
     if scores is None:
         return np.full(len(UNITS), np.nan, np.float32)
-    return np.asarray(scores, np.float32)[_OF_UNITS]
+    return np.asarray(scores, np.float32)[OF_UNITS]
 
 
 class BlendshapeNetwork:

@@ -10,6 +10,7 @@ The unknowns are, in this order, shape, expression, jaw (axis times angle, radia
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -26,8 +27,11 @@ from flame_jax.rotations import (
 # What networks are shown: normal maps of a network or a renderer, alone or with the face mesh's points; the free front
 # end's maps, of either face mesh.
 KINDS = ("normals", "normals_points", "face_mesh_v1", "face_mesh_v2")
-_FIELDS = ("offset", "matrix", "covariance")
+# ARKit's units that front ends score, in the order of ``face_mesh.arkit_names.UNITS``.
+NUM_SCORES = 51
 PENALTIES = np.geomspace(1e-3, 100.0, 16)
+_FIELDS = ("offset", "matrix", "covariance")
+_SCORED_FIELDS = ("scored_offset", "scored_matrix", "scored_scores")
 
 
 def to_unknowns(params: FlameParams) -> Float[Array, "... U"]:
@@ -46,6 +50,39 @@ def from_unknowns(unknowns: Float[Array, "... U"], num_shape: int) -> FlameParam
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class ScoredExpression:
+    """Expression, jaw and lids (W = E + 5) where a front end scores ARKit's units too. A pytree.
+
+    Linear in what the answer alone makes of them, in the scores and in their roots: movements that have just begun
+    score little. Google's network of scores was trained on what faces do, and sees of brows and corners of the mouth
+    what the places of its points do not tell from pose and shape.
+
+    Attributes:
+        offset: ``(W,)``.
+        matrix: ``(W, W)`` of what the answer alone says.
+        scores: ``(W, 2 NUM_SCORES)`` of ``features``.
+    """
+
+    offset: Float[Array, " W"]
+    matrix: Float[Array, "W W"]
+    scores: Float[Array, "W F"]
+
+    def __call__(self, expected: Float[Array, "*B W"], scores: Float[Array, "*B K"]) -> Float[Array, "*B W"]:
+        """What is expected, given the scores too; where one of them is not finite, what was expected without."""
+        known = jnp.isfinite(scores).all(axis=-1, keepdims=True)
+        scored = features(jnp.where(known, scores, 0.0)) @ self.scores.T
+        found = expected @ self.matrix.T + scored + jnp.broadcast_to(self.offset, expected.shape)
+        return jnp.where(known, found, expected)
+
+
+def features(scores: Float[Array, "*B K"]) -> Float[Array, "*B F"]:
+    """Scores from 0 to 1 and their roots."""
+    scores = jnp.clip(scores, 0.0, 1.0)
+    return jnp.concatenate([scores, jnp.sqrt(scores)], axis=-1)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class Calibration:
     """Truth given answer: N(offset + matrix @ answer, covariance). A pytree.
 
@@ -53,11 +90,13 @@ class Calibration:
         offset: ``(U,)``.
         matrix: ``(U, U)``.
         covariance: ``(U, U)`` of the truth about that.
+        scored: its mean where there are scores too; None where that was not measured.
     """
 
     offset: Float[Array, " U"]
     matrix: Float[Array, "U U"]
     covariance: Float[Array, "U U"]
+    scored: ScoredExpression | None = None
 
 
 def calibrate(
@@ -88,7 +127,8 @@ def calibrate(
     covariance += 1e-3 * np.diag(y.var(axis=0) + 1e-9)
     matrix = (matrix / scale[:, None]).T
     offset = truths.mean(axis=0) - matrix @ centre
-    return Calibration(*(jnp.asarray(value, jnp.float32) for value in (offset, matrix, covariance)))
+    in_float32 = functools.partial(jnp.asarray, dtype=jnp.float32)
+    return Calibration(in_float32(offset), in_float32(matrix), in_float32(covariance))
 
 
 def recalibrate_shape(
@@ -126,11 +166,10 @@ def recalibrate_shape(
     shapes = np.asarray(shapes, np.float64)
     count = shapes.shape[1]
     expected = (np.asarray(answers, np.float64) @ matrix.T + offset)[:, :count]
-    drawn, left, figures = _towards_truth(expected, shapes, people, gram, penalties)
-    said = float(np.sqrt(np.sum(gram * covariance[:count, :count])))
-    figures["optimism"] = _size(left, gram) / said
+    drawn, left, penalty = _ridge(expected, shapes, people, gram, penalties)
+    figures = _figures(penalty, shapes, expected, left, gram, covariance[:count, :count])
     offset[:count], matrix[:count] = drawn @ offset[:count], drawn @ matrix[:count]
-    return _in_float32(offset, matrix, covariance), figures
+    return _with_mean(calibration, offset, matrix), figures
 
 
 def recalibrate_expression(
@@ -167,58 +206,123 @@ def recalibrate_expression(
     expressions, deviation = (np.asarray(x, np.float64) for x in (expressions, deviation))
     count = len(offset) - len(deviation)
     expected = (np.asarray(answers, np.float64) @ matrix.T + offset)[:, count:]
-    drawn, left, figures = _towards_truth(
+    # In units of the population's deviation.
+    drawn, left, penalty = _ridge(
         expected / deviation,
         expressions / deviation,
         people,
         gram * np.outer(deviation, deviation),
         penalties,
     )
-    said = float(np.sqrt(np.sum(gram * covariance[count:, count:])))
-    figures["optimism"] = _size(left * deviation, gram) / said
+    figures = _figures(penalty, expressions, expected, left * deviation, gram, covariance[count:, count:])
     drawn = deviation[:, None] * drawn / deviation
     drawn = share * drawn + (1.0 - share) * np.eye(len(drawn))
     drawn[-2:] = np.eye(len(drawn))[-2:]
     offset[count:], matrix[count:] = drawn @ offset[count:], drawn @ matrix[count:]
-    return _in_float32(offset, matrix, covariance), figures
+    # Scores were weighed beside what the answer said before.
+    return _with_mean(dataclasses.replace(calibration, scored=None), offset, matrix), figures
 
 
-def _towards_truth(
-    expected: Float[np.ndarray, "N K"],
+def recalibrate_with_scores(
+    calibration: Calibration,
+    answers: Float[np.ndarray, "N U"],
+    scores: Float[np.ndarray, "N K"],
+    expressions: Float[np.ndarray, "N W"],
+    people: Int[np.ndarray, " N"],
+    gram: Float[np.ndarray, "W W"],
+    deviation: Float[np.ndarray, " W"],
+    share: float = 1.0,
+    penalties: Float[np.ndarray, " P"] = PENALTIES,
+) -> tuple[Calibration, dict[str, float]]:
+    """Has expression and jaw follow a front end's scores too, a share of the way (``ScoredExpression``).
+
+    Ridge regression of what these faces do on what the answer alone makes of it and on the scores, each in units of
+    its deviation about its mean: at rest scores are not 0. Lids stay.
+
+    Args:
+        calibration, answers, people, gram, deviation, penalties: as ``recalibrate_expression``.
+        scores: the front end's; all finite.
+        expressions: as there.
+        share: of the way from what the answer alone says.
+
+    Returns:
+        As ``recalibrate_expression``.
+
+    Raises:
+        ValueError: fewer than ten people.
+    """
+    offset, matrix, covariance = (np.array(getattr(calibration, name), np.float64) for name in _FIELDS)
+    expressions, deviation = (np.asarray(x, np.float64) for x in (expressions, deviation))
+    moving = len(deviation)
+    expected = (np.asarray(answers, np.float64) @ matrix.T + offset)[:, -moving:]
+    inputs = np.concatenate([expected, np.asarray(features(jnp.asarray(scores)), np.float64)], axis=1)
+    centre, scale = inputs.mean(axis=0), np.maximum(inputs.std(axis=0), 1e-6)
+    middle = expressions.mean(axis=0)
+    found, left, penalty = _ridge(
+        (inputs - centre) / scale,
+        (expressions - middle) / deviation,
+        people,
+        gram * np.outer(deviation, deviation),
+        penalties,
+    )
+    figures = _figures(penalty, expressions, expected, left * deviation, gram, covariance[-moving:, -moving:])
+    found = share * deviation[:, None] * found / scale
+    found[-2:] = 0.0
+    constant = share * middle - found @ centre
+    constant[-2:] = 0.0
+    kept = np.full(moving, 1.0 - share)
+    kept[-2:] = 1.0
+    by_answer, by_scores = found[:, :moving] + np.diag(kept), found[:, moving:]
+    of_scores = (jnp.asarray(value, jnp.float32) for value in (constant, by_answer, by_scores))
+    return dataclasses.replace(calibration, scored=ScoredExpression(*of_scores)), figures
+
+
+def _ridge(
+    inputs: Float[np.ndarray, "N I"],
     truths: Float[np.ndarray, "N K"],
     people: Int[np.ndarray, " N"],
     gram: Float[np.ndarray, "K K"],
     penalties: Float[np.ndarray, " P"],
-) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
-    """The linear map of what was expected onto what is true, by ridge regression whose penalty is chosen by five-fold
-    cross-validation over people; what that leaves of each that is held out; figures."""
+) -> tuple[Float[np.ndarray, "K I"], Float[np.ndarray, "N K"], float]:
+    """The linear map of inputs onto what is true; what it leaves of each that is held out; and its penalty, chosen by
+    five-fold cross-validation over people."""
     names, people = np.unique(people, return_inverse=True)
     if len(names) < 10:
         raise ValueError(f"{len(names)} people are too few: take 10 or more")
     fold = np.random.default_rng(0).permutation(len(names))[people] % 5
-    unit = len(expected) * np.mean(expected**2)
+    unit = len(inputs) * np.mean(inputs**2)
 
     def fit(chosen: np.ndarray, penalty: float) -> np.ndarray:
-        x, y = expected[chosen], truths[chosen]
+        x, y = inputs[chosen], truths[chosen]
         return np.linalg.solve(x.T @ x + penalty * unit * np.eye(x.shape[1]), x.T @ y)
 
     def held_out(penalty: float) -> np.ndarray:
         left = np.empty_like(truths)
         for number in range(5):
             of = fold == number
-            left[of] = truths[of] - expected[of] @ fit(~of, penalty)
+            left[of] = truths[of] - inputs[of] @ fit(~of, penalty)
         return left
 
     left = {float(penalty): held_out(penalty) for penalty in penalties}
-    errors = {penalty: _size(one, gram) for penalty, one in left.items()}
-    penalty = min(errors, key=errors.__getitem__)
-    whole = _size(truths, gram)
-    figures = {
+    penalty = min(left, key=lambda one: _size(left[one], gram))
+    return fit(np.ones(len(people), bool), penalty).T, left[penalty], penalty
+
+
+def _figures(
+    penalty: float,
+    truths: Float[np.ndarray, "N K"],
+    expected: Float[np.ndarray, "N K"],
+    left: Float[np.ndarray, "N K"],
+    gram: Float[np.ndarray, "K K"],
+    covariance: Float[np.ndarray, "K K"],
+) -> dict[str, float]:
+    whole, after = _size(truths, gram), _size(left, gram)
+    return {
         "penalty": penalty,
         "before": _size(truths - expected, gram) / whole,
-        "after": errors[penalty] / whole,
+        "after": after / whole,
+        "optimism": after / float(np.sqrt(np.sum(gram * covariance))),
     }
-    return fit(np.ones(len(people), bool), penalty).T, left[penalty], figures
 
 
 def _size(left: Float[np.ndarray, "N K"], gram: Float[np.ndarray, "K K"]) -> float:
@@ -226,41 +330,68 @@ def _size(left: Float[np.ndarray, "N K"], gram: Float[np.ndarray, "K K"]) -> flo
     return float(np.sqrt(np.mean(np.einsum("ns,st,nt->n", left, gram, left))))
 
 
-def _in_float32(offset: np.ndarray, matrix: np.ndarray, covariance: np.ndarray) -> Calibration:
-    return Calibration(*(jnp.asarray(value, jnp.float32) for value in (offset, matrix, covariance)))
+def _with_mean(calibration: Calibration, offset: np.ndarray, matrix: np.ndarray) -> Calibration:
+    return dataclasses.replace(
+        calibration, offset=jnp.asarray(offset, jnp.float32), matrix=jnp.asarray(matrix, jnp.float32)
+    )
 
 
 def calibrations_to_arrays(calibrations: Mapping[str, Calibration]) -> dict[str, Array]:
-    """As a checkpoint stores them: ``KIND/FIELD``; matrices in bfloat16, lower triangles of covariances, by rows."""
+    """As a checkpoint stores them: ``KIND/FIELD``, ``KIND/scored_FIELD``; matrices in bfloat16, lower triangles of
+    covariances, by rows."""
     arrays: dict[str, Array] = {}
     for kind, one in calibrations.items():
         arrays[f"{kind}/offset"] = one.offset
         arrays[f"{kind}/matrix"] = one.matrix.astype(jnp.bfloat16)
         arrays[f"{kind}/covariance"] = one.covariance[np.tril_indices(len(one.offset))]
+        if one.scored is not None:
+            arrays[f"{kind}/scored_offset"] = one.scored.offset
+            arrays[f"{kind}/scored_matrix"] = one.scored.matrix.astype(jnp.bfloat16)
+            arrays[f"{kind}/scored_scores"] = one.scored.scores.astype(jnp.bfloat16)
     return arrays
 
 
-def calibrations_from_arrays(arrays: Mapping[str, Array], size: int) -> dict[str, Calibration]:
+def calibrations_from_arrays(
+    arrays: Mapping[str, Array], num_shape: int, num_moving: int
+) -> dict[str, Calibration]:
     """The other way; covariances may also be whole, as older checkpoints have them.
+
+    Args:
+        arrays: by name.
+        num_shape: S.
+        num_moving: W = U - S.
 
     Raises:
         ValueError: a field is missing, of a wrong shape or not finite; the message names it.
     """
+    size = num_shape + num_moving
+    shapes = {
+        "offset": (size,),
+        "matrix": (size, size),
+        "covariance": (size, size),
+        "scored_offset": (num_moving,),
+        "scored_matrix": (num_moving, num_moving),
+        "scored_scores": (num_moving, 2 * NUM_SCORES),
+    }
     found: dict[str, dict[str, Array]] = {}
     for name, value in arrays.items():
         kind, _, field = name.partition("/")
-        if kind not in KINDS or field not in _FIELDS:
+        if kind not in KINDS or field not in shapes:
             raise ValueError(f"{name}: no field of a calibration")
         if field == "covariance" and value.shape == (size * (size + 1) // 2,):
             value = _symmetric(value, size)
-        expected = (size,) if field == "offset" else (size, size)
-        if value.shape != expected or not np.isfinite(np.asarray(value)).all():
-            raise ValueError(f"{name} has shape {value.shape}, expected {expected}, and is finite")
+        if value.shape != shapes[field] or not np.isfinite(np.asarray(value)).all():
+            raise ValueError(f"{name} has shape {value.shape}, expected {shapes[field]}, and is finite")
         found.setdefault(kind, {})[field] = value
+    calibrations = {}
     for kind, fields in found.items():
-        if missing := [field for field in _FIELDS if field not in fields]:
+        scored = any(field in fields for field in _SCORED_FIELDS)
+        if missing := [name for name in _FIELDS + _SCORED_FIELDS * scored if name not in fields]:
             raise ValueError(f"{kind} lacks {', '.join(missing)}")
-    return {kind: Calibration(**fields) for kind, fields in found.items()}
+        of_scores = ScoredExpression(*(fields[name] for name in _SCORED_FIELDS)) if scored else None
+        offset, matrix, covariance = (fields[name] for name in _FIELDS)
+        calibrations[kind] = Calibration(offset, matrix, covariance, of_scores)
+    return calibrations
 
 
 def _symmetric(lower: Array, size: int) -> Array:

@@ -333,7 +333,7 @@ def read_calibration(
         return {}
     arrays = read_weights(folder, description["calibration"])
     try:
-        return calibrations_from_arrays(arrays, config.num_shape + config.num_expression + 5)
+        return calibrations_from_arrays(arrays, config.num_shape, config.num_expression + 5)
     except ValueError as error:
         raise PretrainedError(f"{folder / CALIBRATION_FILE}: {error}") from error
 

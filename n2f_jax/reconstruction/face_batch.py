@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS
 from n2f_jax.frontends.base import FrontendFace
+from n2f_jax.frontends.blendshapes import scores_of_units
 from n2f_jax.geometry.crop import Crop, crop_intrinsics, to_crop
 from n2f_jax.geometry.focal import Focal
 from n2f_jax.models.input_channels import join_maps, maps_of
@@ -33,6 +34,7 @@ class FaceBatch:
             are none.
         closure: ``(B, 2)`` of the eyes (``frontends.eyes.Eyes``); NaN where not known.
         gaze: ``(B, 3)`` likewise.
+        scores: ``(B, 51)`` of ARKit's units; NaN where the front end gives none.
     """
 
     normals: Float[Array, "B S S 3"]
@@ -45,6 +47,13 @@ class FaceBatch:
     points: Float[Array, "B 468 3"]
     closure: Float[np.ndarray, "B 2"]
     gaze: Float[np.ndarray, "B 3"]
+    scores: Float[np.ndarray, "B 51"]
+
+    @property
+    def inputs(self) -> tuple[Array, ...]:
+        """Arguments of ``Reconstructor.predict`` and ``answer``, in order."""
+        cameras = self.focal, self.principal_point
+        return self.maps, self.mask, *cameras, self.landmarks, self.points, jnp.asarray(self.scores)
 
     @classmethod
     def of_faces(
@@ -95,6 +104,7 @@ class FaceBatch:
             points=_points_in_crop(points, crop, size),
             closure=_of_eyes(faces, "closure", 2),
             gaze=_of_eyes(faces, "gaze", 3),
+            scores=np.stack([scores_of_units(face.blendshapes) for face in faces]),
         )
 
     def turned(self, rotation: Float[Array, "3 3"]) -> FaceBatch:

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 from n2f_jax.face_mesh.coarse_mesh import coarse_maps
 from n2f_jax.frontends import Landmarks
+from n2f_jax.frontends.blendshapes import OF_UNITS
 from n2f_jax.frontends.device_faces import DeviceFaces, FoundFaces
 from n2f_jax.frontends.device_landmarks import MeshedFaces
 from n2f_jax.frontends.work_queue import for_each
@@ -149,5 +150,6 @@ class PhotoProgram:
         normals, mask = jax.vmap(functools.partial(coarse_maps, size=size))(points)
         normals = stage.own_normals(normals)
         crop_focal, principal = crop_intrinsics(focal, jnp.broadcast_to(centre, (len(focal), 2)), crop, size)
-        heads = stage(normals, mask, crop_focal, principal, to_crop(landmarks, crop, size), points)
+        landmarks, scores = to_crop(landmarks, crop, size), faces.blendshapes[:, OF_UNITS]
+        heads = stage(normals, mask, crop_focal, principal, landmarks, points, scores)
         return crop, normals, mask, see_eyes(stage.model, heads, faces.closure, faces.gaze)

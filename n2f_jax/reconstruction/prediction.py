@@ -89,9 +89,9 @@ class HeadStage:
         """A front end's normals as the network was shown them: in the frame of its own head model."""
         return normals if self.face_mesh_rotation is None else normals @ self.face_mesh_rotation.T
 
-    def __call__(self, maps, masks, focal, principal_point, landmarks, points) -> PredictedHeads:
+    def __call__(self, maps, masks, focal, principal_point, landmarks, points, scores=None) -> PredictedHeads:
         """Heads of B crops; arguments as in ``Reconstructor.predict``."""
-        predicted, prior = self.answer(maps, masks, focal, principal_point, landmarks, points)
+        predicted, prior = self.answer(maps, masks, focal, principal_point, landmarks, points, scores)
         if not self.refine:
             return predicted
         if self.normals_rotation is not None:
@@ -104,7 +104,7 @@ class HeadStage:
         return refine_heads(self.model, *self.fit, observation, predicted, prior, config=config)
 
     def answer(
-        self, maps, masks, focal, principal_point, landmarks, points
+        self, maps, masks, focal, principal_point, landmarks, points, scores=None
     ) -> tuple[PredictedHeads, HeadPrior]:
         """The same before any refinement, and how sure it is."""
         predicted, prior = predict_heads(
@@ -120,6 +120,7 @@ class HeadStage:
             principal_point,
             landmarks,
             points,
+            scores,
             size=self.size,
             alignment=self.alignment,
         )
@@ -142,6 +143,7 @@ def predict_heads(
     principal_point,
     landmarks,
     points,
+    scores,
     *,
     size,
     alignment,
@@ -155,13 +157,13 @@ def predict_heads(
         places: where the network's correction looks on it, None without one (``face_mesh.embedding``).
         answers: what the network's answers say (``fitting.prior.AnswerModel``).
         embedding: triangles and barycentrics of the face mesh's points on it, or None.
-        normals, masks, focal, principal_point, landmarks, points: as in ``Reconstructor.predict``.
+        normals, masks, focal, principal_point, landmarks, points, scores: as in ``Reconstructor.predict``.
         size: side of the crops in pixels (static).
         alignment: ``'network'`` or ``'landmarks'`` (static).
     """
     network = nnx.merge(graph, state)
     output = network(normals, masks, Scene.of_crops(places, focal, principal_point, points))
-    prior = answers.prior(output.flame_params())
+    prior = answers.prior(output.flame_params(), scores)
     params = prior.heads(model.num_shape)
     vertices, _ = flame_jax.decode(model, params)
     camera = camera_from_output(output, focal, principal_point, size)

@@ -38,7 +38,7 @@ from n2f_jax.frontends.registry import FrontendOptions, make_frontend
 from n2f_jax.geometry.camera import project_points
 from n2f_jax.geometry.crop import Crop
 from n2f_jax.geometry.focal import Focal, FocalHints, resolve_focal
-from n2f_jax.models.calibration import KINDS
+from n2f_jax.models.calibration import KINDS, NUM_SCORES
 from n2f_jax.models.input_channels import CHANNELS
 from n2f_jax.models.pretrained import (
     DEFAULT_CHECKPOINT,
@@ -575,6 +575,7 @@ class Reconstructor:
         principal_point: Float[Array, "B 2"],
         landmarks: Float[Array, "B 68 2"],
         points: Float[Array, "B 468 3"],
+        scores: Float[Array, "B 51"] | None = None,
     ) -> PredictedHeads:
         """The compiled stage alone, on arrays of crops; compiled anew for each batch size.
 
@@ -586,12 +587,13 @@ class Reconstructor:
             landmarks: crop pixels; NaN where there are none.
             points: the face mesh's points, crop pixels and depth in the same scale (``FaceBatch.points``); NaN where
                 there are none. With neither, or with ``alignment='network'``, the camera is the network's.
+            scores: the front end's, of ARKit's units (``FaceBatch.scores``); NaN where there are none, None without.
 
         Raises:
             TypeError, ValueError: an argument is no array of its shape, or not of floats.
         """
-        self._check(maps, masks, focal, principal_point, landmarks, points)
-        return self.stage(maps, masks, focal, principal_point, landmarks, points)
+        self._check(maps, masks, focal, principal_point, landmarks, points, scores)
+        return self.stage(maps, masks, focal, principal_point, landmarks, points, scores)
 
     def answer(
         self,
@@ -601,27 +603,27 @@ class Reconstructor:
         principal_point: Float[Array, "B 2"],
         landmarks: Float[Array, "B 68 2"],
         points: Float[Array, "B 468 3"],
+        scores: Float[Array, "B 51"] | None = None,
     ) -> tuple[PredictedHeads, HeadPrior]:
         """``predict`` before any refinement: the most probable heads given the network's answers, and how sure that is.
 
         Raises:
             TypeError, ValueError: as ``predict``.
         """
-        self._check(maps, masks, focal, principal_point, landmarks, points)
-        return self.stage.answer(maps, masks, focal, principal_point, landmarks, points)
+        self._check(maps, masks, focal, principal_point, landmarks, points, scores)
+        return self.stage.answer(maps, masks, focal, principal_point, landmarks, points, scores)
 
-    def _check(self, maps, masks, focal, principal_point, landmarks, points) -> None:
+    def _check(self, maps, masks, focal, principal_point, landmarks, points, scores) -> None:
         size = self.inputs.size
-        check_batch(
-            {
-                "maps": (maps, (size, size, CHANNELS[self.inputs.channels])),
-                "masks": (masks, (size, size)),
-                "focal": (focal, ()),
-                "principal_point": (principal_point, (2,)),
-                "landmarks": (landmarks, (68, 2)),
-                "points": (points, (NUM_POINTS, 3)),
-            }
-        )
+        given = {
+            "maps": (maps, (size, size, CHANNELS[self.inputs.channels])),
+            "masks": (masks, (size, size)),
+            "focal": (focal, ()),
+            "principal_point": (principal_point, (2,)),
+            "landmarks": (landmarks, (68, 2)),
+            "points": (points, (NUM_POINTS, 3)),
+        }
+        check_batch(given if scores is None else given | {"scores": (scores, (NUM_SCORES,))})
 
     @property
     def stage(self) -> HeadStage:
@@ -666,9 +668,7 @@ class Reconstructor:
         self, faces: Sequence[FrontendFace], image_sizes: Sequence[tuple[int, int]], focals: Sequence[Focal]
     ) -> list[Head]:
         batch = self.batch_of(faces, image_sizes, focals)
-        predicted = self.predict(
-            batch.maps, batch.mask, batch.focal, batch.principal_point, batch.landmarks, batch.points
-        )
+        predicted = self.predict(*batch.inputs)
         if not (np.isnan(batch.closure).all() and np.isnan(batch.gaze).all()):
             predicted = see_eyes(
                 self.head_model, predicted, jnp.asarray(batch.closure), jnp.asarray(batch.gaze)

@@ -123,9 +123,7 @@ def network_answers(
     for start in range(0, len(faces), reconstructor.batch_size):
         part = faces[start : start + reconstructor.batch_size]
         batch = reconstructor.batch_of(part, [image_size] * len(part), focals[start : start + len(part)])
-        predicted, _ = reconstructor.answer(
-            batch.maps, batch.mask, batch.focal, batch.principal_point, batch.landmarks, batch.points
-        )
+        predicted, _ = reconstructor.answer(*batch.inputs)
         rows.append(np.asarray(to_unknowns(predicted.params))[: len(part)])
     return np.concatenate(rows), np.array([focal.pixels for focal in focals])
 

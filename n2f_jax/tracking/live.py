@@ -166,6 +166,7 @@ class LiveTracker(OnlineTracker):
             np.array([width / 2, height / 2], np.float32),
             np.full(2, np.nan, np.float32) if eyes is None else eyes.closure.astype(np.float32),
             np.full(3, np.nan, np.float32) if eyes is None else eyes.gaze.astype(np.float32),
+            scores_of_units(face.blendshapes),
         )
 
     def prepare(self) -> None:
@@ -186,6 +187,7 @@ class LiveTracker(OnlineTracker):
             np.array([width / 2, height / 2], np.float32),
             np.zeros(2, np.float32),
             np.array([0.0, 0.0, -1.0], np.float32),
+            scores_of_units(None),
         )
         answer = live_answer(self._stage, seen)
         person = PersonPoints.make(
@@ -285,7 +287,7 @@ class LiveTracker(OnlineTracker):
             "closure": seen.closure,
             "gaze": seen.gaze,
             "irises": irises,
-            "blendshapes": scores_of_units(face.blendshapes),
+            "blendshapes": seen.scores,
             "appearance": self._looks,
             "answer": frame.answer,
             "focal": self.focal,

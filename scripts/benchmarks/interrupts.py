@@ -42,6 +42,7 @@ TREE = Path(__file__).resolve().parents[2]
 _PARTS = ("flame_jax", "n2f_jax", "scripts", "configs")
 STOPS = ("SIGINT", "SIGTERM", "SIGKILL", "full disk")
 _TIMES = {"seconds", "time", "resumed", "images_per_second", "samples_per_second", "step_seconds"}
+_TRIES = 5
 # A tmpfs of so many bytes, the command; then the same with room. What each leaves is copied out.
 _FULL_DISK = """
 mount -t tmpfs -o size="$1" none "$2" && cp -a "$3/." "$2" || exit 99
@@ -239,7 +240,7 @@ def cases(work: Path, num_photos: int) -> dict[str, Case]:
         Case(
             "fit",
             tree,
-            lambda folder: [str(folder), "--steps=0", "--batch-size=1"],
+            lambda folder: [str(folder), "--steps=20", "--batch-size=1"],
             truths,
             given=work / "preprocessed",
         ),
@@ -299,21 +300,22 @@ def blocks_of(folder: Path) -> int:
 
 
 def by_signal(case: Case, whole: Unbroken, name: str, folder: Path, moment: random.Random) -> dict[str, Any]:
-    """One stop by a signal, and the run after it."""
-    case.prepare(folder)
-    given = len(files_of(folder))
-    process = start(case.command(folder), folder.with_suffix(".1.txt"))
-    if moment.random() < 0.2:
-        wait = moment.uniform(0, whole.first)
-    else:
+    """One stop by a signal, and the run after it. A run that is over before it is stopped is tried again."""
+    for _ in range(_TRIES):
+        case.prepare(folder)
+        given = len(files_of(folder))
+        process = start(case.command(folder), folder.with_suffix(".1.txt"))
         # By what is there, not by the clock: on a machine with other work too a run is stopped before its end.
-        wait_for_files(process, folder, given + moment.randint(1, whole.files))
-        wait = moment.uniform(0, (whole.seconds - whole.first) / whole.files)
-    try:
-        process.wait(wait)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.Signals[name])
-    code = process.wait()
+        before = 0 if moment.random() < 0.2 else moment.randrange(whole.files)
+        wait_for_files(process, folder, given + before)
+        wait = moment.uniform(0, (whole.seconds - whole.first) / whole.files if before else whole.first)
+        try:
+            process.wait(wait)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.Signals[name])
+        code = process.wait()
+        if code != whole.code:
+            break
     stopped = look(case, folder)
     second = start(case.command(folder), folder.with_suffix(".2.txt")).wait()
     return judge(whole, code, stopped, second, look(case, folder)) | {"after_seconds": round(wait, 2)}

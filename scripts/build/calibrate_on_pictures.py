@@ -6,8 +6,9 @@
 
 The pictures of face_renders/more go through the free front end and the network. What its answers say of shape (kinds
 ``face_mesh_v1`` and ``face_mesh_v2``, measured on simulated points by carry_over_checkpoint.py) is then drawn towards
-the mean head as far as these people ask for (``models.calibration.recalibrate_shape``), and what they say of
-expression and jaw half of the way to what these faces do (``recalibrate_expression``).
+the mean head as far as these people ask for (``models.calibration.recalibrate_shape``), what they say of expression and
+jaw half of the way to what these faces do (``recalibrate_expression``), and where there are scores of ARKit's units
+by those too (``recalibrate_with_scores``; ``--only-scores`` for a checkpoint that has the rest).
 Nobody of the outside set is among them.
 """
 
@@ -26,6 +27,10 @@ def main() -> int:
     parser.add_argument("--model", type=Path, required=True, metavar="PATH", help="FaceXModel, or an .npz")
     parser.add_argument("--renders", type=Path, required=True, metavar="DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--only-scores", action="store_true")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="of the way by the scores; default: %(default)s"
+    )
     flags = parser.parse_args()
 
     import numpy as np
@@ -38,7 +43,11 @@ def main() -> int:
     from n2f_jax.fitting.head_tables import HeadTables
     from n2f_jax.fitting.prior import population_precision
     from n2f_jax.metrics.skin import face_skin
-    from n2f_jax.models.calibration import recalibrate_expression, recalibrate_shape
+    from n2f_jax.models.calibration import (
+        recalibrate_expression,
+        recalibrate_shape,
+        recalibrate_with_scores,
+    )
     from n2f_jax.models.pretrained import from_pretrained, save_pretrained
 
     model = flame_jax.load_open_head()
@@ -59,28 +68,33 @@ def main() -> int:
                 raise ValueError(
                     f"{flags.checkpoint} has no calibration of {kind}: carry_over_checkpoint.py makes it"
                 )
-            people, views, answers = _answers(saved, model, flags.renders / "more", version)
-            drawn = [
-                np.random.default_rng([SEED, one]).standard_normal(len(scans.identity)) for one in people
-            ]
-            calibration[kind], of_shape = recalibrate_shape(
-                calibration[kind], answers, np.stack(drawn) @ modes.T, people, basis.T @ basis
-            )
+            people, views, answers, scores = _answers(saved, model, flags.renders / "more", version)
+            said = f"{len(people)} pictures of {len(set(people))} people"
+            notes[kind] = said
             true, gram = moving(renderer, people, views)
-            calibration[kind], of_expression = recalibrate_expression(
-                calibration[kind], answers, true, people, gram, deviation
+            found = {}
+            if not flags.only_scores:
+                drawn = [
+                    np.random.default_rng([SEED, one]).standard_normal(len(scans.identity)) for one in people
+                ]
+                calibration[kind], found["shape"] = recalibrate_shape(
+                    calibration[kind], answers, np.stack(drawn) @ modes.T, people, basis.T @ basis
+                )
+                calibration[kind], found["expression"] = recalibrate_expression(
+                    calibration[kind], answers, true, people, gram, deviation
+                )
+            calibration[kind], found["expression, by scores"] = recalibrate_with_scores(
+                calibration[kind], answers, scores, true, people, gram, deviation, flags.share
             )
-            notes[kind] = f"{len(people)} pictures of {len(set(people))} people"
-            for what, figures in (("shape", of_shape), ("expression", of_expression)):
-                said = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
-                print(f"{kind}, {what}: {notes[kind]}; {said}")
+            for what, figures in found.items():
+                print(f"{kind}, {what}: {said};", ", ".join(f"{name} {x:.3g}" for name, x in figures.items()))
         save_pretrained(
             flags.out,
             saved.network,
             saved.config,
             head_model=model,
             inputs=saved.inputs,
-            notes={**saved.notes, "calibrated_on_pictures": notes},
+            notes={**saved.notes, "calibrated_on_pictures": notes, "calibrated_on_scores": flags.share},
             dtype="bfloat16",
             calibration=calibration,
         )
@@ -114,7 +128,8 @@ def _movements(model):
 
 
 def _answers(saved, model, folder, version):
-    """Who is seen, in which view, and the network's answers (N, U), of all pictures in which a face is found."""
+    """Who is seen, in which view, the network's answers (N, U) and the front end's scores (N, 51), of all pictures in
+    which a face is found."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -124,6 +139,7 @@ def _answers(saved, model, folder, version):
     from n2f_jax.benchmark.face_renders import read_face_renders
     from n2f_jax.data.images import read_image
     from n2f_jax.face_mesh.embedding import places_of_correction
+    from n2f_jax.frontends.blendshapes import scores_of_units
     from n2f_jax.frontends.registry import FrontendOptions
     from n2f_jax.geometry.focal import resolve_focal
     from n2f_jax.models.calibration import to_unknowns
@@ -166,7 +182,8 @@ def _answers(saved, model, folder, version):
         )
         answers.append(np.asarray(said, np.float64)[: len(people)])
     people, views = (np.array(column) for column in list(zip(*found, strict=True))[:2])
-    return people, views, np.concatenate(answers)
+    scores = np.stack([scores_of_units(face.blendshapes) for _, _, face, _, _ in found])
+    return people, views, np.concatenate(answers), scores
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def maps():
     rng = np.random.default_rng(0)
     shapes = {
         "maps": (SIZE, SIZE, 3), "masks": (SIZE, SIZE), "focal": (), "principal_point": (2,),
-        "landmarks": (68, 2), "points": (468, 3),
+        "landmarks": (68, 2), "points": (468, 3), "scores": (51,),
     }  # fmt: skip
     values = {
         name: rng.uniform(0, SIZE, (BATCH, *shape)).astype(np.float32) for name, shape in shapes.items()

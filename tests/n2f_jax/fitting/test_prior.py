@@ -8,7 +8,13 @@ import pytest
 
 from n2f_jax.fitting.head_tables import HeadTables
 from n2f_jax.fitting.prior import SIZE_SHARE, UNMEASURED_ERROR, AnswerModel, population_precision
-from n2f_jax.models.calibration import Calibration, from_unknowns, to_unknowns
+from n2f_jax.models.calibration import (
+    NUM_SCORES,
+    Calibration,
+    ScoredExpression,
+    from_unknowns,
+    to_unknowns,
+)
 
 pytestmark = pytest.mark.medium
 
@@ -85,3 +91,18 @@ def test_expected_heads_are_the_linear_map_of_answers(tables, answer):
     prior = AnswerModel.make(tables, Calibration(offset, matrix, jnp.eye(size))).prior(answer)
     want = np.asarray(to_unknowns(answer)) @ np.asarray(matrix).T + np.asarray(offset)
     np.testing.assert_allclose(prior.mean[:, tables.num_shape :], want[:, tables.num_shape :], atol=1e-5)
+
+
+def test_scores_move_expressions_where_they_were_calibrated(tables, answer):
+    """And the shape never."""
+    size, count = population_precision(tables).shape[0], tables.num_shape
+    weights = jnp.zeros((size - count, 2 * NUM_SCORES)).at[3, 7].set(2.0)
+    scored = ScoredExpression(jnp.zeros(size - count), jnp.eye(size - count), weights)
+    plain = Calibration(jnp.zeros(size), jnp.eye(size), jnp.eye(size))
+    model = AnswerModel.make(tables, dataclasses.replace(plain, scored=scored))
+    scores = jnp.zeros((len(answer.shape), NUM_SCORES)).at[0, 7].set(0.5).at[1].set(jnp.nan)
+    without, found = model.prior(answer).mean, model.prior(answer, scores).mean
+    np.testing.assert_allclose(found - without, jnp.zeros_like(found).at[0, count + 3].set(1.0), atol=1e-6)
+    # Where nobody has measured them they do not count.
+    alone = AnswerModel.make(tables, plain)
+    np.testing.assert_array_equal(alone.prior(answer, scores).mean, alone.prior(answer).mean)

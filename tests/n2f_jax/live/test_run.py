@@ -142,14 +142,21 @@ def heeds_sigint():
 def test_a_run_is_stopped_by_a_signal_and_lets_everything_go(tmp_path, open_head, units, listener):
     tracker, report = Numbers(open_head), LiveReport()
     camera = ClipCamera(write_frames(tmp_path / "frames", 5), rate=100.0, again=True)
-    timer = threading.Timer(0.5, signal.raise_signal, (signal.SIGINT,))
-    timer.start()
+
+    def stop_once_it_runs():
+        deadline = time.monotonic() + 60.0
+        while not report.frames and time.monotonic() < deadline:
+            time.sleep(0.01)
+        signal.raise_signal(signal.SIGINT)
+
+    stopping = threading.Thread(target=stop_once_it_runs)
+    stopping.start()
     with pytest.raises(KeyboardInterrupt):
         run_live(
             camera, lambda size: tracker, WeightSource(units, "scores"), LiveOptions(listener.getsockname()),
             report=report,
         )  # fmt: skip
-    timer.join()
+    stopping.join()
     assert tracker.closed == 1 and report.frames > 0
     assert not any(thread.name == "camera" for thread in threading.enumerate())
 

@@ -3,18 +3,23 @@
 import dataclasses
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from n2f_jax.face_mesh.arkit_names import UNITS
 from n2f_jax.models.calibration import (
+    NUM_SCORES,
     Calibration,
+    ScoredExpression,
     calibrate,
     calibrations_from_arrays,
     calibrations_to_arrays,
     from_unknowns,
     recalibrate_expression,
     recalibrate_shape,
+    recalibrate_with_scores,
     to_unknowns,
 )
 from n2f_jax.models.pretrained import (
@@ -106,6 +111,48 @@ def test_movements_that_real_inputs_do_not_show_count_less():
         recalibrate_expression(simulated, answers[:8], moved[:8, 4:], people[:8], np.eye(5), deviation[4:])
 
 
+def test_what_answers_miss_and_scores_show_is_found_again():
+    """Two shape coefficients, three of expression, two lids; answers miss the third, whose square is a score."""
+    rng = np.random.default_rng(4)
+    deviation = np.array([2.0, 0.1, 1.0, 0.3, 0.3])
+    count = 1200
+    people = np.repeat(np.arange(count // 2), 2)
+    moved = deviation * np.concatenate(
+        [rng.standard_normal((count, 2)), rng.uniform(0.1, 1, (count, 1)), rng.standard_normal((count, 2))],
+        axis=1,
+    )
+    answers = np.concatenate([np.zeros((count, 2)), moved], axis=1)
+    answers[:, 4] = 0.5
+    answers += 0.1 * rng.standard_normal(answers.shape) * [1, 1, *deviation]
+    scores = np.zeros((count, NUM_SCORES))
+    scores[:, 7] = moved[:, 2] ** 2
+    one = Calibration(jnp.zeros(7), jnp.eye(7), jnp.eye(7))
+    given = answers, scores, moved, people, np.diag([0.25, 100, 1, 1, 1]), deviation
+    found, figures = recalibrate_with_scores(one, *given)
+    said = np.asarray(found.scored(jnp.asarray(answers[:, 2:]), jnp.asarray(scores)))
+    assert np.std(moved[:, 2] - answers[:, 4]) > 0.25 and np.std(moved[:, 2] - said[:, 2]) < 0.02
+    assert figures["after"] < 0.5 * figures["before"]
+    np.testing.assert_allclose(said[:, 3:], answers[:, 5:], atol=1e-6)
+    for name in ("offset", "matrix", "covariance"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(one, name))
+    half, _ = recalibrate_with_scores(one, *given, share=0.5)
+    halfway = half.scored(jnp.asarray(answers[:, 2:]), jnp.asarray(scores))
+    np.testing.assert_allclose(halfway, 0.5 * (answers[:, 2:] + said), atol=1e-5)
+
+
+def test_without_scores_the_answer_alone_counts():
+    rng = np.random.default_rng(5)
+    values = (rng.standard_normal(shape) for shape in (5, (5, 5), (5, 2 * NUM_SCORES), (3, 5)))
+    offset, matrix, weights, expected = (jnp.asarray(value, jnp.float32) for value in values)
+    scores = jnp.asarray(rng.uniform(0, 1, (3, NUM_SCORES)), jnp.float32)
+    scores = scores.at[0, 4].set(jnp.nan).at[1].set(jnp.nan)
+    found = ScoredExpression(offset, matrix, weights)(expected, scores)
+    np.testing.assert_array_equal(found[:2], expected[:2])
+    want = offset + matrix @ expected[2] + weights @ jnp.concatenate([scores[2], jnp.sqrt(scores[2])])
+    np.testing.assert_allclose(found[2], want, atol=1e-4)
+    assert len(UNITS) == NUM_SCORES
+
+
 def test_unknowns_are_parameters_and_back():
     rng = np.random.default_rng(1)
     unknowns = jnp.asarray(0.3 * rng.standard_normal((4, 12)), jnp.float32)
@@ -116,22 +163,30 @@ def test_unknowns_are_parameters_and_back():
 
 def test_stored_calibrations_are_checked():
     covariance = jnp.asarray([[4.0, 1.0, 0.5], [1.0, 3.0, 0.2], [0.5, 0.2, 2.0]])
-    one = Calibration(jnp.zeros(3), jnp.eye(3), covariance)
+    scored = ScoredExpression(jnp.ones(2), 2 * jnp.eye(2), jnp.full((2, 2 * NUM_SCORES), 0.5))
+    one = Calibration(jnp.zeros(3), jnp.eye(3), covariance, scored)
     arrays = calibrations_to_arrays({"normals": one})
-    back = calibrations_from_arrays({k: v.astype(jnp.float32) for k, v in arrays.items()}, 3)["normals"]
-    np.testing.assert_array_equal(back.covariance, one.covariance)
+    back = calibrations_from_arrays({k: v.astype(jnp.float32) for k, v in arrays.items()}, 1, 2)["normals"]
+    for ours, theirs in zip(jax.tree.leaves(back), jax.tree.leaves(one), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
     whole = {k: v.astype(jnp.float32) for k, v in arrays.items()} | {"normals/covariance": covariance}
-    np.testing.assert_array_equal(calibrations_from_arrays(whole, 3)["normals"].covariance, covariance)
+    np.testing.assert_array_equal(calibrations_from_arrays(whole, 1, 2)["normals"].covariance, covariance)
     for damage, message in (
         ({"normals/matrix": jnp.eye(4)}, "normals/matrix has shape"),
         ({"normals/offset": jnp.full(3, jnp.nan)}, "finite"),
         ({"portraits/offset": jnp.zeros(3)}, "portraits/offset: no field"),
+        ({"normals/scored_scores": jnp.zeros((2, NUM_SCORES))}, "normals/scored_scores has shape"),
     ):
         with pytest.raises(ValueError, match=message):
-            calibrations_from_arrays(arrays | damage, 3)
-    arrays.pop("normals/covariance")
+            calibrations_from_arrays(arrays | damage, 1, 2)
+    arrays.pop("normals/scored_matrix")
+    with pytest.raises(ValueError, match="normals lacks scored_matrix"):
+        calibrations_from_arrays(arrays, 1, 2)
+    older = {name: value for name, value in arrays.items() if "scored" not in name}
+    assert calibrations_from_arrays(older, 1, 2)["normals"].scored is None
+    older.pop("normals/covariance")
     with pytest.raises(ValueError, match="normals lacks covariance"):
-        calibrations_from_arrays(arrays, 3)
+        calibrations_from_arrays(older, 1, 2)
 
 
 def test_it_travels_with_the_checkpoint(tmp_path, open_head):

@@ -209,6 +209,7 @@ def test_batches(load):
         "principal_point": jnp.ones((BATCH, 2)),
         "landmarks": jnp.full((BATCH, 68, 2), jnp.nan),
         "points": jnp.full((BATCH, 468, 3), jnp.nan),
+        "scores": jnp.full((BATCH, 51), jnp.nan),
     }
     load().predict(**good)
     for name, array in good.items():

@@ -50,7 +50,11 @@ def test_the_program_of_photographs(reconstructor, monkeypatch):
     )
     shown = []
     faces = SimpleNamespace(
-        points=points, landmarks_68=lambda: points[:, load_coarse_mesh().ibug68, :2], closure=None, gaze=None
+        points=points,
+        landmarks_68=lambda: points[:, load_coarse_mesh().ibug68, :2],
+        closure=None,
+        gaze=None,
+        blendshapes=jnp.zeros((1, 52)),
     )
 
     class Stage(SimpleNamespace):
