@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -43,6 +44,7 @@ class PseudoTruthFaces(Sequence[View]):
         celeba: folder with CelebA's ``list_eval_partition.txt`` and CelebAMask-HQ's
             ``CelebA-HQ-to-CelebA-mapping.txt``, by which the parts are CelebA's own. None: by the faces' hashes, 18/20,
             1/20 and 1/20.
+        rotations: of front ends' normals into the head model's frame (``face_view``).
 
     Attributes:
         without_truth: how many faces of the part were left out because nothing was fitted to them.
@@ -61,7 +63,9 @@ class PseudoTruthFaces(Sequence[View]):
         head_model: HeadModel | HeadModelIdentity,
         part: Part = "train",
         celeba: str | Path | None = None,
+        rotations: Mapping[str, np.ndarray] = MappingProxyType({}),
     ):
+        self._rotations = rotations
         self.folder, self.size, self.crop_scale = Path(folder), size, crop_scale
         known = isinstance(head_model, HeadModelIdentity)
         self.head_model = head_model if known else HeadModelIdentity.of(head_model)
@@ -96,9 +100,8 @@ class PseudoTruthFaces(Sequence[View]):
             )
         face = read_face(face_path(self.folder, face_name))
         square = landmark_square(face.landmarks_68, self.crop_scale)
-        view = face_view(
-            dataclasses.replace(face, intrinsics=truth.intrinsics.astype(np.float64)), square, self.size
-        )
+        face = dataclasses.replace(face, intrinsics=truth.intrinsics.astype(np.float64))
+        view = face_view(face, square, self.size, self._rotations)
         names = ("shape", "expression", "jaw", "eyelids", "rotation", "translation")
         return view | {name: getattr(truth, name) for name in names}
 

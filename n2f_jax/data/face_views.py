@@ -6,6 +6,9 @@ OpenCV only: data loaders call this from many threads and processes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 from jaxtyping import Float
 
@@ -33,7 +36,12 @@ def landmark_square(landmarks: Float[np.ndarray, "N 2"], scale: float) -> Float[
     return np.array([*(0.5 * (low + high) - 0.5 * side), side])
 
 
-def face_view(face: StoredFace, square: Float[np.ndarray, "3"], size: int) -> View:
+def face_view(
+    face: StoredFace,
+    square: Float[np.ndarray, "3"],
+    size: int,
+    rotations: Mapping[str, Float[np.ndarray, "3 3"]] = MappingProxyType({}),
+) -> View:
     """Shows a square of a stored face at ``size``² pixels.
 
     Where the square lies on whole stored pixels, those are taken; else normals are interpolated (averaged where it
@@ -44,6 +52,8 @@ def face_view(face: StoredFace, square: Float[np.ndarray, "3"], size: int) -> Vi
         face: the stored face.
         square: x0, y0, side in pixels of the stored crop; ``landmark_square`` of the landmarks gives it.
         size: side of the view in pixels.
+        rotations: of normals into the frame of the network's head model, by the front end that they came from
+            (``face_mesh.map_frames.map_rotations``); others are left as they are.
 
     Returns:
         ``normals`` (size, size, 3), ``mask`` (size, size), ``landmarks_2d`` (68, 2), ``focal`` (),
@@ -73,8 +83,10 @@ def face_view(face: StoredFace, square: Float[np.ndarray, "3"], size: int) -> Vi
         # Opposite normals may cancel; there is no direction then, so no face either.
         inside = (mask >= 0.5) & (length > 1e-3)
         normals = normals * (inside / np.maximum(length, 1e-3))[..., None]
+    # What begins with a front end's name was made as that one does (``preprocessing.open_sets``).
+    turn = rotations.get(str(face.provenance.get("frontend", "")).partition(",")[0])
     view = {
-        "normals": normals,
+        "normals": normals if turn is None else normals @ turn.T,
         "mask": inside,
         "landmarks_2d": scale * (face.landmarks_68 - corner),
         "focal": scale * face.intrinsics[0, 0],

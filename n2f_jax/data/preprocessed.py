@@ -63,7 +63,8 @@ class StoredFace:
     Pixels of the stored crop count from its left and top edge, centres at +0.5.
 
     Attributes:
-        normals: ``(S, S, 3)`` float32 unit normals in the head frame, zero outside the mask.
+        normals: ``(S, S, 3)`` float32 unit normals in the front end's head frame (``face_mesh.map_frames``), zero
+            outside the mask.
         mask: ``(S, S)`` float32, 1 on the face.
         crop: ``(3,)`` float64 x0, y0, side: the square of the original image that the maps show, its pixels.
         landmarks_68: ``(68, 2)`` float32 iBUG landmarks in pixels of the stored crop; NaN where there are none.

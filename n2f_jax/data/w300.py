@@ -10,8 +10,9 @@ import collections
 import dataclasses
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Literal, get_args
 
 import numpy as np
@@ -64,6 +65,7 @@ class AnnotatedFaces(Sequence[View]):
             ``'own-validation'``, the same split of images that lie in none of 300W's folders; ``'all'``, every
             annotated face.
         progress: show a progress bar while annotations are matched to faces (a millisecond each).
+        rotations: of front ends' normals into the network's head model's frame (``face_view``).
 
     Attributes:
         left_out: why how many images are not used: ``'no face'``, ``'no .pts'``, ``'another face'`` (the front end saw
@@ -82,7 +84,9 @@ class AnnotatedFaces(Sequence[View]):
         crop_scale: float,
         part: Part = "train",
         progress: bool = True,
+        rotations: Mapping[str, np.ndarray] = MappingProxyType({}),
     ):
+        self._rotations = rotations
         if part not in get_args(Part):
             raise ValueError(f"no part {part!r}; there are {', '.join(get_args(Part))}")
         if not (Path(folder) / FOLDER).is_dir():
@@ -125,7 +129,8 @@ class AnnotatedFaces(Sequence[View]):
         face = read_face(face_path(self.folder, record.faces[number]))
         landmarks = _in_stored_pixels(read_pts(self._file(record)), face.crop, face.size)
         square = landmark_square(landmarks, self.crop_scale)
-        return face_view(dataclasses.replace(face, landmarks_68=landmarks), square, self.size)
+        face = dataclasses.replace(face, landmarks_68=landmarks)
+        return face_view(face, square, self.size, self._rotations)
 
     def _file(self, record: Record) -> Path:
         """The annotation of an image; keys begin with the name of what was preprocessed."""

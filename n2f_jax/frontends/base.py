@@ -55,7 +55,8 @@ class FrontendFace:
     """One face. S is the network's input size. Maps are NumPy arrays, or JAX arrays that never left their device.
 
     Attributes:
-        normals: ``(S, S, 3)`` float32 unit normals in the head frame, zero outside the mask.
+        normals: ``(S, S, 3)`` float32 unit normals in the front end's head frame (``face_mesh.map_frames``), zero
+            outside the mask.
         mask: ``(S, S)`` float32, 1 on the face.
         crop: the square of the original image that the maps show: the landmark box of the paper.
         landmarks_68: ``(68, 2)`` float32 iBUG landmarks, pixels of the original image (centres at +0.5).

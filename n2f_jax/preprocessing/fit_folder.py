@@ -115,7 +115,8 @@ def _faces(
             bar.update()
             continue
         square = landmark_square(face.landmarks_68, reconstructor.inputs.crop_scale)
-        yield name, face, face_view(face, square, reconstructor.inputs.size), float(square[2])
+        view = face_view(face, square, reconstructor.inputs.size, reconstructor.map_rotations)
+        yield name, face, view, float(square[2])
 
 
 def _check_model(path: Path, identity: HeadModelIdentity) -> None:
@@ -149,7 +150,6 @@ def _fit(batch, folder, reconstructor, topology, identity) -> Iterator[tuple[Pat
         key: jnp.asarray(np.stack([view[key] for _, _, view, _ in padded]))
         for key in ("normals", "mask", "focal", "principal_point", "landmarks_2d")
     }
-    views["normals"] = reconstructor.stage.own_normals(views["normals"])
     nowhere = jnp.asarray(np.full((len(padded), NUM_POINTS, 3), np.nan, np.float32))
     result = reconstructor.predict(*views.values(), nowhere)
     # Of another head model, whose frame may be another.

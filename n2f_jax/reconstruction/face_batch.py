@@ -23,7 +23,7 @@ class FaceBatch:
     """B crops, ready for the compiled stage.
 
     Attributes:
-        normals: ``(B, S, S, 3)`` the front end's.
+        normals: ``(B, S, S, 3)`` the front end's, in the network's frame.
         mask: ``(B, S, S)``.
         maps: ``(B, S, S, C)`` what the network is shown: the normals, UV, or both.
         crop: NumPy, of all faces.
@@ -65,6 +65,7 @@ class FaceBatch:
         size: int,
         channels: str,
         padded_to: int,
+        rotation: Float[Array, "3 3"] | None = None,
     ) -> FaceBatch:
         """Stacks the faces; the first is repeated until there are ``padded_to``.
 
@@ -75,6 +76,7 @@ class FaceBatch:
             size: S, pixels.
             channels: of ``models.input_channels.CHANNELS``.
             padded_to: B.
+            rotation: from the frame of the faces' normals to that of the batch's; None where they are one.
 
         Raises:
             ValueError: maps of another size, or no UV where ``channels`` asks for it.
@@ -84,6 +86,8 @@ class FaceBatch:
         normals, mask = _stack([face.normals for face in faces]), _stack([face.mask for face in faces])
         if normals.shape[1:] != (size, size, 3) or mask.shape[1:] != (size, size):
             raise ValueError(f"the network takes maps of {size} pixels, got {normals.shape} {mask.shape}")
+        if rotation is not None:
+            normals = normals @ rotation.T
         crop = Crop(
             x0y0=np.array([np.asarray(face.crop.x0y0) for face in faces], np.float32),
             side=np.array([float(face.crop.side) for face in faces], np.float32),
@@ -106,17 +110,6 @@ class FaceBatch:
             gaze=_of_eyes(faces, "gaze", 3),
             scores=np.stack([scores_of_units(face.blendshapes) for face in faces]),
         )
-
-    def turned(self, rotation: Float[Array, "3 3"]) -> FaceBatch:
-        """With normals in another head frame, to which ``rotation`` takes the one that they are in.
-
-        Raises:
-            ValueError: the network is shown something else than normals.
-        """
-        if self.maps.shape[-1] != self.normals.shape[-1]:
-            raise ValueError("a network that is shown UV has no normals of the face mesh")
-        normals = self.normals @ rotation.T
-        return dataclasses.replace(self, normals=normals, maps=normals)
 
 
 def _in_crop(pixels: np.ndarray, crop: Crop, size: int) -> Float[Array, "B N 2"]:

@@ -59,9 +59,9 @@ class HeadStage:
         transfer: to another head model, or None.
         model: the one that heads are of.
         fit: of ``model``; None without refinement.
-        face_mesh_rotation: ``(3, 3)`` from the open head's frame, in which the face mesh's normals are, to that of
-            ``own_model``; None where they are one.
-        normals_rotation: ``(3, 3)`` from the axes that the maps are in to those of ``model``; None where they are one.
+        maps_rotation: ``(3, 3)`` from the frame that the front end's normals are in to that of ``own_model``
+            (``face_mesh.map_frames``); None where they are one.
+        normals_rotation: ``(3, 3)`` from the frame of ``own_model`` to that of ``model``; None where they are one.
         graph: the network's.
         size: side of the crops in pixels.
         alignment: ``'network'`` or ``'landmarks'``.
@@ -77,7 +77,7 @@ class HeadStage:
     transfer: HeadTransfer | None
     model: HeadModel
     fit: tuple[HeadTables, Anchors] | None
-    face_mesh_rotation: Float[Array, "3 3"] | None
+    maps_rotation: Float[Array, "3 3"] | None
     normals_rotation: Float[Array, "3 3"] | None
     graph: Any = dataclasses.field(metadata={"static": True})
     size: int = dataclasses.field(metadata={"static": True})
@@ -87,10 +87,10 @@ class HeadStage:
 
     def own_normals(self, normals: Float[Array, "*B S S 3"]) -> Float[Array, "*B S S 3"]:
         """A front end's normals as the network was shown them: in the frame of its own head model."""
-        return normals if self.face_mesh_rotation is None else normals @ self.face_mesh_rotation.T
+        return normals if self.maps_rotation is None else normals @ self.maps_rotation.T
 
     def __call__(self, maps, masks, focal, principal_point, landmarks, points, scores=None) -> PredictedHeads:
-        """Heads of B crops; arguments as in ``Reconstructor.predict``."""
+        """Heads of B crops; arguments as in ``Reconstructor.predict``, normals in the frame of ``own_model``."""
         predicted, prior = self.answer(maps, masks, focal, principal_point, landmarks, points, scores)
         if not self.refine:
             return predicted

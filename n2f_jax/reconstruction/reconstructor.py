@@ -27,6 +27,7 @@ from flame_jax.rotations import rotation_6d_to_axis_angle
 from n2f_jax.data.images import read_image
 from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS
 from n2f_jax.face_mesh.embedding import face_mesh_embedding, places_of_correction
+from n2f_jax.face_mesh.map_frames import has_flames_mesh, map_rotations
 from n2f_jax.fitting.head_correspondence import lacks_regions_or_contour
 from n2f_jax.fitting.head_tables import HeadTables
 from n2f_jax.fitting.observations import Anchors
@@ -94,6 +95,7 @@ class Reconstructor:
         inputs: how the network's input is prepared.
         tables: of the head model, for fits.
         point_places: triangles and barycentrics of the face mesh's points on it; None where they are not known.
+        map_rotations: of front ends' normals into the frame of the network's model (``face_mesh.map_frames``).
     """
 
     def __init__(
@@ -187,11 +189,12 @@ class Reconstructor:
         self._answers = AnswerModel.make(own_tables, pretrained.calibration.get(known))
         self._transfer = None if other is None else other.transfer(self.tables, self._answers.precision)
         self._places = places_of_correction(own, pretrained.config.correction, places)
-        # The face mesh's normals are in the open head's frame, and the network was trained in its own model's.
-        self._of_face_mesh = None
-        if places is not None and maps.startswith("face_mesh"):
-            self._of_face_mesh = jnp.asarray(places.rotation)
-        # The maps' head frame, which is that of the network's model, to that of ``head_model``; None: they are one.
+        to_flame = other.correspondence.rotation if other and has_flames_mesh(head_model) else None
+        self.map_rotations = map_rotations(own, places, to_flame)
+        of_maps = "face_mesh" if maps.startswith("face_mesh") else getattr(frontend, "name", "")
+        turn = self.map_rotations.get(of_maps) if inputs.normal_frame == "head" else None
+        self._maps_rotation = None if turn is None else jnp.asarray(turn)
+        # The frame of the network's model to that of ``head_model``; None: they are one.
         self.normals_rotation = None if other is None else jnp.asarray(other.correspondence.rotation)
         self._graph, self._state = nnx.split(pretrained.network)
 
@@ -199,6 +202,14 @@ class Reconstructor:
     def answer_precision(self) -> Float[Array, "U U"]:
         """Of heads about the network's answers to one image (``fitting.prior.HeadPrior``), population included."""
         return self._answers.precision if self._transfer is None else self._transfer.precision
+
+    @property
+    def face_mesh_rotation(self) -> Float[np.ndarray, "3 3"] | None:
+        """The frame of the face mesh's normals to that of ``head_model``; None where they are one."""
+        own, on = self.map_rotations.get("face_mesh"), self.normals_rotation
+        if own is None or on is None:
+            return own if on is None else np.asarray(on)
+        return np.asarray(on) @ own
 
     @property
     def population(self) -> Float[Array, " U"]:
@@ -530,7 +541,8 @@ class Reconstructor:
         """Heads from precomputed normal maps.
 
         Args:
-            normals: unit normals in the frame that the checkpoint wants (``inputs.normal_frame``).
+            normals: unit normals in the frame that the checkpoint wants (``inputs.normal_frame``); with a front end, in
+                the head frame of its maps.
             masks: 1 on the face.
             crops: the square of the original image that each map shows.
             image_sizes: (height, width) of each original image.
@@ -637,7 +649,7 @@ class Reconstructor:
             transfer=self._transfer,
             model=self.head_model,
             fit=self._fit if self.refine else None,
-            face_mesh_rotation=self._of_face_mesh,
+            maps_rotation=self._maps_rotation,
             normals_rotation=self.normals_rotation,
             graph=self._graph,
             size=self.inputs.size,
@@ -654,15 +666,15 @@ class Reconstructor:
         Args:
             faces, image_sizes, focals: as ``from_faces``.
         """
-        batch = FaceBatch.of_faces(
+        return FaceBatch.of_faces(
             faces,
             image_sizes,
             focals,
             size=self.inputs.size,
             channels=self.inputs.channels,
             padded_to=1 if len(faces) == 1 else self.batch_size,
+            rotation=self._maps_rotation,
         )
-        return batch if self._of_face_mesh is None else batch.turned(self._of_face_mesh)
 
     def _one_batch(
         self, faces: Sequence[FrontendFace], image_sizes: Sequence[tuple[int, int]], focals: Sequence[Focal]

@@ -13,10 +13,11 @@ from jaxtyping import Array, Float, Int
 from scipy.spatial.transform import Rotation
 
 from flame_jax import FlameParams, HeadModel, decode
+from n2f_jax.face_mesh.map_frames import FLAME_TRIANGLES, FLAME_VERTICES
 from n2f_jax.models.pretrained import HeadModelIdentity, identity_sha256
 from n2f_jax.tracking.track_file import frame_params
 
-NUM_VERTICES, NUM_FACES = 5023, 9976
+NUM_VERTICES, NUM_FACES = FLAME_VERTICES, FLAME_TRIANGLES
 NUM_SHAPE, NUM_EXPRESSION = 300, 100  # what programs for FLAME allot; fewer are filled up with zeros
 _BATCH = 16  # frames decoded at once
 _LID_NOISE = 1e-3  # metres that the lids' displacement is worth less than, against a unit of expression

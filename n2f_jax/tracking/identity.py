@@ -229,6 +229,7 @@ def joint_shape(
     focal: float,
     start: tuple[Float[np.ndarray, " S"], Float[np.ndarray, "S S"]],
     conditional: Conditional,
+    rotation: Float[np.ndarray, "3 3"] | None = None,
     images: float = IMAGES,
 ) -> tuple[Float[np.ndarray, " S"], FlameParams]:
     """The shape of a person seen in F keyframes, and the heads of these.
@@ -240,6 +241,7 @@ def joint_shape(
         focal: pixels of the image.
         start: shape and precision of ``combined_answers``.
         conditional: of the answers.
+        rotation: from the frame of the face mesh's normals to the head model's; None where they are one.
         images: independent images that the keyframes are worth.
     """
     shape, precision = start
@@ -269,6 +271,8 @@ def joint_shape(
     for _ in range(ROUNDS):
         points = corrected_points(model, places, errors, params, camera, arrays.points, float(SIZE))
         normals, masks = _maps(points, size=SIZE)
+        if rotation is not None:
+            normals = normals @ jnp.asarray(rotation, jnp.float32).T
         both = jnp.concatenate([points[:, ibug, :2], points[..., :2]], axis=1)
         params, camera, _ = _fit_person(
             tables, anchors, Observation(normals, masks, both), params, camera, config, prior

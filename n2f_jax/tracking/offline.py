@@ -148,7 +148,16 @@ def find_identity(
 
     def shape_at(focal: float) -> tuple[np.ndarray, Any]:
         return joint_shape(
-            model, reconstructor.tables, places, errors, keys, image_size, focal, start, conditional
+            model,
+            reconstructor.tables,
+            places,
+            errors,
+            keys,
+            image_size,
+            focal,
+            start,
+            conditional,
+            reconstructor.face_mesh_rotation,
         )
 
     if focal is None:

@@ -153,7 +153,7 @@ def train(
     ready = prepare(config, model, places, setup.initial_params(config, model))
     params, groups, layout, assets = ready.params, ready.groups, ready.layout, ready.assets
     objective, train_step, schedules = ready.objective, ready.step, ready.schedules
-    stored = setup.stored_faces(config, model)
+    stored = setup.stored_faces(config, model, places)
     workdir.mkdir(parents=True, exist_ok=True)
     if is_main_process():
         setup.save_resolved(config, workdir)

@@ -22,6 +22,7 @@ from n2f_jax.data.pipeline import make_pipeline
 from n2f_jax.data.sampler import SyntheticConfig
 from n2f_jax.data.w300 import AnnotatedFaces
 from n2f_jax.face_mesh.embedding import coarse_mesh_on, face_mesh_embedding, places_of_correction
+from n2f_jax.face_mesh.map_frames import map_rotations
 from n2f_jax.models.conversion import ConversionError
 from n2f_jax.models.correction import CorrectionConfig
 from n2f_jax.models.dinov3 import DinoV3Config
@@ -222,8 +223,15 @@ def build_assets(
 STORED_KINDS = ("pseudo_truth", "annotated")
 
 
-def stored_faces(config: ml_collections.ConfigDict, model: HeadModel) -> StoredFaces | None:
+def stored_faces(
+    config: ml_collections.ConfigDict, model: HeadModel, places: FaceMeshPlaces | None = None
+) -> StoredFaces | None:
     """The stored faces that a fine-tuning config trains and is validated on; None where heads are sampled.
+
+    Args:
+        config: of a stage.
+        model: the head model.
+        places: of the face mesh's points on it, where it is not the open head and they are known.
 
     Raises:
         SetupError: a folder is missing or holds nothing of what is asked for.
@@ -236,11 +244,12 @@ def stored_faces(config: ml_collections.ConfigDict, model: HeadModel) -> StoredF
     if not section.folder:
         raise SetupError(STORED_HELP.format(kind=section.kind))
     size, scale = config.data.image_size, config.data.crop_scale
+    turns = map_rotations(model, places)
 
     def dataset(folder: str, annotations: str, part: Any) -> Sequence[View]:
         if section.kind == "pseudo_truth":
-            return PseudoTruthFaces(folder, size, scale, model, part, section.celeba or None)
-        return AnnotatedFaces(folder, annotations, size, scale, part, progress=is_main_process())
+            return PseudoTruthFaces(folder, size, scale, model, part, section.celeba or None, turns)
+        return AnnotatedFaces(folder, annotations, size, scale, part, is_main_process(), turns)
 
     try:
         train = dataset(section.folder, section.annotations, section.part)

@@ -28,12 +28,12 @@ from flame_jax.files.npz import ArrayFileError, open_zip
 from flame_jax.files.outside import OutsideFileError, read_regular_file, reason
 from flame_jax.files.pickle_opcodes import RefusedPickle
 from flame_jax.rotations import IDENTITY_6D, matrix_to_rotation_6d, rotation_6d_to_matrix
+from n2f_jax.face_mesh.map_frames import FLAME_VERTICES
 from n2f_jax.frontends.resample import Window
 from n2f_jax.geometry.alignment import procrustes
 from n2f_jax.geometry.camera import Camera
 from n2f_jax.runtime.outside_values import is_rotation
 
-NUM_FLAME_VERTICES = 5023
 _MAX_BYTES = 1 << 24  # the tracker writes some kilobytes
 _OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0])
 
@@ -168,9 +168,9 @@ def to_head(frame: TrackedFrame, model: HeadModel) -> tuple[FlameParams, Camera]
     Raises:
         ValueError: the model is not FLAME, has fewer coefficients than the frame, or has no ``'face'`` region.
     """
-    if model.num_vertices != NUM_FLAME_VERTICES:
+    if model.num_vertices != FLAME_VERTICES:
         raise ValueError(
-            f"Pixel3DMM tracks FLAME ({NUM_FLAME_VERTICES} vertices); head model {model.name!r} has "
+            f"Pixel3DMM tracks FLAME ({FLAME_VERTICES} vertices); head model {model.name!r} has "
             f"{model.num_vertices}: load FLAME's own files (docs/flame.md)"
         )
     if frame.shape.size > model.num_shape or frame.expression.size > model.num_expression:

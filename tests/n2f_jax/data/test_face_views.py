@@ -120,6 +120,20 @@ def test_a_shift_of_a_pixel_would_be_seen(scene, tmp_path):
     assert np.abs(view["landmarks_2d"] - landmarks).max() > 0.9
 
 
+@pytest.mark.parametrize("square", [[8.0, 8.0, 24.0], [7.3, 8.1, 22.0]])
+def test_normals_are_turned_by_where_they_come_from(square):
+    turn = np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0]], np.float32)
+    plain = face_view(random_face(), np.array(square), 24)["normals"]
+    for said, wanted in (
+        ("made up", plain @ turn.T),
+        ("made up, otherwise", plain @ turn.T),
+        ("other", plain),
+    ):
+        face = random_face(provenance={"frontend": said})
+        found = face_view(face, np.array(square), 24, {"made up": turn})["normals"]
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
 def test_whole_pixels_are_taken_as_they_are():
     face = random_face(size=40)
     view = face_view(face, np.array([8.004, 7.997, 24.01]), 24)

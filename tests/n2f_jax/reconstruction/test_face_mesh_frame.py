@@ -1,22 +1,28 @@
-"""A network of another head model's own is shown the face mesh's normals in that model's frame, from wherever."""
+"""A network is shown a front end's normals in the frame of its own head model, from wherever they come."""
 
 import dataclasses
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+import flame_jax
+from n2f_jax.data.sampler import SyntheticConfig, sample_params
 from n2f_jax.face_mesh.coarse_mesh import coarse_maps, load_coarse_mesh
-from n2f_jax.frontends.base import FrontendFace
-from n2f_jax.geometry.crop import Crop
+from n2f_jax.face_mesh.map_frames import open_head_to_flame
+from n2f_jax.frontends.base import Frontend, FrontendFace
+from n2f_jax.geometry.camera import FRONTAL, Camera, project
+from n2f_jax.geometry.crop import Crop, crop_camera, landmark_crop
 from n2f_jax.geometry.focal import Focal
 from n2f_jax.models.face_mesh_places import FaceMeshPlaces
 from n2f_jax.models.pretrained import from_pretrained
 from n2f_jax.reconstruction import photo_program
 from n2f_jax.reconstruction.reconstructor import Reconstructor
-from tests.n2f_jax.reconstruction.conftest import SIZE
+from n2f_jax.render import HeadTopology, render_head
+from tests.n2f_jax.reconstruction.conftest import CROP_SCALE, SIZE
 
 ROTATION = Rotation.from_euler("x", 7.0, degrees=True).as_matrix().astype(np.float32)
 
@@ -72,3 +78,45 @@ def test_the_program_of_photographs(reconstructor, monkeypatch):
     plain, _ = coarse_maps(jnp.concatenate([in_crop, depth], axis=-1)[0], SIZE)
     assert float(jnp.abs(plain).max()) > 0.5
     np.testing.assert_allclose(shown[0][0], plain @ ROTATION.T, atol=1e-5)
+
+
+@dataclasses.dataclass
+class Says(Frontend):
+    """A front end of that name which sees the same face in every picture."""
+
+    name: str
+    face: FrontendFace
+
+    def detect(self, images, sources):
+        return [[self.face] for _ in images]
+
+
+@pytest.fixture(scope="module")
+def person(open_head):
+    """A head of the open head's, as a perfect front end sees it."""
+    params = jax.jit(sample_params, static_argnums=2)(jax.random.key(5), open_head, SyntheticConfig())
+    vertices, _ = flame_jax.decode(open_head, params)
+    camera = Camera(
+        jnp.asarray(FRONTAL), jnp.asarray([0.02, 0.01, 0.8]), jnp.float32(150.0), jnp.asarray([60.0, 45.0])
+    )
+    landmarks = np.asarray(project(flame_jax.landmarks68(open_head, vertices), camera))
+    crop = landmark_crop(landmarks, CROP_SCALE)
+    maps = render_head(HeadTopology.from_model(open_head), vertices, crop_camera(camera, crop, SIZE), SIZE)
+    return FrontendFace(np.asarray(maps.normals), np.asarray(maps.mask), crop, landmarks, 1.0)
+
+
+def test_normals_in_flames_frame_are_the_same_head(checkpoint, open_head, person):
+    """The same maps, once in the frame of the network's model and once in FLAME's, as Pixel3DMM gives them."""
+    in_flames = dataclasses.replace(person, normals=person.normals @ open_head_to_flame().T)
+    pretrained, image = from_pretrained(checkpoint, open_head), np.zeros((90, 120, 3), np.uint8)
+
+    def head(name, face):
+        reconstructor = Reconstructor(pretrained, open_head, Says(name, face), refine=3, batch_size=1)
+        return reconstructor.reconstruct([image], [150.0])[0][0]
+
+    ours, theirs, wrong = head("ours", person), head("precomputed", in_flames), head("ours", in_flames)
+    np.testing.assert_allclose(theirs.input_normals, ours.input_normals, atol=1e-6)
+    apart = 1000 * np.linalg.norm(theirs.vertices - ours.vertices, axis=1)
+    untold = 1000 * np.linalg.norm(wrong.vertices - ours.vertices, axis=1)
+    assert apart.max() < 0.05, apart.max()
+    assert untold.mean() > 0.5, untold.mean()

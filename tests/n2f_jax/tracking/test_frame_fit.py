@@ -9,10 +9,12 @@ from flame_jax import decode, points_on_mesh
 from flame_jax.rotations import euler_to_matrix
 from n2f_jax.face_mesh.embedding import face_mesh_embedding
 from n2f_jax.face_mesh.error_model import load_point_errors
+from n2f_jax.fitting.head_tables import HeadTables
 from n2f_jax.geometry.camera import Camera, frontal_rotation
+from n2f_jax.tracking import identity
 from n2f_jax.tracking.frame_fit import PersonPoints, fit_frames
 from n2f_jax.tracking.frames import head_params
-from n2f_jax.tracking.identity import Conditional, choose_keyframes, estimate_focal
+from n2f_jax.tracking.identity import Conditional, choose_keyframes, estimate_focal, joint_shape
 from n2f_jax.tracking.point_errors import expected_errors, seen_points
 from n2f_jax.tracking.shards import Faces
 
@@ -94,7 +96,8 @@ def test_keyframes_differ_in_pose():
     assert choose_keyframes(angles[:2], np.ones(2), 4).tolist() == [0, 1, 0, 1]
 
 
-def test_perspective_tells_the_focal_length(open_head):
+@pytest.fixture(scope="module")
+def keyframes(open_head):
     """Points of the mean head, wrong as the front end is, of a camera half as long again as is assumed."""
     places, errors = face_mesh_embedding(open_head), load_point_errors("v2")
     angles = jnp.radians(jnp.asarray([[0, -25, 0], [5, -8, 2], [-8, 10, 0], [3, 28, -3.0]], jnp.float32))
@@ -131,6 +134,32 @@ def test_perspective_tells_the_focal_length(open_head):
         **{name: np.zeros((4, *shape)) for name, shape in shapes.items()},
         **{name: np.ones(4) for name in ("score", "confidence", "focal")},
     )
+    return open_head, places, errors, faces, size, truth
+
+
+def test_perspective_tells_the_focal_length(keyframes):
+    open_head, places, errors, faces, size, truth = keyframes
     params = head_params(jnp.zeros(open_head.num_shape), jnp.zeros((4, open_head.num_expression + 5)))
     found = estimate_focal(open_head, places, errors, faces, params, size, truth / 1.6)
     assert 0.8 < found / truth < 1.2
+
+
+def test_a_persons_normals_are_those_of_the_head_models_frame(keyframes, monkeypatch):
+    """The face mesh is drawn in the open head's frame; what is fitted may be in another."""
+    model, places, errors, faces, size, truth = keyframes
+    seen = []
+
+    def fitted(tables, anchors, observation, params, camera, config, prior):
+        seen.append(np.asarray(observation.normals))
+        return params, camera, None
+
+    monkeypatch.setattr(identity, "_fit_person", fitted)
+    monkeypatch.setattr(identity, "ROUNDS", 1)
+    turn = np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0]], np.float32)
+    count, rest = model.num_shape, model.num_expression + 5
+    conditional = Conditional.of(np.eye(count + rest), count)
+    start, tables = (np.zeros(count), np.eye(count)), HeadTables.from_model(model)
+    for rotation in (None, turn):
+        joint_shape(model, tables, places, errors, faces, size, truth, start, conditional, rotation)
+    assert np.abs(seen[0]).max() > 0.5
+    np.testing.assert_allclose(seen[1], seen[0] @ turn.T, atol=1e-6)

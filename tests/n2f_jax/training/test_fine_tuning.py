@@ -206,6 +206,21 @@ def test_what_is_trained_on_is_what_is_stored(fine_tuning, faces, toy_head):
     np.testing.assert_allclose(batch["landmarks_2d"][0].min(axis=0), size * 0.2 / 1.4, atol=1e-3)
 
 
+@pytest.mark.parametrize("stage", [1, 2])
+def test_stored_maps_are_turned_into_the_head_models_frame(fine_tuning, toy_head, monkeypatch, stage):
+    config, turn, asked = fine_tuning(stage), np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0]], np.float32), []
+    plain = setup.stored_faces(config, toy_head)
+    monkeypatch.setattr(setup, "map_rotations", lambda *about: asked.append(about) or {"made up": turn})
+    turned = setup.stored_faces(config, toy_head, "places")
+    assert asked == [(toy_head, "places")]
+    for a, b in (
+        (plain.pipeline.batch_at(0), turned.pipeline.batch_at(0)),
+        (plain.validation[0], turned.validation[0]),
+    ):
+        np.testing.assert_allclose(a["normals"] @ turn.T, b["normals"], atol=1e-6)
+        assert np.abs(a["normals"] - b["normals"]).max() > 0.5
+
+
 def test_what_is_compared_with_photographs_has_the_jaw_line_that_is_seen(fine_tuning, small_run):
     assert [setup.objective(fine_tuning(stage)).contour for stage in (1, 2)] == ["dynamic"] * 2
     assert [setup.objective(small_run(stage)).contour for stage in (1, 2)] == ["static"] * 2
