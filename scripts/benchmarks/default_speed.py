@@ -5,7 +5,8 @@
 From maps and points in memory to heads on the device: the network by itself, the network with its correction on the
 surface, what ``Reconstructor`` makes of both (camera on the points, decoded) without refinement, and with the default
 number of steps. Then what finding the face in a photograph in memory (scikit-image's astronaut) takes, and the whole
-default from it to its head, one at a time. CPU time is that of all threads. Medians; ratios are medians of the rounds' ratios, so that other work on the machine meets all.
+default from it to its head, one at a time. CPU time is that of all threads. Medians; ratios are medians of the rounds'
+ratios, so that other work on the machine meets all.
 """
 
 from __future__ import annotations
