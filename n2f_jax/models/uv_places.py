@@ -69,5 +69,5 @@ def places_in_uv_map(
     )
     step = step / jnp.where(determinant == 0.0, jnp.nan, determinant)[:, None]
     seen = there.any() & (jnp.abs(step) < _NEAR).all(axis=-1)  # False for NaN
-    pixels = jnp.stack([column, row], axis=-1) + 0.5 + step
+    pixels = jnp.stack([column, row], axis=-1).astype(uv.dtype) + 0.5 + step
     return jnp.where(seen[:, None], pixels, jnp.nan)

@@ -39,7 +39,7 @@ def main() -> int:
     from n2f_jax.reconstruction.pictures import HeadPaint
     from n2f_jax.reconstruction.reconstructor import Reconstructor
     from n2f_jax.runtime import compilation_cache
-    from n2f_jax.visualization.layout import grid
+    from n2f_jax.visualization.layout import FAINT, background, text_strip
 
     compilation_cache.enable()
     try:
@@ -53,7 +53,7 @@ def main() -> int:
         return 2
     model, paint = reconstructor.head_model, HeadPaint.of(reconstructor.head_model)
     found = reconstructor.reconstruct(files, max_faces=1, return_errors=True)
-    tiles, captions = [], []
+    cells = []
     for photo, file, heads in zip(photos, files, found, strict=True):
         if isinstance(heads, Exception) or not heads:
             print(f"{photo.name}: {heads or 'no face'}")
@@ -62,11 +62,15 @@ def main() -> int:
         rest = flame_jax.FlameParams.neutral(model, (1,))
         rest = dataclasses.replace(rest, shape=np.asarray(head.shape, np.float32)[None])
         resting = np.asarray(flame_jax.decode(model, rest)[0])[0]
-        tiles.append(np.concatenate([*over_photo(file, head, paint), *alone(resting, head, paint)], axis=1))
+        panels = np.concatenate([*over_photo(file, head, paint), *alone(resting, head, paint)], axis=1)
         turn = ", ".join(f"{angle:+.0f}" for angle in head.angles())
-        captions.append(f"{photo.repository.split('/')[1]} {Path(photo.path).stem}: {turn} degrees")
-    write_image(flags.out, grid(tiles, captions, columns=3, tile=5 * _PANEL))
-    print(f"{len(tiles)} of {len(photos)} photographs: {flags.out}")
+        caption = f"{photo.repository.split('/')[1]} {Path(photo.path).stem}: {turn} degrees"
+        cells.append(np.concatenate([panels, text_strip(caption, panels.shape[1], 26, FAINT)]))
+    shown = len(cells)
+    cells += [background(*cells[0].shape[:2])] * (shown % 2) if cells else [background(1, 1)] * 2
+    rows = [np.concatenate(cells[i : i + 2], axis=1) for i in range(0, len(cells), 2)]
+    write_image(flags.out, np.concatenate(rows))
+    print(f"{shown} of {len(photos)} photographs: {flags.out}")
     return 0
 
 
@@ -94,7 +98,7 @@ def over_photo(file: Path, head, paint) -> list[np.ndarray]:
     from n2f_jax.visualization.overlay import View
 
     image = read_image(file)[0]
-    view = View.around(bounding_box(head.vertices_2d), image.shape[:2], 1.15, 2 * _PANEL)
+    view = View.around(bounding_box(head.vertices_2d), image.shape[:2], 1.0, 2 * _PANEL)
     photo, drawn = view.cut(image), paint.draw(head, view)
     shown = [photo, photo if drawn is None else drawn.clay().over(photo, ALPHA)]
     return [fit(one, (_PANEL, _PANEL)) for one in shown]

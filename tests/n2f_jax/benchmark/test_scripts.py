@@ -69,6 +69,7 @@ def test_a_small_benchmark(tmp_path):
     assert (folder / "inputs/noisy/head002.npz").stat().st_mtime_ns == before
 
     arguments = ("scripts/run_benchmark.py", folder, "--out", out, "--fits", "Gauss-Newton from network")
+    arguments += ("--uv-places",)
     text = run(*arguments)
     figures = json.loads((out / "figures.json").read_text())
     cd = {name: one["face/cd_mm"] for name, one in figures["clean"].items()}
@@ -76,6 +77,7 @@ def test_a_small_benchmark(tmp_path):
     assert cd["nearest head of the model"] < cd["Gauss-Newton from network"] < cd["mean head"]
     assert set(figures) == {name for name, what in CONDITIONS.items() if what.segmented}
     assert "| Gauss-Newton from network |" in text
+    assert text.count("| network, UV as places |") == 2  # of clean maps alone, and its time
     shutil.rmtree(out / "predictions" / "network" / "clean")
     assert run(*arguments).count("| network |") == text.count(
         "| network |"

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from n2f_jax.models.uv_places import places_in_uv_map, texture_places
 
 SIZE = 24
+find = jax.jit(places_in_uv_map)
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +31,19 @@ def test_places_are_found_between_pixels(bent_map):
     rng = np.random.default_rng(0)
     turn, radius = rng.uniform(0, 2 * np.pi, 200), 8.4 * np.sqrt(rng.uniform(size=200))
     pixels = SIZE / 2 + np.stack([radius * np.cos(turn), radius * np.sin(turn)], -1)
-    found = places_in_uv_map(uv, mask, jnp.asarray(shown(pixels), jnp.float32))
+    found = find(uv, mask, jnp.asarray(shown(pixels), jnp.float32))
     np.testing.assert_allclose(found, pixels, atol=0.02)
 
 
 def test_what_is_not_seen_is_nowhere(bent_map):
     shown, uv, mask = bent_map
     outside = shown(SIZE / 2 + 11.0 * np.array([[1.0, 0.0], [0.0, 1.0], [-0.7, -0.7]]))
-    assert np.isnan(places_in_uv_map(uv, mask, jnp.asarray(outside, jnp.float32))).all()
+    assert np.isnan(find(uv, mask, jnp.asarray(outside, jnp.float32))).all()
     inside = jnp.asarray(shown(np.full((1, 2), SIZE / 2)), jnp.float32)
-    assert np.isnan(places_in_uv_map(uv, 0 * mask, inside)).all()
-    assert np.isnan(places_in_uv_map(0 * uv + inside[0], mask, inside)).all()  # all pixels show one place
+    assert np.isnan(find(uv, 0 * mask, inside)).all()
+    assert np.isnan(
+        find(np.broadcast_to(inside[0], uv.shape), mask, inside)
+    ).all()  # all pixels show one place
 
 
 def test_texture_coordinates_of_points(open_head):
