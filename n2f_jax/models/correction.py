@@ -161,7 +161,9 @@ class SurfaceCorrection(nnx.Module):
         located = known.sum(axis=-1) >= 3
         weights = known / jnp.maximum(known.sum(axis=-1, keepdims=True), 1.0)
 
-        def one(state, number):
+        State = tuple[Float[Array, "B U"], Camera]
+
+        def one(state: State, number: Int[Array, ""]) -> tuple[State, State]:
             unknowns, camera = jax.lax.stop_gradient(state)
             vertices = decode_places(places, unknowns)
             found = jax.vmap(align_camera)(
