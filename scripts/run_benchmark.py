@@ -32,8 +32,13 @@ def main() -> int:
         metavar="FILE",
         help="of the networks, on a benchmark of meshes; default: the one that ships",
     )
-    parser.add_argument("--conditions", nargs="+", metavar="NAME", help="default: all")
+    parser.add_argument("--conditions", nargs="+", metavar="NAME", help="default: all but *_unmasked")
     parser.add_argument("--fits", nargs="+", metavar="NAME", help='"none", or some of the fits; default: all')
+    parser.add_argument(
+        "--uv-places",
+        action="store_true",
+        help="also the networks with the image positions that true UV maps, inverted, give",
+    )
     parser.add_argument("--heads", type=int, metavar="N", help="the first N; default: all")
     parser.add_argument(
         "--group", default="", metavar="NAME", help="of a benchmark of meshes: one subfolder's heads"
@@ -66,7 +71,8 @@ def main() -> int:
     if flags.head_model and not of_meshes:
         parser.error("--head-model goes with a benchmark of meshes: the open one is of the head that ships")
     known = (*MESH_CONDITIONS, *PHOTOS) if of_meshes else tuple(CONDITIONS)
-    conditions = flags.conditions or list(known)
+    shown = known if of_meshes else [name for name in known if CONDITIONS[name].segmented]
+    conditions = flags.conditions or list(shown)
     fits = list(FITS) if flags.fits is None else [] if flags.fits == ["none"] else flags.fits
     for what, given, there in (("condition", conditions, known), ("fit", fits, FITS)):
         if unknown := set(given) - set(there):
@@ -94,7 +100,7 @@ def main() -> int:
 def _tables(flags: argparse.Namespace, networks: dict, conditions: list[str], fits: list[str]) -> str:
     from n2f_jax.benchmark import tables
     from n2f_jax.benchmark.files import head_names, read_settings
-    from n2f_jax.benchmark.methods import MEAN, NEAREST
+    from n2f_jax.benchmark.methods import MEAN, NEAREST, UV_PLACES
     from n2f_jax.benchmark.open_heads import write_nearest, write_predictions
 
     settings = read_settings(flags.benchmark)
@@ -108,14 +114,16 @@ def _tables(flags: argparse.Namespace, networks: dict, conditions: list[str], fi
         fits=fits,
         heads=flags.heads,
         adam_heads=flags.adam_heads,
+        uv_places=flags.uv_places,
     )
+    places = [f"{name}{UV_PLACES}" for name in networks if flags.uv_places]
     if "clean" in conditions:
         write_nearest(flags.benchmark, predictions, flags.heads)
     figures = tables.measure(
         flags.benchmark,
         predictions,
         conditions,
-        [MEAN, NEAREST, *networks, *fits],
+        [MEAN, NEAREST, *networks, *places, *fits],
         names=head_names(settings, flags.heads),
         jobs=flags.jobs,
     )

@@ -61,7 +61,14 @@ class Condition:
     def beyond_the_face(self) -> bool:
         """Whether normals are there of the whole head, for networks without segmentation: an occluder would hide
         parts of it that nobody draws, and the front end knows nothing but the face."""
-        return not any(self.maps.get(name) for name in ("occluder_share", "front_end_share"))
+        return not any(
+            self.maps.get(name) for name in ("occluder_share", "front_end_share", "unmasked_share")
+        )
+
+    @property
+    def segmented(self) -> bool:
+        """Whether the mask is the face's; else it is one everywhere, and so are there normals."""
+        return not self.maps.get("unmasked_share")
 
 
 CONDITIONS = {
@@ -98,6 +105,10 @@ CONDITIONS = {
         0.01,
     ),
 }
+# The same heads and occluders, as nobody segmented them.
+for _name in ("clean", "occluded"):
+    _known = CONDITIONS[_name]
+    CONDITIONS[f"{_name}_unmasked"] = Condition(_known.maps | {"unmasked_share": 1.0}, _known.landmark_noise)
 _ON_NORMALS = ("normal_blur", "normal_noise_deg", "mirror_shift", "eight_bit")
 
 

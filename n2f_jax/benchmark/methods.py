@@ -17,6 +17,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Array, Float
 
+import flame_jax
 from flame_jax import FlameParams, HeadModel
 from n2f_jax.evaluation.regions import template_of
 from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS
@@ -29,17 +30,19 @@ from n2f_jax.fitting.prior import AnswerModel
 from n2f_jax.fitting.starts import mean_start
 from n2f_jax.frontends import DEFAULT_LANDMARKS
 from n2f_jax.frontends.base import FrontendFace
-from n2f_jax.geometry.camera import Camera
+from n2f_jax.geometry.camera import Camera, to_camera
 from n2f_jax.geometry.focal import Focal
 from n2f_jax.models.correction import Scene
 from n2f_jax.models.input_channels import join_maps, maps_of
 from n2f_jax.models.n2fnet import N2FNetConfig, camera_from_output
 from n2f_jax.models.parameters import functional
 from n2f_jax.models.pretrained import Pretrained
+from n2f_jax.models.uv_places import places_in_uv_map, texture_places
 from n2f_jax.reconstruction.face_batch import FaceBatch
 from n2f_jax.reconstruction.reconstructor import DEFAULT_REFINE, DEFAULT_REFINE_FACE_MESH, Reconstructor
 
 MEAN, NEAREST = "mean head", "nearest head of the model"
+UV_PLACES = ", UV as places"  # after a network's name
 FITS = (
     *("Adam from mean", "Adam from network", "Gauss-Newton from mean", "Gauss-Newton from network"),
     f"Gauss-Newton from network, {DEFAULT_REFINE_FACE_MESH} steps",
@@ -140,6 +143,7 @@ def make_methods(
     *,
     photographs: bool = False,
     steps: Sequence[int] = (),
+    uv_places: bool = False,
 ) -> dict[str, Method]:
     """The mean head, the networks, and fits from the mean head and from the first network.
 
@@ -150,6 +154,8 @@ def make_methods(
             and take the face mesh's points where they are embedded in the model; the network's camera is aligned with
             all of these, as ``Reconstructor`` does.
         steps: also Gauss–Newton from the network with so many steps, as ``Gauss-Newton from network, 2 steps``.
+        uv_places: also networks with a correction that is told where the crops' UV maps, inverted, say that the face
+            mesh's points are, as ``network, UV as places``.
 
     Returns:
         name → method. Fits are those of ``FITS``.
@@ -189,6 +195,9 @@ def make_methods(
 
     make_network = functools.partial(_pipeline if photographs else _network, model)
     methods = {MEAN: Method(mean)} | {name: make_network(saved) for name, saved in networks.items()}
+    if uv_places:
+        corrected = {name: saved for name, saved in networks.items() if saved.config.correction is not None}
+        methods |= {f"{name}{UV_PLACES}": _uv_places(model, saved) for name, saved in corrected.items()}
     starts = {"mean": methods[MEAN]}
     if networks:
         starts["network"] = methods[next(iter(networks))]
@@ -235,6 +244,41 @@ def _network(model: HeadModel, saved: Pretrained) -> Method:
         return (inputs.masked or crops.beyond_the_face) and not (has_uv and crops.uv is None)
 
     return Method(predict, accepts)
+
+
+def _uv_places(model: HeadModel, saved: Pretrained) -> Method:
+    """A network, jitted, and the image positions of the face mesh's points by the crops' UV maps.
+
+    A UV map does not say how deep the points lie: that is the network's first answer, without them.
+    """
+    inputs = saved.inputs
+    forward, params = functional(saved.network)
+    places = places_of_correction(model, saved.config.correction, saved.face_mesh)
+    embedding = face_mesh_embedding(model, saved.face_mesh)
+    if embedding is None:
+        raise ValueError("the face mesh's points are not embedded in the head model")
+    wanted = texture_places(model, *embedding)
+
+    @jax.jit
+    def call(params: Any, places: Any, model: HeadModel, wanted: Array, crops: Crops) -> Prediction:
+        intrinsics = crops.focal, crops.principal_point
+
+        def answer(points: Array | None) -> Prediction:
+            scene = Scene.of_crops(places, *intrinsics, points)
+            output = forward(params, crops.face_normals, crops.mask, scene)
+            return Prediction(output.flame_params(), camera_from_output(output, *intrinsics, inputs.size))
+
+        heads, camera = answer(None)
+        vertices, _ = flame_jax.decode(model, heads)
+        depth = to_camera(flame_jax.points_on_mesh(vertices, model.faces, *embedding), camera)[..., 2:]
+        depth = depth * (crops.focal[:, None] / depth.mean(axis=1))[..., None]
+        pixels = jax.vmap(places_in_uv_map, in_axes=(0, 0, None))(crops.uv, crops.mask, wanted)
+        return answer(jnp.concatenate([pixels, depth], axis=-1))
+
+    def accepts(crops: Crops) -> bool:
+        return crops.uv is not None and inputs.masked
+
+    return Method(lambda crops: call(params, places, model, wanted, crops), accepts)
 
 
 def _pipeline(model: HeadModel, saved: Pretrained, refine: int = 0) -> Method:

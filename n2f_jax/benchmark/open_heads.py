@@ -23,7 +23,16 @@ from n2f_jax.benchmark.files import (
     read_settings,
 )
 from n2f_jax.benchmark.head import load_benchmark_head
-from n2f_jax.benchmark.methods import MEAN, NEAREST, Crops, Method, NearestHead, Prediction, make_methods
+from n2f_jax.benchmark.methods import (
+    MEAN,
+    NEAREST,
+    UV_PLACES,
+    Crops,
+    Method,
+    NearestHead,
+    Prediction,
+    make_methods,
+)
 from n2f_jax.benchmark.run import HeadSet, run_methods
 from n2f_jax.evaluation.landmarks import normalized_mean_error
 from n2f_jax.evaluation.landmarks3d import SEVEN_OF_68, seven_landmarks
@@ -148,6 +157,7 @@ def write_predictions(
     fits: Sequence[str] = (),
     heads: int | None = None,
     adam_heads: int = 24,
+    uv_places: bool = False,
     progress: bool = True,
 ) -> None:
     """What the mean head, networks and fits predict of every head; files that are there stay.
@@ -160,6 +170,7 @@ def write_predictions(
         fits: of ``methods.FITS``; those from a network are left out where there is none.
         heads: the first so many; all if None.
         adam_heads: the first so many for Adam.
+        uv_places: also the networks' answers with UV maps inverted (``methods.make_methods``).
         progress: show bars.
 
     Raises:
@@ -168,8 +179,9 @@ def write_predictions(
     settings = read_settings(folder)
     check_networks(networks, settings["size"], settings["crop_scale"])
     model = flame_jax.load_open_head()
-    methods = make_methods(model, networks, steps=[DEFAULT_REFINE_FACE_MESH])
-    methods = {name: methods[name] for name in (MEAN, *networks, *fits) if name in methods}
+    methods = make_methods(model, networks, steps=[DEFAULT_REFINE_FACE_MESH], uv_places=uv_places)
+    wanted = (MEAN, *networks, *(f"{name}{UV_PLACES}" for name in networks), *fits)
+    methods = {name: methods[name] for name in wanted if name in methods}
     names = head_names(settings, heads)
     sets = {condition: StoredHeads(folder, condition, names) for condition in conditions}
     predict_all(sets, methods, names, PredictionFolder(out, model), adam_heads=adam_heads, progress=progress)

@@ -178,19 +178,29 @@ def fit_person(
     observations = usable(observations)
     targets = jax.vmap(whole_target, in_axes=(0, None))(observations, anchors.weights)
     first = _first_state(tables, start, camera)
+    last = _Problem.make(tables, anchors, targets, prior, first, config, config.stages[-1])
     if config.align:
-        last = _Problem.make(tables, anchors, targets, prior, first, config, config.stages[-1])
-        first = last.better(_aligned(tables, anchors, observations, first), first)[0]
+        aligned = _aligned(tables, anchors, observations, first)
+        # Both in one loop: the renderer is compiled once.
+        both = jax.tree.map(lambda *x: jnp.stack(x), aligned, first)
+        values = _over_images(lambda state: last.evaluate(state).values, both)
+        after, before = (jax.tree.map(lambda x, i=i: x[i], values) for i in (0, 1))
+        weights = last.weights(after)
+        better = last.cost(aligned, after, weights) < last.cost(first, before, weights)
+        first, values = _choose(better, aligned, first), _choose(better, after, before)
+    else:
+        values = last.evaluate(first).values
 
     state, attempts, accepted = first, [], []
     for stage in config.stages:
         problem = _Problem.make(tables, anchors, targets, prior, first, config, stage)
-        state, tried, taken = _run_stage(problem, state, config, stage)
+        state, (cost, weights), tried, taken = _run_stage(problem, state, config, stage)
         attempts.append(tried)
         accepted.append(taken)
-    state, cost, start_cost = problem.better(state, first)
+    start_cost = problem.cost(first, values, weights)
+    state = _choose(cost < start_cost, state, first)
     params = _to_params(state)
-    report = Report(start_cost, cost, jnp.stack(attempts), jnp.stack(accepted))
+    report = Report(start_cost, jnp.minimum(cost, start_cost), jnp.stack(attempts), jnp.stack(accepted))
     return params, state.camera, report
 
 
@@ -321,19 +331,13 @@ class _Problem:
 
         return _View(posed, *_over_images(one, (posed, state.camera, self.targets)))
 
-    def weights(self, view: _View) -> Float[Array, "F 3"]:
-        return jax.vmap(term_weights, in_axes=(0, None))(view.values, self.config)
+    def weights(self, values: Values) -> Float[Array, "F 3"]:
+        return jax.vmap(term_weights, in_axes=(0, None))(values, self.config)
 
-    def cost(self, state: _State, view: _View, weights: Float[Array, "F 3"]) -> Float[Array, ""]:
-        cost = jax.vmap(data_cost)(view.values, weights).sum() + self.prior_cost(state)
+    def cost(self, state: _State, values: Values, weights: Float[Array, "F 3"]) -> Float[Array, ""]:
+        """Of a state whose residuals are ``values``."""
+        cost = jax.vmap(data_cost)(values, weights).sum() + self.prior_cost(state)
         return jnp.where(jnp.isfinite(cost), cost, jnp.inf)
-
-    def better(self, new: _State, old: _State) -> tuple[_State, Float[Array, ""], Float[Array, ""]]:
-        """Whichever costs less, by the new one's weights; its cost, and that of the old one."""
-        view = self.evaluate(new)
-        weights = self.weights(view)
-        cost, before = self.cost(new, view, weights), self.cost(old, self.evaluate(old), weights)
-        return _choose(cost < before, new, old), jnp.minimum(cost, before), before
 
     def offsets(self, state: _State) -> tuple[Float[Array, "F U"], Float[Array, "F 6"]]:
         """Of heads from their priors' means; of cameras from the start, the first-order turn and shift."""
@@ -423,7 +427,8 @@ def damped_step(equations, damping):
 
 
 def _run_stage(problem: _Problem, state: _State, config: GaussNewtonConfig, stage: Stage):
-    """Steps until one gains too little, or as many as there are."""
+    """Steps until one gains too little, or as many as there are: the state, its cost and weights, and how many were
+    tried and taken."""
     frames, own = state.jaw.shape[0], state.expression.shape[-1] + 11
     count = state.shape.shape[0]
     empty = (
@@ -437,13 +442,13 @@ def _run_stage(problem: _Problem, state: _State, config: GaussNewtonConfig, stag
     def attempt(carry):
         number, accepted, state, trial, (cost, weights), equations, damping, _ = carry
         view = problem.evaluate(trial)
-        trial_cost = problem.cost(trial, view, weights)
+        trial_cost = problem.cost(trial, view.values, weights)
         # At first there is nothing to compare with, and no weights.
         better = (trial_cost < cost) | (number == 0)
         gain = jnp.where(number == 0, jnp.inf, (cost - trial_cost) / cost)
         # The noise is estimated anew, and the same state's cost with it.
-        weights = jnp.where(better, problem.weights(view), weights)
-        cost = jnp.where(better, problem.cost(trial, view, weights), cost)
+        weights = jnp.where(better, problem.weights(view.values), weights)
+        cost = jnp.where(better, problem.cost(trial, view.values, weights), cost)
         equations = jax.lax.cond(better, lambda: problem.linearize(trial, view, weights), lambda: equations)
         state = _choose(better, trial, state)
         damping = jnp.where(number == 0, damping, damping * jnp.where(better, _DAMPING_DOWN, _DAMPING_UP))
@@ -462,7 +467,7 @@ def _run_stage(problem: _Problem, state: _State, config: GaussNewtonConfig, stag
         (jnp.asarray(jnp.inf), jnp.ones((frames, 3))),
         *(empty, jnp.asarray(config.damping), jnp.asarray(True)),
     )
-    number, accepted, state, *_ = jax.lax.while_loop(
+    number, accepted, state, _, measured, *_ = jax.lax.while_loop(
         lambda carry: (carry[0] <= stage.steps) & carry[-1], attempt, carry
     )
-    return state, number - 1, accepted - 1
+    return state, measured, number - 1, accepted - 1

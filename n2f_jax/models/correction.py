@@ -15,7 +15,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from flame_jax.rotations import matrix_to_rotation_6d
 from n2f_jax.geometry.camera import Camera, frontal_rotation
@@ -160,9 +160,11 @@ class SurfaceCorrection(nnx.Module):
         given, known = observed_points(places, scene.points)
         located = known.sum(axis=-1) >= 3
         weights = known / jnp.maximum(known.sum(axis=-1, keepdims=True), 1.0)
-        results = []
-        for number in range(self.passes):
-            unknowns, camera = jax.lax.stop_gradient((unknowns, camera))
+
+        State = tuple[Float[Array, "B U"], Camera]
+
+        def one(state: State, number: Int[Array, ""]) -> tuple[State, State]:
+            unknowns, camera = jax.lax.stop_gradient(state)
             vertices = decode_places(places, unknowns)
             found = jax.vmap(align_camera)(
                 points_of_places(places, vertices), given[..., :2], camera, weights
@@ -180,12 +182,15 @@ class SurfaceCorrection(nnx.Module):
             # On points the camera is found, and not regressed.
             step = jnp.where(located[:, None], 0.0, step)
             camera = jax.vmap(move_camera, in_axes=(0, None, 0))(camera, places.pivot, step)
-            results.append((unknowns, camera))
-        return results
+            return (unknowns, camera), (unknowns, camera)
+
+        # A loop, so that a pass is compiled once.
+        _, results = jax.lax.scan(one, (unknowns, camera), jnp.arange(self.passes))
+        return [jax.tree.map(lambda x, i=i: x[i], results) for i in range(self.passes)]
 
     def regress(
         self,
-        number: int,
+        number: Int[Array, ""] | int,
         residuals: Residuals,
         unknowns: Float[Array, "B U"],
         camera: Camera,

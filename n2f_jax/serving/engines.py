@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -17,7 +19,8 @@ from n2f_jax.serving.canvas import Placement, on_canvas
 from n2f_jax.serving.requests import Photograph
 from n2f_jax.serving.trial_picture import trial_picture
 
-_TRIALS = 3
+_TRIALS = 5  # of each kind that are looked at, at the start and later
+_AGAIN = 64
 
 
 class NotServableError(RuntimeError):
@@ -50,6 +53,48 @@ class Engine(Protocol):
         ...
 
 
+class BatchChoice:
+    """From how many faces on a full batch is faster than one by one, by the medians of the last calls of either kind.
+
+    What was measured while the machine did something else is forgotten in time: whichever way is not taken is taken
+    for one call after every ``_AGAIN`` faces, where there are enough to fill a batch.
+
+    Args:
+        most: faces of a full batch.
+    """
+
+    def __init__(self, most: int):
+        self.most = most
+        self._singly, self._together = (deque[float](maxlen=_TRIALS) for _ in range(2))
+        self._since = 0  # faces since the other way was taken
+
+    @property
+    def worth(self) -> float:
+        """So many; infinite where one by one is always the faster way."""
+        if not (self._singly and self._together):
+            return self.most
+        one, all_ = statistics.median(self._singly), statistics.median(self._together)
+        return math.ceil(all_ / one) if all_ < self.most * one else math.inf
+
+    def next(self, waiting: int) -> int:
+        """How many of so many faces are to be computed next: one, or up to a full batch."""
+        together = waiting >= self.worth
+        if waiting >= self.most and self._since >= _AGAIN:
+            self._since, together = 0, not together
+        count = min(waiting, self.most) if together else 1
+        self._since += count
+        return count
+
+    def took(self, faces: int, seconds: float) -> None:
+        """How long so many took: one by itself, or several in the program for a full batch."""
+        (self._together if faces > 1 else self._singly).append(seconds)
+
+    def __str__(self) -> str:
+        one, all_ = (1000 * statistics.median(x) for x in (self._singly, self._together))
+        way = f"{self.worth} or more are computed together" if self.worth <= self.most else "one by one"
+        return f"faces take {one:.0f} ms each, {all_:.0f} ms as {self.most}: {way}"
+
+
 class FoundFaces(NamedTuple):
     """Faces of a photograph of a size, and its focal length."""
 
@@ -58,43 +103,57 @@ class FoundFaces(NamedTuple):
     focal: Focal
 
 
+_Row = tuple[FrontendFace, tuple[int, int], Focal]
+
+
 class FrontendEngine:
     """Path ``'frontend'``: faces are found photograph by photograph; the network sees those of several at once.
 
-    It sees them ``reconstructor.batch_size`` at a time or one by one, whichever a trial finds the faster for their
-    number: both are compiled, and nothing else is.
+    It sees them ``reconstructor.batch_size`` at a time or one by one, whichever is the faster for their number by what
+    both took lately (``BatchChoice``): both are compiled, and nothing else is.
 
     Args:
         reconstructor: with a front end.
         max_faces: of a photograph.
+        clock: seconds.
     """
 
     path: BatchPath = "frontend"
 
-    def __init__(self, reconstructor: Reconstructor, max_faces: int):
-        self._reconstructor, self._max_faces = reconstructor, max_faces
-        self._worth: float = reconstructor.batch_size  # faces from which a full batch is the faster one
+    def __init__(
+        self,
+        reconstructor: Reconstructor,
+        max_faces: int,
+        clock: Callable[[], float] = time.perf_counter,
+    ):
+        self._reconstructor, self._max_faces, self._clock = reconstructor, max_faces, clock
+        self.choice = BatchChoice(reconstructor.batch_size)
 
     def warm_up(self) -> str:
         found = self.prepare(Photograph(trial_picture(), FocalHints()))
         if not found.faces:
             raise NotServableError("the front end finds no face in the picture that a server is tried with")
-        most = self._reconstructor.batch_size
-        if not self._seconds([found], 1)[0][0].is_finite:
+        row = (found.faces[0], found.image_size, found.focal)
+        if not self._heads([row])[0].is_finite:
             raise NotServableError("the network gives no numbers for the picture that a server is tried with")
+        most = self._reconstructor.batch_size
         if most == 1:
             return "one face at a time"
-        one, all_ = self._seconds([found], 1)[1], self._seconds([found] * most, most)[1]
-        self._worth = math.ceil(all_ / one) if all_ < most * one else math.inf
-        together = f"{self._worth} or more are computed together" if self._worth <= most else "one by one"
-        return f"faces take {1000 * one:.0f} ms each, {1000 * all_:.0f} ms as {most}: {together}"
+        self._heads([row] * most)  # compiles
+        for _ in range(_TRIALS):  # in turns, so that other work on the machine meets both
+            self._timed([row])
+            self._timed([row] * most)
+        return str(self.choice)
 
-    def _seconds(self, found: Sequence[FoundFaces], count: int) -> tuple[list[Head], float]:
-        """Heads of so many faces at once, and the least time of a few trials after the one that compiles."""
-        faces = [one.faces[0] for one in found][:count]
-        arguments = (faces, [one.image_size for one in found], [one.focal for one in found])
-        heads = self._reconstructor.from_faces(*arguments)
-        return heads, _least_seconds(lambda: self._reconstructor.from_faces(*arguments))
+    def _timed(self, rows: list[_Row]) -> list[Head]:
+        start = self._clock()
+        heads = self._heads(rows)
+        self.choice.took(len(rows), self._clock() - start)
+        return heads
+
+    def _heads(self, rows: list[_Row]) -> list[Head]:
+        faces, sizes, focals = (list(x) for x in zip(*rows, strict=True))
+        return self._reconstructor.from_faces(faces, sizes, focals)
 
     def prepare(self, photograph: Photograph) -> FoundFaces:
         size = photograph.image.shape[:2]
@@ -106,9 +165,9 @@ class FrontendEngine:
         rows = [(face, one.image_size, one.focal) for one in prepared for face in one.faces]
         heads: list[Head] = []
         while rows:
-            count = self._reconstructor.batch_size if len(rows) >= self._worth else 1
+            count = self.choice.next(len(rows))
             part, rows = rows[:count], rows[count:]
-            heads += self._reconstructor.from_faces(*(list(x) for x in zip(*part, strict=True)))
+            heads += self._timed(part)
         rest = iter(heads)
         return [[next(rest) for _ in one.faces] for one in prepared]
 

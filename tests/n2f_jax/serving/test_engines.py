@@ -29,6 +29,7 @@ class Counting:
 
     def __init__(self, model, path="frontend"):
         self.model, self.calls, self.batches = model, [], []
+        self.time, self.takes = 0.0, lambda faces: float(faces)  # seconds, by a clock of its own
         self.program, self.batch_path = None, lambda: path
 
     def detect(self, image):
@@ -40,6 +41,7 @@ class Counting:
     def from_faces(self, faces, image_sizes, focals):
         assert len(faces) == len(image_sizes) == len(focals)
         self.calls.append(len(faces))
+        self.time += self.takes(len(faces))
         return [mean_head(self.model, size) for size in image_sizes]
 
     def reconstruct_batch(self, images, focals, *, max_faces, path, padded_to):
@@ -59,8 +61,10 @@ def counting(open_head, monkeypatch):
 
 
 def test_the_network_sees_full_batches_or_single_faces(counting):
-    engine = FrontendEngine(counting, max_faces=3)
-    engine._worth = 3
+    engine = FrontendEngine(counting, max_faces=3, clock=lambda: counting.time)
+    counting.takes = lambda faces: 1.0 if faces == 1 else 2.5
+    engine.warm_up()
+    counting.calls.clear()
     found = engine.heads([engine.prepare(one) for one in pictures(2, 0, 9, 1, 1)])
     assert counting.calls == [4, 4 - 1]  # never another size than 1 and a batch, which is filled up
     assert [len(heads) for heads in found] == [2, 0, 3, 1, 1]
@@ -71,13 +75,35 @@ def test_the_network_sees_full_batches_or_single_faces(counting):
 
 
 @pytest.mark.parametrize(("all_", "worth"), [(2.5, 3), (3.9, 4), (4.1, float("inf"))])
-def test_a_trial_tells_when_a_batch_is_worth_it(counting, monkeypatch, all_, worth):
-    engine = FrontendEngine(counting, max_faces=3)
-    times = iter([1.0, 1.0, all_])
-    monkeypatch.setattr(engines, "_least_seconds", lambda function: next(times))
+def test_a_trial_tells_when_a_batch_is_worth_it(counting, all_, worth):
+    engine = FrontendEngine(counting, max_faces=3, clock=lambda: counting.time)
+    busy = iter(
+        [0, 0, 9, 0, 0, 9, 0, 0, 0, 0, 0, 0]
+    )  # the machine twice does something else; the first calls compile
+    counting.takes = lambda faces: (1.0 if faces == 1 else all_) + next(busy)
     said = engine.warm_up()
-    assert engine._worth == worth and counting.calls == [1, 1, 4]
+    assert engine.choice.worth == worth and counting.calls == [1, 4] * 6
     assert ("one by one" in said) == (worth > 4)
+
+
+@pytest.mark.parametrize(("all_", "calls"), [(2.5, {4}), (4.1, {1})])
+def test_a_wrong_trial_is_forgotten_while_serving(counting, all_, calls):
+    engine = FrontendEngine(counting, max_faces=3, clock=lambda: counting.time)
+    other = 6.6 - all_
+    counting.takes = lambda faces: 1.0 if faces == 1 else other
+    engine.warm_up()
+    assert (engine.choice.worth <= 4) == (other < 4)
+    counting.takes = lambda faces: 1.0 if faces == 1 else all_
+    eight = [engine.prepare(one) for one in pictures(3, 3, 2)]
+    for _ in range(100):
+        engine.heads(eight)
+    assert (engine.choice.worth <= 4) == (all_ < 4)
+    # From then on one call in some is a trial of the other way, and no more.
+    counting.calls.clear()
+    for _ in range(100):
+        assert [len(heads) for heads in engine.heads(eight)] == [3, 3, 2]
+    faces = sum(count for count in counting.calls if {count} != calls)
+    assert 0 < faces < 0.1 * 800
 
 
 def test_without_a_face_in_the_trial_nothing_is_served(counting, monkeypatch):
