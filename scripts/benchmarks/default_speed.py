@@ -23,7 +23,7 @@ import skimage.data
 from n2f_jax.geometry.focal import resolve_focal
 from n2f_jax.models.correction import Scene
 from n2f_jax.models.parameters import functional
-from n2f_jax.models.pretrained import from_pretrained
+from n2f_jax.models.pretrained import DEFAULT_CHECKPOINT, from_pretrained
 from n2f_jax.reconstruction.face_batch import FaceBatch
 from n2f_jax.reconstruction.reconstructor import Reconstructor
 from n2f_jax.runtime import compilation_cache
@@ -73,7 +73,7 @@ def measured(reconstructor: Reconstructor, image: np.ndarray, batch: int) -> dic
         faces, [size], [focal], size=reconstructor.inputs.size, channels="normals", padded_to=batch
     )
     given = crops.maps, crops.mask, crops.focal, crops.principal_point
-    forward, params = functional(from_pretrained().network)
+    forward, params = functional(from_pretrained(DEFAULT_CHECKPOINT, reconstructor.head_model).network)
     stage = reconstructor.stage
 
     @jax.jit
