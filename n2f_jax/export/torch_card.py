@@ -40,7 +40,7 @@ Same numbers as the JAX network to 1e-4. `torch.compile`, half precision and oth
 |---|---|
 | backbone | DINOv3 ViT, width {width}, {depth} blocks, patches of {patch} pixels |
 | parameters | {parameters:,} |
-| input | {size} × {size} crop, `{inputs_channels}` in the {frame} frame; {preprocessing} |
+| input | {size} × {size} crop, `{inputs_channels}` in the {frame} frame{whose}; {preprocessing} |
 | mask | {mask} |
 | crop | a square of {crop_scale} times the larger side of the box of the face's 68 landmarks |
 | head model | `{head_name}`: {head_vertices:,} vertices, {num_shape} shape and {num_expression} expression directions |
@@ -94,6 +94,8 @@ def model_card(pretrained: Pretrained, name: str, with_head_model: bool) -> str:
         parameters=parameters,
         inputs_channels=inputs.channels,
         frame=inputs.normal_frame,
+        # Pixel3DMM's normals are FLAME's (face_mesh/map_frames.py), and it is not we who turn them here.
+        whose=f" of {head.name}, to which others are turned first" if inputs.normal_frame == "head" else "",
         preprocessing=inputs.preprocessing,
         mask=inputs.mask if inputs.masked else "none: ones",
         crop_scale=inputs.crop_scale,
