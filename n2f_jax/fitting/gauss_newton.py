@@ -449,14 +449,22 @@ def _run_stage(problem: _Problem, state: _State, config: GaussNewtonConfig, stag
         # The noise is estimated anew, and the same state's cost with it.
         weights = jnp.where(better, problem.weights(view.values), weights)
         cost = jnp.where(better, problem.cost(trial, view.values, weights), cost)
-        equations = jax.lax.cond(better, lambda: problem.linearize(trial, view, weights), lambda: equations)
         state = _choose(better, trial, state)
         damping = jnp.where(number == 0, damping, damping * jnp.where(better, _DAMPING_DOWN, _DAMPING_UP))
         damping = jnp.clip(damping, _DAMPING_MIN, _DAMPING_MAX)
-        step = damped_step(equations, damping)
         continues = jnp.where(better, gain > config.tolerance, damping < _DAMPING_MAX) & jnp.isfinite(cost)
+        continues = continues & (number < stage.steps)
+        # What no step is taken from is not linearised.
+        equations = jax.lax.cond(
+            better & continues, lambda: problem.linearize(trial, view, weights), lambda: equations
+        )
+        trial = jax.lax.cond(
+            continues,
+            lambda: problem.moved(state, *damped_step(equations, damping)),
+            lambda: state,
+        )
         return (
-            *(number + 1, accepted + better.astype(jnp.int32), state, problem.moved(state, *step)),
+            *(number + 1, accepted + better.astype(jnp.int32), state, trial),
             *((cost, weights), equations, damping, continues),
         )
 
@@ -467,7 +475,5 @@ def _run_stage(problem: _Problem, state: _State, config: GaussNewtonConfig, stag
         (jnp.asarray(jnp.inf), jnp.ones((frames, 3))),
         *(empty, jnp.asarray(config.damping), jnp.asarray(True)),
     )
-    number, accepted, state, _, measured, *_ = jax.lax.while_loop(
-        lambda carry: (carry[0] <= stage.steps) & carry[-1], attempt, carry
-    )
+    number, accepted, state, _, measured, *_ = jax.lax.while_loop(lambda carry: carry[-1], attempt, carry)
     return state, measured, number - 1, accepted - 1
