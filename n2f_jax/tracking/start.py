@@ -23,9 +23,9 @@ from n2f_jax.tracking.clips import Clip
 from n2f_jax.tracking.shards import Faces
 from n2f_jax.tracking.track_file import LOST, load_track
 
-_ELSEWHERE = (
-    0.5  # of a person's frames, from which a start whose head is not in their face is somebody else's
-)
+# Of a person's frames, from which a start whose head is not in their face is somebody else's.
+_ELSEWHERE = 0.5
+_MOST = 100.0  # of any coefficient, radian or metre
 
 
 class StartError(ValueError):
@@ -84,8 +84,14 @@ class Start:
                 f"{model.num_shape} and {model.num_expression}"
             )
         known = track["status"] != LOST
-        if track["intrinsics"][0, 0] <= 0 or not all(is_rotation(one) for one in track["rotation"][known]):
-            raise StartError(f"{name}: its focal length is not above 0, or a rotation is none")
+        if track["intrinsics"][0, 0] <= 0 or track["intrinsics"][2].tolist() != [0, 0, 1]:
+            raise StartError(f"{name}: its intrinsics are none, or its focal length is not above 0")
+        if not all(is_rotation(one) for one in track["rotation"][known]):
+            raise StartError(f"{name}: a rotation is none")
+        for key in ("shape", "expression", "jaw_pose", "eyelids", "translation"):
+            values = track[key] if key == "shape" else track[key][known]
+            if np.abs(values).max(initial=0.0) > _MOST:
+                raise StartError(f"{name}: {key} is beyond {_MOST:g}")
         size = tuple(int(n) for n in track["image_size"])
         if size != tuple(clip.size):
             raise StartError(

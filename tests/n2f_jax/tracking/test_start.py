@@ -99,6 +99,8 @@ def test_another_head_model_other_frames_and_another_person_are_refused(tmp_path
     )
     refused("frames are 200 × 120, the clip's 160 × 120", image_size=np.array([120, 200]))
     refused("focal length is not above 0", intrinsics=0 * first["intrinsics"])
+    refused("intrinsics are none", intrinsics=first["intrinsics"] * [[1], [1], [0]])
+    refused("expression is beyond 100", expression=1e30 + first["expression"])
     refused("rotation is none", rotation=2 * first["rotation"])
     refused("not those of|coefficients", shape=first["shape"][:3])
     fewer = {
