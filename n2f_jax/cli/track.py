@@ -6,8 +6,9 @@ CLIP is a video file (its own timestamps and rotation hold), a folder of images,
 are track.npz (the keys are listed in n2f_jax/tracking/track_file.py and docs/tracking.md), overlay.mp4, curves.png,
 blendshapes.csv (ARKit's weights, head and eyes, as Live Link Face writes them) and summary.json; with --matte a person
 matte of every frame; with --export, for FLAME, folders for other programs, which n2f export track makes of a finished
-track too. The same command again goes on where an interrupted one was; for another --person the frames are not looked
-at again. Needs the extra `track` (PyAV).
+track too. With --start it begins with a track that is there, of another program (n2f convert track) or corrected by
+hand. The same command again goes on where an interrupted one was; for another --person the frames are not looked at
+again. Needs the extra `track` (PyAV).
 
 Exit code: 0 every frame has a head; 1 some have not, or the clip is cut off; 2 wrong usage, or nothing to track;
 130 interrupted.
@@ -34,7 +35,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of several people: 1 is the one longest and largest in the clip; default: %(default)s",
     )
     parser.add_argument("--fps", type=float, metavar="N", help="of a folder of images; default: 25")
-    parser.add_argument("--focal", type=float, metavar="PX", help="default: estimated from the clip")
+    parser.add_argument(
+        "--focal",
+        type=float,
+        metavar="PX",
+        help="default: estimated from the clip, which is not reliable (docs/tracking.md)",
+    )
+    parser.add_argument(
+        "--start",
+        type=Path,
+        metavar="FILE",
+        help="a track.npz of the same frames to begin with, as of n2f convert track; its focal length, if no --focal",
+    )
     parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="default: the one that ships")
     options.add_head_model(
         parser,
@@ -80,6 +92,10 @@ def run(flags: argparse.Namespace) -> int:
     for name in ("person", "max_faces"):
         if getattr(flags, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} is at least 1, not {getattr(flags, name)}")
+    if flags.start is not None and flags.online:
+        raise ValueError(
+            "--start is for whole clips: frame by frame (--online) there is nothing to begin with"
+        )
     formats = check_formats(tuple(filter(None, flags.export.split(","))))
     clip = open_clip(flags.clip, flags.fps)
     if flags.focal is not None:
@@ -102,6 +118,7 @@ def run(flags: argparse.Namespace) -> int:
         matte=flags.matte,
         formats=formats,
         head_model=flags.head_model,
+        start=flags.start,
     )
     if flags.online:
         from n2f_jax.tracking.online import track_online

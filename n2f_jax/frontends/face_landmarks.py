@@ -231,14 +231,19 @@ class FaceLandmarker:
         return self._finished(image, faces[0]) if faces else None
 
     def glance(
-        self, image: UInt8[np.ndarray, "H W 3"], previous: MeshedFace, check: bool = False
+        self,
+        image: UInt8[np.ndarray, "H W 3"],
+        previous: MeshedFace,
+        check: bool = False,
+        mirrored: bool = False,
     ) -> MeshedFace | None:
-        """``follow`` for live use: one look of the newer network alone, not mirrored; a quarter of the time.
+        """``follow`` for live use: one look of the newer network alone; a quarter of the time.
 
         Args:
             image: RGB.
             previous: the face in the frame before, with the newer network's points.
             check: whether it can be believed is looked at anew; otherwise that is as it was in the frame before.
+            mirrored: look twice, as at the crop mirrored, and take the mean.
 
         Returns:
             None where there is no face any more; the newer network alone is not sure of profiles, so a look that it
@@ -250,7 +255,7 @@ class FaceLandmarker:
         if self._second is None or self.landmarks != "v2" or previous.points_478 is None:
             raise ValueError("a glance takes the newer network's points")
         square = _square_of_points(previous.points_478[:, :2])
-        seen = self._look(self._second, image, square, mirrored=False)
+        seen = self._look(self._second, image, square, mirrored)
         if seen.score < self.min_score:
             return self.follow(image, previous.points_478, previous.detection_score)
         points = square.to_image(seen.points).astype(np.float32)
@@ -260,6 +265,7 @@ class FaceLandmarker:
             points_478=points,
             blendshapes=self._blendshapes(seen.points),
             square=square,
+            mirror_gap=seen.disagreement if mirrored else previous.mirror_gap,
         )
         if check:
             # What the check is told by: the older network's score, and how far it is from the newer one.

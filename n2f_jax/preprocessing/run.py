@@ -15,7 +15,7 @@ from n2f_jax.data.manifest import CUT_OFF, STATUSES, ManifestIndex, ManifestWrit
 from n2f_jax.data.preprocessed import face_path
 from n2f_jax.preprocessing.inputs import Input, Source, walk
 from n2f_jax.preprocessing.settings import Settings, settle
-from n2f_jax.preprocessing.videos import VideoError, count_frames, read_frames
+from n2f_jax.preprocessing.videos import read_frames
 from n2f_jax.preprocessing.worker import Task, Worker
 from n2f_jax.runtime.archives import is_whole_archive
 from n2f_jax.runtime.display import printable
@@ -31,6 +31,7 @@ from n2f_jax.runtime.output_folder import (
 )
 from n2f_jax.runtime.paths import is_file
 from n2f_jax.runtime.worker_pool import process_all
+from n2f_jax.tracking.clips import ClipError, count_said
 
 # On screen; the manifest has them all.
 _MAX_MESSAGES = 20
@@ -202,11 +203,11 @@ class _State:
                 if image is not None or self._is_new(task):
                     yield task
                 frames = number + 1
-        except VideoError as error:
-            reason = str(error).removeprefix(f"{video.path}: ")
+        except (ClipError, FileNotFoundError) as error:
+            reason = str(error).removeprefix(f"{printable(video.path)}: ")
             self.finish(video.record(status="error", reason=reason))
             return
-        announced = count_frames(video.path)
+        announced = count_said(video.path)
         if -(-frames // step) == -(-announced // step) or frames > announced:
             self._write(video.record(status="ok", frames=frames))
             return
@@ -287,5 +288,5 @@ def _count(
     total = 0
     sources = walk(inputs, output, shard)
     for source in tqdm(sources, "counting", unit="file", disable=not progress, leave=False, file=sys.stderr):
-        total += max(1, -(-count_frames(source.path) // frame_step)) if source.is_video else 1
+        total += max(1, -(-count_said(source.path) // frame_step)) if source.is_video else 1
     return total

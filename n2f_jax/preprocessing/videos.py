@@ -1,4 +1,4 @@
-"""Frames of a video, in order, none held but the last."""
+"""Frames of a video, in order, none held but the last. Read as ``n2f track`` reads them (PyAV)."""
 
 from __future__ import annotations
 
@@ -7,20 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-
-class VideoError(ValueError):
-    """A file that is no video that OpenCV can read; the message names it."""
-
-
-def count_frames(path: Path) -> int:
-    """How many frames the file says it has; 0 where it does not say, or is no video."""
-    import cv2
-
-    capture = cv2.VideoCapture(str(path))
-    try:
-        return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-    finally:
-        capture.release()
+from n2f_jax.tracking.clips import ClipError, open_clip
 
 
 def read_frames(
@@ -33,30 +20,18 @@ def read_frames(
     Args:
         path: the file.
         step: of the frames.
-        wanted: called with a frame's number; those that are not wanted are decoded as little as can be, and come as
-            None.
+        wanted: called with a frame's number; those that are not wanted come as None.
 
     Raises:
-        VideoError: it cannot be opened, or holds no frame.
+        ClipError: it cannot be opened, or holds no frame.
+        ImportError: PyAV is missing (extra ``track``).
     """
-    import cv2
-
-    capture = cv2.VideoCapture(str(path))
-    try:
-        if not capture.isOpened():
-            raise VideoError(f"{path}: not a video that OpenCV reads, or damaged")
-        number = 0
-        while capture.grab():
-            if number % step == 0:
-                image = None
-                if wanted(number):
-                    done, image = capture.retrieve()
-                    if not done:
-                        break
-                    image = np.ascontiguousarray(image[..., ::-1])
-                yield number, image
-            number += 1
-        if number == 0:
-            raise VideoError(f"{path}: no frame of it can be read")
-    finally:
-        capture.release()
+    clip = open_clip(path)
+    due = 0
+    for frame in clip.pictures(lambda number: number % step == 0 and wanted(number)):
+        yield from ((number, None) for number in range(due, frame.index, step))
+        yield frame.index, frame.image
+        due = frame.index + step
+    if clip.read == 0:
+        raise ClipError(f"{path}: no frame of it can be decoded")
+    yield from ((number, None) for number in range(due, clip.read, step))

@@ -11,7 +11,7 @@ import dataclasses
 import queue
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,12 @@ class Clip:
             stopped.set()
             thread.join()
 
+    def pictures(self, wanted: Callable[[int], bool]) -> Iterator[Frame]:
+        """A video's frames of any size whose numbers are wanted, each decoded when it is asked for; the others cost as
+        little as can be. How many there were is ``read`` at the end."""
+        self.read, self.faulty = 0, 0
+        return self._of_video(0, wanted)
+
     def _frames(self, start: int) -> Iterator[Frame]:
         self.read, self.faulty = 0, 0
         read = self._of_images(start) if self.images is not None else self._of_video(start)
@@ -147,7 +153,7 @@ class Clip:
             self.read = index + 1
             yield Frame(index, index / self.rate, image)
 
-    def _of_video(self, start: int) -> Iterator[Frame]:
+    def _of_video(self, start: int, wanted: Callable[[int], bool] = lambda number: True) -> Iterator[Frame]:
         av = pyav()
         with _opened(self.path) as container:
             stream = container.streams.video[0]
@@ -167,7 +173,7 @@ class Clip:
                     last = seconds
                     index += 1
                     self.read = index
-                    if index > start:
+                    if index > start and wanted(index - 1):
                         yield Frame(index - 1, seconds, _upright(frame))
 
     @property
@@ -226,6 +232,28 @@ def _raw_sizes(clip: Clip) -> Iterator[tuple[int, int]]:
             yield frame.image.shape[0], frame.image.shape[1]
     finally:
         reading.close()
+
+
+def count_said(path: str | Path) -> int:
+    """How many frames a video says it has, else about how many by its length; 0 where neither is said, or it is none.
+
+    Raises:
+        ImportError: PyAV is missing (extra ``track``).
+    """
+    av = pyav()
+    try:
+        with _opened(Path(path)) as container:
+            stream = container.streams.video[0]
+            if stream.frames:
+                return max(0, int(stream.frames))
+            rate = stream.average_rate or stream.guessed_rate
+            if stream.duration is not None and stream.time_base is not None:
+                seconds = float(stream.duration * stream.time_base)
+            else:
+                seconds = float(container.duration or 0) / av.time_base
+            return max(0, round(seconds * float(rate))) if rate and seconds < 1e9 else 0
+    except ClipError:
+        return 0
 
 
 def _clip_of_images(path: Path, images: list[Path], rate: float | None) -> Clip:

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
+import jax
 import numpy as np
 
 from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS
@@ -36,6 +37,8 @@ SEARCH_EVERY = 8
 CHANGED = 24.0
 # Over three hours at 25 frames a second: what a track of them takes in memory, and as a file, stays below 1 GiB.
 MAX_FRAMES = 300_000
+# As one program: operation by operation it takes longer than the network.
+_to_unknowns = jax.jit(to_unknowns)
 
 
 class FrameReader:
@@ -124,7 +127,7 @@ def network_answers(
         part = faces[start : start + reconstructor.batch_size]
         batch = reconstructor.batch_of(part, [image_size] * len(part), focals[start : start + len(part)])
         predicted, _ = reconstructor.answer(*batch.inputs)
-        rows.append(np.asarray(to_unknowns(predicted.params))[: len(part)])
+        rows.append(np.asarray(_to_unknowns(predicted.params))[: len(part)])
     return np.concatenate(rows), np.array([focal.pixels for focal in focals])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -102,6 +103,7 @@ def fit_frames(
     principal_point: Float[Array, "B 2"],
     size: float,
     steps: int = STEPS,
+    start: tuple[Float[Array, "B 3 3"], Float[Array, "B 3"]] | None = None,
 ) -> tuple[Float[Array, "B V"], Camera, Float[Array, " B"]]:
     """B frames of one person.
 
@@ -112,17 +114,44 @@ def fit_frames(
         focal, principal_point: of the crops' cameras.
         size: side of the crops, pixels (static).
         steps: of Gauss–Newton (static).
+        start: R and t to begin at, near which the camera is taken to be; NaN, or None: the camera that puts ``mean``
+            on the points.
 
     Returns:
         Expression, jaw, lids; cameras of the crops; root mean square error of the points in the image, in units of
         the crop's side.
     """
 
-    def one(args: tuple[Array, ...]) -> tuple[Array, Camera, Array]:
-        return fit_frame(person, *args, size, steps)
+    def one(args: tuple[Any, ...]) -> tuple[Array, Camera, Array]:
+        if start is None:
+            return fit_frame(person, *args, size, steps)
+        points, mean, focal, principal_point, (rotation, translation) = args
+        aligned = on_points(person, points, mean, focal, principal_point)
+        known = jnp.isfinite(rotation).all() & jnp.isfinite(translation).all()
+        camera = dataclasses.replace(
+            aligned,
+            rotation=jnp.where(known, rotation, aligned.rotation),
+            translation=jnp.where(known, translation, aligned.translation),
+        )
+        return fit_frame(person, points, mean, focal, principal_point, size, steps, (mean, camera))
 
-    args = (points, mean, focal, principal_point)
+    args: tuple[Any, ...] = (points, mean, focal, principal_point)
+    if start is not None:
+        args = (*args, start)
     return jax.lax.map(one, args) if jax.default_backend() == "cpu" else jax.vmap(one)(args)
+
+
+def on_points(
+    person: PersonPoints,
+    points: Float[Array, "468 3"],
+    mean: Float[Array, " V"],
+    focal: Float[Array, ""],
+    principal_point: Float[Array, "2"],
+) -> Camera:
+    """The camera that puts the head of these unknowns on the points; arguments as of ``fit_frame``."""
+    front = jnp.diag(jnp.asarray([1.0, -1.0, -1.0]))
+    camera = Camera(front, jnp.asarray([0.0, 0.0, 1.0]), focal, principal_point)
+    return align_camera(person.points(mean), points[:, :2], camera)
 
 
 def fit_frame(
@@ -142,10 +171,8 @@ def fit_frame(
         start: unknowns and camera to begin at, as those of the frame before; None: ``mean``, and the camera that puts
             it on the points.
     """
-    front = jnp.diag(jnp.asarray([1.0, -1.0, -1.0]))
-    camera = Camera(front, jnp.asarray([0.0, 0.0, 1.0]), focal, principal_point)
     if start is None:
-        begin, camera = mean, align_camera(person.points(mean), points[:, :2], camera)
+        begin, camera = mean, on_points(person, points, mean, focal, principal_point)
     else:
         begin = start[0]
         camera = Camera(start[1].rotation, start[1].translation, focal, principal_point)

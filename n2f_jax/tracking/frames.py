@@ -25,6 +25,7 @@ from n2f_jax.geometry.pose import align_camera
 from n2f_jax.tracking.frame_fit import PersonPoints, fit_frames
 from n2f_jax.tracking.identity import SIZE, Conditional, CropArrays
 from n2f_jax.tracking.shards import Faces
+from n2f_jax.tracking.start import Start
 
 BATCH = 32  # frames of a call; the last ones are padded
 # σ of the front end's pose on rendered clips: turn (radians), place (x/z, y/z), log of the distance.
@@ -66,6 +67,7 @@ class FrameFitter:
             frames are the answers with cameras on the 68 landmarks.
         errors: likewise.
         batch: frames of a call; fewer are padded.
+        start: a track to begin with, or None.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class FrameFitter:
         places: tuple[Array, Array] | None,
         errors: PointErrors | None,
         batch: int = BATCH,
+        start: Start | None = None,
     ):
         self.model, self.layout, self._batch_size = model, Layout(model.num_expression), batch
         self._pivot, self._shape, self._conditional = np.asarray(pivot, np.float64), shape, conditional
@@ -86,7 +89,7 @@ class FrameFitter:
         self.person = None
         if places is not None and errors is not None:
             self.person = PersonPoints.make(model, places, shape, pivot, errors, conditional.precision)
-        self._errors = errors
+        self._errors, self._start = errors, start
 
     def most_noise(self) -> Float[np.ndarray, " C"]:
         """Variance of the front end's whole error in each channel."""
@@ -102,6 +105,8 @@ class FrameFitter:
         self, faces: Faces
     ) -> tuple[Float[np.ndarray, "K C"], Float[np.ndarray, "K C"], Float[np.ndarray, " K"]]:
         """Channels of frames, how far each is to be trusted (0 … 1), and the fit's error in crop sides."""
+        if self._start is not None:
+            faces = self._start.answers(faces)
         values = np.zeros((len(faces), self.layout.size))
         gaps = np.zeros(len(faces))
         for start in range(0, len(faces), self._batch_size):
@@ -122,6 +127,7 @@ class FrameFitter:
                 arrays.focal,
                 arrays.principal_point,
                 float(SIZE),
+                start=self._cameras(faces),
             )
         else:
             unknowns = mean
@@ -138,6 +144,12 @@ class FrameFitter:
             jnp.asarray(faces.closure),
             jnp.asarray(faces.gaze),
         ), np.asarray(gap)
+
+    def _cameras(self, faces: Faces) -> tuple[Array, Array] | None:
+        if self._start is None:
+            return None
+        found = self._start.cameras(faces.frame, self._focal, self._image_size, self._pivot)
+        return jnp.asarray(found[0], jnp.float32), jnp.asarray(found[1], jnp.float32)
 
     def trust(self, faces: Faces, values: Float[np.ndarray, "K C"]) -> Float[np.ndarray, "K C"]:
         """How far each channel of frames is to be trusted, 0 … 1."""

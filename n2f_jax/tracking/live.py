@@ -31,14 +31,21 @@ from n2f_jax.tracking.frames import FrameFitter, unwrapped
 from n2f_jax.tracking.identity import combined_answers
 from n2f_jax.tracking.live_program import STEPS, LiveFrame, LiveInput, live_answer, live_begin, live_frame
 from n2f_jax.tracking.offline import point_errors_of
-from n2f_jax.tracking.online import _BRIDGE, _SETTLED, OnlineTracker, _Seen
+from n2f_jax.tracking.online import _SETTLED, Glimpse, OnlineTracker, _Seen
 from n2f_jax.tracking.shards import Faces
-from n2f_jax.tracking.track_file import BRIDGED, DOUBTFUL, LOST, SEEN
+from n2f_jax.tracking.track_file import DOUBTFUL, SEEN
 
 CHECK_EVERY = 8  # frames between checks whether the face can be believed
 SEARCH_EVERY = 0.25  # seconds between searches while nobody is there
 _ANEW = 3  # times that a frame is fitted which has none before it
 _ALIKE = 0.5  # of a face's looks, from which somebody who comes back is the one who left
+
+
+def can_glance(reconstructor: Reconstructor) -> bool:
+    """Whether front end and head model allow a ``LiveTracker``."""
+    landmarker = getattr(reconstructor.frontend, "landmarker", None)
+    known = reconstructor.point_places is not None and point_errors_of(reconstructor) is not None
+    return landmarker is not None and landmarker.landmarks == "v2" and known
 
 
 class LiveTracker(OnlineTracker):
@@ -49,6 +56,10 @@ class LiveTracker(OnlineTracker):
         image_size: height and width of the frames.
         focal: pixels; None for what is assumed of the first face.
         steps: of Gauss–Newton a frame.
+        delay: frames by which what is given out lags.
+        recorded: of a recording, whose frames wait: looks are mirrored, the check is made twice as often, identities
+            are waited for, so that every run gives the same, and of one clip there is one person: after a cut, or
+            where nobody was, the likeliest face is theirs.
 
     Attributes:
         face: what the front end saw in the last frame; None: nobody.
@@ -63,20 +74,27 @@ class LiveTracker(OnlineTracker):
         image_size: tuple[int, int],
         focal: float | None = None,
         steps: int = STEPS,
+        delay: int = 0,
+        recorded: bool = False,
     ):
-        super().__init__(reconstructor, image_size, focal, delay=0)
-        landmarker = getattr(reconstructor.frontend, "landmarker", None)
-        if landmarker is None or landmarker.landmarks != "v2":
-            raise ValueError("live tracking takes the face mesh's front end with landmarks v2")
-        if reconstructor.point_places is None or (errors := point_errors_of(reconstructor)) is None:
-            raise ValueError("live tracking takes a head model on which the face mesh's points are known")
-        self._landmarker: FaceLandmarker = landmarker
+        super().__init__(reconstructor, image_size, focal, delay)
+        if not can_glance(reconstructor):
+            raise ValueError(
+                "live tracking takes the face mesh's front end with landmarks v2, and a head model on which its points "
+                "are known"
+            )
+        errors = point_errors_of(reconstructor)
+        assert errors is not None
+        self._landmarker: FaceLandmarker = getattr(reconstructor.frontend, "landmarker")  # noqa: B009
         self._errors, self._steps = errors, steps
         self._stage = reconstructor.stage
         self._slope = jnp.asarray(self._conditional.slope, jnp.float32)
         self._shape32 = jnp.asarray(self.shape, jnp.float32)
         self._before: LiveFrame | None = None
-        self._since_check, self._last_search, self._other = 0, -math.inf, False
+        self._recorded = recorded
+        self._check_every = CHECK_EVERY // 2 if recorded else CHECK_EVERY
+        self._search_every = 0.0 if recorded else SEARCH_EVERY
+        self._since_check, self._last_search = 0, -math.inf
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="identity")
         self._identity: Future[tuple[np.ndarray, FrameFitter]] | None = None
         self.face: MeshedFace | None = None
@@ -90,65 +108,70 @@ class LiveTracker(OnlineTracker):
         """The front end's own, of the last frame; in the order of ``frontends.blendshapes.BLENDSHAPES``."""
         return None if self.face is None else self.face.blendshapes
 
-    def _look(self, image: np.ndarray, seconds: float, source: Path | None) -> _Seen:
+    def see(self, image: np.ndarray, seconds: float, source: Path | None = None) -> Glimpse:
+        """What the front end sees of the next frame; frames are given in order."""
         small = thumbnail(image)
         cut = self._thumbnail is not None and difference(small, self._thumbnail) > CHANGED
         self._thumbnail = small
-        self._other = False
-        self.face = self._found(image, seconds, cut)
-        cut |= self._other  # nothing of the one before counts any more
-        if self.face is None:
+        self.face, anew, other = self._found(image, seconds, cut)
+        # Of somebody else nothing of the one before counts any more.
+        return Glimpse(seconds, self.face, self._looks, cut or other, anew, other)
+
+    def _fit(self, glimpse: Glimpse) -> _Seen:
+        if glimpse.anew:
             self._before = None
-            status = LOST if seconds - self._last_seen > _BRIDGE else BRIDGED
-            nothing = np.zeros(self._size)
-            return _Seen(seconds, status, nothing, nothing, cut, None, np.nan)
-        seen = self._input(self.face)
+        if glimpse.other:
+            self._fitter, self._identity = None, None
+        face: MeshedFace | None = glimpse.face
+        if face is None:
+            return self._nothing(glimpse)
+        seen = self._input(face)
         frame = self._fitted(seen)
-        values = self._values(frame)
+        values = self._values(frame, face)
         if self._history and self._history[-1].faces is not None:
             before = self._history[-1].channels[self._turn]
             values[self._turn] = unwrapped(np.stack([before, values[self._turn]]), np.ones(2, bool))[1]
-        faces = self._record(self.face, seen, frame)
+        faces = self._record(face, glimpse.looks, seen, frame)
         assert self._fitter is not None
         trust = self._fitter.trust(faces, values[None])[0]
         if trust[0] > 0:
-            self._last_seen = seconds
+            self._last_seen = glimpse.seconds
         return _Seen(
-            seconds,
+            glimpse.seconds,
             SEEN if trust[0] > 0 else DOUBTFUL,
             np.nan_to_num(values),
             trust,
-            cut,
+            glimpse.cut,
             faces,
             float(frame.error),
         )
 
-    def _found(self, image: np.ndarray, seconds: float, cut: bool) -> MeshedFace | None:
+    def _found(self, image: np.ndarray, seconds: float, cut: bool) -> tuple[MeshedFace | None, bool, bool]:
+        """The face, whether it was searched for, and whether it is somebody else's."""
         if self.face is not None and not cut:
             self._since_check += 1
-            check = self._since_check >= CHECK_EVERY
+            check = self._since_check >= self._check_every
             self._since_check = 0 if check else self._since_check
-            face = self._landmarker.glance(image, self.face, check)
+            face = self._landmarker.glance(image, self.face, check, mirrored=self._recorded)
             if face is not None:
-                return face
-        if not cut and seconds - self._last_search < SEARCH_EVERY:
-            return None
+                return face, False, False
+        if not cut and seconds - self._last_search < self._search_every:
+            return None, True, False
         self._last_search = seconds
-        self._before = None  # whoever is found is somewhere else
         faces = self._landmarker(image)
         if not faces:
-            return None
+            return None, True, False
         looks = [describe(image, face.landmarks_68) for face in faces]
         if self._looks is None:
             self._looks = looks[0]
-            return faces[0]
+            return faces[0], True, False
         alike = [likeness(one, self._looks) for one in looks]
         best = int(np.argmax(alike))
-        if alike[best] >= _ALIKE:
-            return faces[best]
+        if self._recorded or alike[best] >= _ALIKE:
+            return faces[best], True, False
         # Somebody else: the largest, with an identity of their own.
-        self._looks, self._fitter, self._identity, self._other = looks[0], None, None, True
-        return faces[0]
+        self._looks = looks[0]
+        return faces[0], True, True
 
     def _input(self, face: MeshedFace) -> LiveInput:
         crop = landmark_crop(face.landmarks_68, self._reconstructor.inputs.crop_scale)
@@ -211,7 +234,7 @@ class LiveTracker(OnlineTracker):
             self._answers = np.asarray(answer, np.float64)[: len(self.shape)]
             self._count = 1
             self._take(self._who(self._answers))
-        elif self._identity is not None and self._identity.done():
+        elif self._identity is not None and (self._recorded or self._identity.done()):
             self._take(self._identity.result())
             self._identity = None
         assert self._fitter is not None and self._fitter.person is not None
@@ -258,20 +281,19 @@ class LiveTracker(OnlineTracker):
         self.shape, self._fitter = found
         self._shape32 = jnp.asarray(self.shape, jnp.float32)
 
-    def _values(self, frame: LiveFrame) -> Float[np.ndarray, " C"]:
+    def _values(self, frame: LiveFrame, face: MeshedFace) -> Float[np.ndarray, " C"]:
         """Channels of ``frames.Layout``."""
         rotation = np.asarray(frame.rotation, np.float64)
         turn = Rotation.from_matrix(rotation @ np.asarray(FRONTAL, np.float64)).as_rotvec()
         middle = rotation @ np.asarray(self._reconstructor.tables.pivot, np.float64) + frame.translation
         depth = max(float(middle[2]), 1e-3)
         x, y, z = (float(value) for value in frame.look)
-        assert self.face is not None
-        seen = self.face.eyes is not None and np.isfinite(self.face.eyes.gaze).all()
+        seen = face.eyes is not None and np.isfinite(face.eyes.gaze).all()
         gaze = [math.atan2(x, z), math.asin(min(max(y, -1.0), 1.0))] if seen else [math.nan, math.nan]
         place = [float(middle[0]) / depth, float(middle[1]) / depth, math.log(depth)]
         return np.concatenate([frame.unknowns[:-2], frame.lids, turn, place, gaze]).astype(np.float64)
 
-    def _record(self, face: MeshedFace, seen: LiveInput, frame: LiveFrame) -> Faces:
+    def _record(self, face: MeshedFace, looks: np.ndarray | None, seen: LiveInput, frame: LiveFrame) -> Faces:
         """As of ``first_pass.gather``, of one face."""
         assert self.focal is not None
         regions = [face.region_confidence.get(name, np.nan) for name in REGIONS]
@@ -288,7 +310,7 @@ class LiveTracker(OnlineTracker):
             "gaze": seen.gaze,
             "irises": irises,
             "blendshapes": seen.scores,
-            "appearance": self._looks,
+            "appearance": looks,
             "answer": frame.answer,
             "focal": self.focal,
         }

@@ -36,6 +36,7 @@ from n2f_jax.tracking.identity import (
 from n2f_jax.tracking.people import Cast
 from n2f_jax.tracking.shards import SHARD, Faces, read_shard, shard_path
 from n2f_jax.tracking.smoothing import Noise, measure_noise, runs, smooth
+from n2f_jax.tracking.start import Start
 from n2f_jax.tracking.track_file import (
     BRIDGED,
     DOUBTFUL,
@@ -65,7 +66,7 @@ class Identity:
     Attributes:
         shape: coefficients.
         focal: pixels.
-        focal_source: ``'given'`` or ``'estimated'``.
+        focal_source: ``'given'``, ``'estimated'``, or ``'start'``.
         keyframes: numbers of frames.
     """
 
@@ -99,6 +100,7 @@ def find_identity(
     reconstructor: Reconstructor,
     image_size: tuple[int, int],
     focal: float | None,
+    begin: Start | None = None,
 ) -> Identity:
     """Shape and focal length of a person of a clip.
 
@@ -108,9 +110,11 @@ def find_identity(
         person: number.
         reconstructor: its network and front end.
         image_size: height and width.
-        focal: pixels; None to estimate it.
+        focal: pixels; None to estimate it, or for that of ``begin``.
+        begin: a track to begin with, in place of the network's answers.
 
     Raises:
+        StartError: that is of somebody else.
         TrackError: no frame of them can be believed.
     """
     frames = cast.person(person).frames
@@ -127,15 +131,21 @@ def find_identity(
             kept.append(faces.rows(np.flatnonzero(chosen)))
     if not kept or weight == 0:
         raise TrackError(f"of person {person} no frame can be believed: the face is hidden, or too small")
+    if begin is not None:
+        begin.check_person(kept, np.asarray(reconstructor.tables.pivot, np.float64))
     candidates = Faces.joined(kept)
     count = reconstructor.head_model.num_shape
     precision = np.asarray(reconstructor.answer_precision, np.float64)
     population = np.asarray(reconstructor.population, np.float64)
     mean = (total / weight)[:count]
     start = combined_answers(mean, precision, population, reconstructor.tables)
+    if begin is not None:
+        start, candidates = (begin.shape, start[1]), begin.answers(candidates)
     conditional = Conditional.of(precision, count)
     assumed = float(np.median(candidates.focal))
     source = "given" if focal is not None else "estimated"
+    if focal is None and begin is not None:
+        focal, source = begin.focal, "start"
     errors, places = point_errors_of(reconstructor), reconstructor.point_places
     angles = _angles(candidates)
     trust = np.nan_to_num(candidates.confidence.astype(np.float64), nan=1.0)
@@ -189,6 +199,7 @@ def track_person(
     reconstructor: Reconstructor,
     identity: Identity,
     say: Callable[[str], None] = lambda text: None,
+    start: Start | None = None,
 ) -> dict[str, Any]:
     """Writes ``track.npz`` of one person.
 
@@ -201,6 +212,7 @@ def track_person(
         reconstructor: front end, network, head model.
         identity: of the person.
         say: told what is being done.
+        start: a track to begin with, or None.
 
     Returns:
         The track's values as written (large ones as memory maps are read whole).
@@ -215,6 +227,7 @@ def track_person(
         identity.focal,
         reconstructor.point_places,
         point_errors_of(reconstructor),
+        start=start,
     )
     with _scratch(out.parent, frames, fitter.layout.size) as (channels, trust, smoothed):
         say("frames")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,27 @@ class FrameState:
     jaw_pose: Float[np.ndarray, "3"]
     eyelids: Float[np.ndarray, "2"]
     eyes_pose: Float[np.ndarray, "2 3"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Glimpse:
+    """What the front end saw of a frame.
+
+    Attributes:
+        seconds: the frame's moment.
+        face: of the person who is followed, as the tracker's front end gives it; None: nobody.
+        looks: what it looks like (``appearance.describe``).
+        cut: nothing before it counts.
+        anew: the face was searched for, so that it may be elsewhere than in the frame before.
+        other: it is somebody else's than before.
+    """
+
+    seconds: float
+    face: Any
+    looks: np.ndarray | None
+    cut: bool
+    anew: bool = False
+    other: bool = False
 
 
 @dataclasses.dataclass
@@ -119,8 +141,15 @@ class OnlineTracker:
         self.records: list[_Seen] | None = None
 
     def push(self, image: np.ndarray, seconds: float, source: Path | None = None) -> FrameState | None:
-        """Takes the next frame, ``(H, W, 3)`` uint8 RGB at a moment that rises; the state ``delay`` frames back."""
-        seen = self._look(image, seconds, source)
+        """Takes the next frame, ``(H, W, 3)`` uint8 RGB at a moment that rises; the state ``delay`` frames back.
+
+        The same as ``take(see(…))``, which two threads can do for frames that follow each other.
+        """
+        return self.take(self.see(image, seconds, source))
+
+    def take(self, glimpse: Glimpse) -> FrameState | None:
+        """Fits the next frame to what was seen of it; the state ``delay`` frames back."""
+        seen = self._fit(glimpse)
         self._history.append(seen)
         if self.records is not None:
             self.records.append(seen)
@@ -130,23 +159,34 @@ class OnlineTracker:
             self._measure()
         return self._state(self.delay) if self._pending > self.delay else None
 
+    def close(self) -> None:
+        """Ends what works beside the frames."""
+
     def finish(self) -> list[FrameState]:
         """What is still to be given out, when there are no more frames."""
         waiting = min(self._pending, self.delay)
         return [self._state(back) for back in range(waiting - 1, -1, -1)]
 
-    def _look(self, image: np.ndarray, seconds: float, source: Path | None) -> _Seen:
+    def see(self, image: np.ndarray, seconds: float, source: Path | None = None) -> Glimpse:
+        """What the front end sees of the next frame; frames are given in order."""
         faces, small = self._reader(image, source)
         cut = self._thumbnail is not None and difference(small, self._thumbnail) > CHANGED
         self._thumbnail = small
-        nothing = np.zeros(self._size)
         face, looks = self._mine(image, faces, cut)
-        if face is None:
-            gone = seconds - self._last_seen > _BRIDGE
-            return _Seen(seconds, LOST if gone else BRIDGED, nothing, nothing, cut, None, np.nan)
-        assert looks is not None
-        self._box = bounding_box(face.landmarks_68)
-        self._looks = looks if self._looks is None else 0.9 * self._looks + 0.1 * looks
+        if face is not None and looks is not None:
+            self._box = bounding_box(face.landmarks_68)
+            self._looks = looks if self._looks is None else 0.9 * self._looks + 0.1 * looks
+        return Glimpse(seconds, face, looks, cut)
+
+    def _nothing(self, glimpse: Glimpse) -> _Seen:
+        """Of a frame in which nobody was seen."""
+        gone, nothing = glimpse.seconds - self._last_seen > _BRIDGE, np.zeros(self._size)
+        return _Seen(glimpse.seconds, LOST if gone else BRIDGED, nothing, nothing, glimpse.cut, None, np.nan)
+
+    def _fit(self, glimpse: Glimpse) -> _Seen:
+        face, looks, seconds = glimpse.face, glimpse.looks, glimpse.seconds
+        if face is None or looks is None:
+            return self._nothing(glimpse)
         found = gather(self._reconstructor, [(0, face, looks)], self._image_size, self.focal)
         self.focal = float(found.focal[0]) if self.focal is None else self.focal
         self._know(found)
@@ -163,7 +203,7 @@ class OnlineTracker:
             SEEN if believed else DOUBTFUL,
             np.nan_to_num(values[0]),
             trust[0],
-            cut,
+            glimpse.cut,
             found,
             float(gap[0]),
         )
@@ -280,6 +320,18 @@ class OnlineTracker:
         )
 
 
+def tracker_of_recordings(
+    reconstructor: Reconstructor, image_size: tuple[int, int], focal: float | None, delay: int = DELAY
+) -> OnlineTracker:
+    """What follows somebody through a clip frame by frame: the fewest looks where the front end can do so
+    (``live.LiveTracker``), else ``OnlineTracker``; arguments as of these."""
+    from n2f_jax.tracking.live import LiveTracker, can_glance
+
+    if not can_glance(reconstructor):
+        return OnlineTracker(reconstructor, image_size, focal, delay)
+    return LiveTracker(reconstructor, image_size, focal, delay=delay, recorded=True)
+
+
 def track_online(
     clip: Clip, out: Path, reconstructor: Reconstructor, options: Any, delay: int = DELAY, say: Any = None
 ) -> Any:
@@ -303,16 +355,25 @@ def track_online(
     check_length(clip, clip.said)
     check_outputs(reconstructor, options)
     prepare_output(out)
-    tracker = OnlineTracker(reconstructor, clip.size, options.focal, delay)
+    tracker = tracker_of_recordings(reconstructor, clip.size, options.focal, delay)
     tracker.records = []
     states: list[FrameState] = []
     begin = time.perf_counter()
-    for frame in clip.frames():
-        check_length(clip, frame.index + 1)
-        source = None if clip.images is None else clip.images[frame.index]
-        state = tracker.push(frame.image, frame.seconds, source)
-        if state is not None:
-            states.append(state)
+    # The front end looks at a frame while the one before it is fitted.
+    with ThreadPoolExecutor(1, thread_name_prefix="front end") as eyes:
+        ahead: collections.deque[Future[Glimpse]] = collections.deque()
+        try:
+            for frame in clip.frames():
+                check_length(clip, frame.index + 1)
+                source = None if clip.images is None else clip.images[frame.index]
+                ahead.append(eyes.submit(tracker.see, frame.image, frame.seconds, source))
+                if len(ahead) > 1 and (state := tracker.take(ahead.popleft().result())) is not None:
+                    states.append(state)
+            while ahead:
+                if (state := tracker.take(ahead.popleft().result())) is not None:
+                    states.append(state)
+        finally:
+            tracker.close()
     states += tracker.finish()
     stages = {"online": time.perf_counter() - begin}
     if not states:

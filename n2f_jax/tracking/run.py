@@ -46,8 +46,11 @@ from n2f_jax.tracking.offline import find_identity, shots, track_person
 from n2f_jax.tracking.overlay import MAX_SIDE, write_overlay
 from n2f_jax.tracking.people import Cast, PeopleError, find_people
 from n2f_jax.tracking.shards import read_shards
+from n2f_jax.tracking.start import Start
 from n2f_jax.tracking.track_file import LOST, STATUSES, batches, frame_params
 
+# Of estimated focal lengths on ten rendered clips, over the true one (RESULTS.md).
+_FOCAL_OFF = "a factor of 0.83 to 1.85"
 _AT_ONCE = 32  # frames whose weights are found together
 
 
@@ -65,6 +68,7 @@ class TrackOptions:
         matte: write a person matte of every frame.
         formats: of ``exports.FORMATS``, each written to a folder of its name.
         head_model: the head model's file, beside which its correspondence is kept; None for the open head.
+        start: a ``track.npz`` to begin with, in place of the network's answers (``start.py``).
     """
 
     person: int = 1
@@ -76,6 +80,7 @@ class TrackOptions:
     matte: bool = False
     formats: tuple[str, ...] = ()
     head_model: Path | None = None
+    start: Path | None = None
 
 
 @dataclasses.dataclass
@@ -111,10 +116,12 @@ def track_clip(
 
     Raises:
         ClipError, PeopleError, TrackError: the clip, or who is in it, allows no track; the message says why.
+        StartError: the track to begin with is of another head model, clip or person.
         OutputError, LockedError, OSError: nothing can be written.
     """
     check_length(clip, clip.said)
     check_outputs(reconstructor, options)
+    start = None if options.start is None else Start.read(options.start, reconstructor.head_model, clip)
     prepare_output(out)
     with lock_folder(out):
         folder = out / "first_pass"
@@ -135,6 +142,8 @@ def track_clip(
         problem = clip.problem
         if problem:
             say(f"{clip.path.name}: {problem}; what can be read is tracked")
+        if start is not None:
+            start.check_frames(frames)
         clock = _Clock(stages)
         cast = find_people(read_shards(folder, frames))
         clock("people")
@@ -147,10 +156,10 @@ def track_clip(
         if len(cast.people) > 1:
             say(f"{len(cast.people)} people; this is the track of person {options.person} (--person)")
         say("identity")
-        identity = find_identity(folder, cast, options.person, reconstructor, clip.size, options.focal)
+        identity = find_identity(folder, cast, options.person, reconstructor, clip.size, options.focal, start)
         clock("identity")
         track = track_person(
-            folder, out / "track.npz", clip, cast, options.person, reconstructor, identity, say
+            folder, out / "track.npz", clip, cast, options.person, reconstructor, identity, say, start
         )
         clock("frames and smoothing")
         return finish_run(clip, out, cast, options, track, stages, reconstructor, say, problem)
@@ -312,6 +321,7 @@ def _summary(
     return {
         "version": n2f_jax.__version__,
         "clip": str(clip.path),
+        "start": None if options.start is None else str(options.start),
         "problem": problem,
         "frames": frames,
         "seconds": float(cast.seconds[-1]),
@@ -338,9 +348,12 @@ def report(result: Result) -> str:
     summary = result.summary
     by_status = ", ".join(f"{n} {name}" for name, n in summary["frames_by_status"].items() if n)
     stages = ", ".join(f"{name} {value:.1f}" for name, value in summary["seconds_by_stage"].items())
+    source = "from the start" if summary["focal_source"] == "start" else summary["focal_source"]
+    if source == "estimated":
+        source = f"estimated, which may be off by {_FOCAL_OFF}: give --focal where it is known"
     return (
         f"{summary['frames']} frames: {by_status}; {summary['shots']} shots, {len(summary['people'])} people\n"
-        f"focal length {summary['focal']:.0f} pixels ({summary['focal_source']})\n"
+        f"focal length {summary['focal']:.0f} pixels ({source})\n"
         f"{summary['frames_per_second']:.1f} frames/s; seconds: {stages}"
     )
 

@@ -41,7 +41,7 @@ KEYS: dict[str, tuple[tuple, str]] = {
     "fit_error": (("T",), "root mean square error of the face mesh's points, in sides of the face's crop"),
     "shape": (("S",), "identity coefficients, of all frames"),
     "intrinsics": ((3, 3), "K of the frames: (u, v, 1) ~ K x_cam"),
-    "focal_source": ((), "source of the focal length: 'given', 'estimated', or 'assumed' (--online)"),
+    "focal_source": ((), "source of the focal length: 'given', 'start', 'estimated', or 'assumed' (--online)"),
     "keyframes": (("F",), "numbers of the frames that the identity was found from"),
     "image_size": ((2,), "height and width of the upright frames, pixels"),
     "frame_rate": ((), "frames a second, on average"),

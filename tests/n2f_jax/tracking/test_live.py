@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import flame_jax
 from n2f_jax.face_mesh.coarse_mesh import load_coarse_mesh
@@ -14,9 +15,12 @@ from n2f_jax.frontends.face_mesh import FaceMeshFrontend
 from n2f_jax.models.pretrained import from_pretrained
 from n2f_jax.reconstruction.reconstructor import Reconstructor
 from n2f_jax.tracking import live
+from n2f_jax.tracking.clips import open_clip
 from n2f_jax.tracking.live import LiveTracker
 from n2f_jax.tracking.live_program import live_frame
+from n2f_jax.tracking.online import track_online
 from n2f_jax.tracking.point_errors import expected_errors, seen_points
+from n2f_jax.tracking.run import TrackOptions
 from n2f_jax.tracking.track_file import BRIDGED, LOST, SEEN
 from tests.n2f_jax.reconstruction.conftest import CROP_SCALE, checkpoint, place_head  # noqa: F401
 from tests.n2f_jax.reconstruction.conftest import SIZE as MAPS
@@ -36,13 +40,14 @@ class Landmarker:
     searches: int = 0
     glances: int = 0
     checks: int = 0
+    mirrored: bool = False
 
     def __call__(self, image):
         self.searches += 1
         return [] if self.head is None else [self.seen()]
 
-    def glance(self, image, previous, check=False):
-        assert previous is not None
+    def glance(self, image, previous, check=False, mirrored=False):
+        assert previous is not None and mirrored == self.mirrored
         self.glances += 1
         self.checks += check
         return None if self.head is None else self.seen()
@@ -98,6 +103,45 @@ def test_a_head_is_followed_lost_and_found(parts, monkeypatch):
     # No detector while somebody is followed, and not at every frame while nobody is there.
     assert landmarker.glances == 24 + 19 and landmarker.checks == landmarker.glances // live.CHECK_EVERY
     assert 2 <= landmarker.searches <= 5
+
+
+def test_of_a_recording_every_run_gives_the_same(parts, monkeypatch, tmp_path):
+    """Frame by frame, the front end a frame ahead of the fit; who comes back is found at once, in one identity."""
+    reconstructor, landmarker = parts
+
+    def path_of(number):
+        return None if 10 <= number < 14 else (0.06 * np.sin(0.15 * number), 15 * np.sin(0.1 * number))
+
+    class Recorded(Landmarker):
+        def __call__(self, image):
+            self.head = path_of(int(image[0, 0, 0]))
+            return super().__call__(image)
+
+        def glance(self, image, previous, check=False, mirrored=False):
+            self.head = path_of(int(image[0, 0, 0]))
+            return super().glance(image, previous, check, mirrored)
+
+    (tmp_path / "frames").mkdir()
+    for number in range(24):
+        image = np.full((*SIZE, 3), 90, np.uint8)
+        image[0, 0, 0] = number
+        Image.fromarray(image).save(tmp_path / f"frames/{number:02d}.png")
+    clip, options = open_clip(tmp_path / "frames"), TrackOptions(focal=FOCAL, overlay=False)
+    tracks = []
+    for name in "ab":
+        recorded = Recorded(landmarker.model, mirrored=True)
+        monkeypatch.setattr(reconstructor.frontend, "_landmarker", recorded)
+        tracks.append(track_online(clip, tmp_path / name, reconstructor, options).track)
+        # No detector but in the first frame, in those without anybody, and in that in which somebody comes back.
+        assert recorded.searches == 1 + 4 + 1
+    status = tracks[0]["status"]
+    assert (status[:10] == SEEN).all() and (status[10:14] == BRIDGED).all() and (status[14:] == SEEN).all()
+    for number in (5, 9, 14, 23):
+        head = path_of(number)
+        _, camera = place_head(parts[0].head_model, SIZE, degrees=(3.0, head[1], 2.0), at=(head[0], 0.0, 0.9))
+        np.testing.assert_allclose(tracks[0]["translation"][number], camera.translation, atol=0.04)
+    for key, values in tracks[0].items():
+        np.testing.assert_array_equal(values, tracks[1][key], err_msg=key)
 
 
 def test_other_front_ends_are_refused(parts, monkeypatch):
