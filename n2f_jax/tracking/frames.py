@@ -93,7 +93,7 @@ class FrameFitter:
 
     def most_noise(self) -> Float[np.ndarray, " C"]:
         """Variance of the front end's whole error in each channel."""
-        own = np.diag(np.linalg.inv(self._conditional.precision))
+        own = self._conditional.variance
         errors = self._errors
         closure, gaze = _CLOSURE_STD, _GAZE_STD_DEG
         if errors is not None and np.isfinite(float(errors.closure_std)):

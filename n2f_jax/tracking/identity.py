@@ -65,6 +65,11 @@ class Conditional:
         own = whole[num_shape:, num_shape:]
         return cls(-np.linalg.solve(own, whole[num_shape:, :num_shape]), own)
 
+    @functools.cached_property
+    def variance(self) -> Float[np.ndarray, " V"]:
+        """Of each about that."""
+        return np.diag(np.linalg.inv(self.precision))
+
     def mean(
         self, answers: Float[np.ndarray, "K U"], shape: Float[np.ndarray, " S"]
     ) -> Float[np.ndarray, "K V"]:
@@ -85,15 +90,47 @@ def combined_answers(
     Each holds the population's prior, which counts once. The face's size stays that of one answer: answers know little
     of it (``fitting.prior.SIZE_SHARE``), and more of them know no more.
     """
-    count = len(mean)
-    size, scaling = (np.asarray(x, np.float64)[:count] for x in (tables.size, tables.scaling))
-    single = np.linalg.inv(np.linalg.inv(np.asarray(precision, np.float64))[:count, :count])
-    whole = answers * single - (answers - 1.0) * np.diag(population[:count])
-    # Where answers say hardly more than the population, so many of them would say less than nothing.
-    values, vectors = np.linalg.eigh(0.5 * (whole + whole.T))
-    whole = (vectors * np.maximum(values, 0.2 * population[:count].min())) @ vectors.T
-    shape = np.linalg.solve(whole, answers * single @ mean)
-    return shape - scaling * (size @ (shape - mean)), whole
+    combination = Combination.of(len(mean), precision, population, tables, answers)
+    return combination(mean), combination.precision
+
+
+@dataclasses.dataclass(frozen=True)
+class Combination:
+    """``combined_answers`` of any mean, for the sake of those who ask again and again.
+
+    Attributes:
+        gain: ``(S, S)`` from the mean of answers to the shape.
+        precision: ``(S, S)`` of that.
+        size, scaling: ``(S,)`` of the head tables.
+    """
+
+    gain: Float[np.ndarray, "S S"]
+    precision: Float[np.ndarray, "S S"]
+    size: Float[np.ndarray, " S"]
+    scaling: Float[np.ndarray, " S"]
+
+    @classmethod
+    def of(
+        cls,
+        count: int,
+        precision: Float[np.ndarray, "U U"],
+        population: Float[np.ndarray, " U"],
+        tables: HeadTables,
+        answers: float = ANSWERS,
+    ) -> Combination:
+        """For ``count`` shape directions; the rest as ``combined_answers``."""
+        size, scaling = (np.asarray(x, np.float64)[:count] for x in (tables.size, tables.scaling))
+        single = np.linalg.inv(np.linalg.inv(np.asarray(precision, np.float64))[:count, :count])
+        whole = answers * single - (answers - 1.0) * np.diag(population[:count])
+        # Where answers say hardly more than the population, so many of them would say less than nothing.
+        values, vectors = np.linalg.eigh(0.5 * (whole + whole.T))
+        whole = (vectors * np.maximum(values, 0.2 * population[:count].min())) @ vectors.T
+        return cls(np.linalg.solve(whole, answers * single), whole, size, scaling)
+
+    def __call__(self, mean: Float[np.ndarray, " S"]) -> Float[np.ndarray, " S"]:
+        """The shape."""
+        shape = self.gain @ mean
+        return shape - self.scaling * (self.size @ (shape - mean))
 
 
 def choose_keyframes(

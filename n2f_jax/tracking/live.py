@@ -28,7 +28,6 @@ from n2f_jax.tracking.appearance import describe, likeness
 from n2f_jax.tracking.first_pass import CHANGED, difference, thumbnail
 from n2f_jax.tracking.frame_fit import PersonPoints
 from n2f_jax.tracking.frames import FrameFitter, unwrapped
-from n2f_jax.tracking.identity import combined_answers
 from n2f_jax.tracking.live_program import STEPS, LiveFrame, LiveInput, live_answer, live_begin, live_frame
 from n2f_jax.tracking.offline import point_errors_of
 from n2f_jax.tracking.online import _SETTLED, Glimpse, OnlineTracker, _Seen
@@ -261,9 +260,7 @@ class LiveTracker(OnlineTracker):
 
     def _who(self, answers: Float[np.ndarray, " S"]) -> tuple[np.ndarray, FrameFitter]:
         reconstructor = self._reconstructor
-        shape, _ = combined_answers(
-            answers, self._precision, np.asarray(reconstructor.population, np.float64), reconstructor.tables
-        )
+        shape = self._combination(answers)
         assert self.focal is not None
         return shape, FrameFitter(
             reconstructor.head_model,

@@ -26,7 +26,7 @@ from n2f_jax.tracking.appearance import describe, likeness
 from n2f_jax.tracking.clips import Clip, ClipError
 from n2f_jax.tracking.first_pass import CHANGED, FrameReader, check_length, difference, gather
 from n2f_jax.tracking.frames import FrameFitter, eye_rotations, poses, unwrapped
-from n2f_jax.tracking.identity import Conditional, combined_answers
+from n2f_jax.tracking.identity import Combination, Conditional
 from n2f_jax.tracking.offline import Identity, point_errors_of, track_values
 from n2f_jax.tracking.people import Cast, Person
 from n2f_jax.tracking.shards import Faces
@@ -126,6 +126,8 @@ class OnlineTracker:
         model = reconstructor.head_model
         self._precision = np.asarray(reconstructor.answer_precision, np.float64)
         self._conditional = Conditional.of(self._precision, model.num_shape)
+        population = np.asarray(reconstructor.population, np.float64)
+        self._combination = Combination.of(model.num_shape, self._precision, population, reconstructor.tables)
         self._size = model.num_expression + 13
         self._turn = slice(model.num_expression + 5, model.num_expression + 8)
         self._answers, self._count = np.zeros(model.num_shape), 0
@@ -230,12 +232,7 @@ class OnlineTracker:
         if self._count & (self._count - 1):
             return
         reconstructor = self._reconstructor
-        self.shape, _ = combined_answers(
-            self._answers / self._count,
-            self._precision,
-            np.asarray(reconstructor.population, np.float64),
-            reconstructor.tables,
-        )
+        self.shape = self._combination(self._answers / self._count)
         assert self.focal is not None
         self._fitter = FrameFitter(
             reconstructor.head_model,
