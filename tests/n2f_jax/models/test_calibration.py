@@ -16,6 +16,7 @@ from n2f_jax.models.calibration import (
     calibrate,
     calibrations_from_arrays,
     calibrations_to_arrays,
+    features,
     from_unknowns,
     recalibrate_expression,
     recalibrate_shape,
@@ -148,9 +149,20 @@ def test_without_scores_the_answer_alone_counts():
     scores = scores.at[0, 4].set(jnp.nan).at[1].set(jnp.nan)
     found = ScoredExpression(offset, matrix, weights)(expected, scores)
     np.testing.assert_array_equal(found[:2], expected[:2])
-    want = offset + matrix @ expected[2] + weights @ jnp.concatenate([scores[2], jnp.sqrt(scores[2])])
+    want = (
+        offset
+        + matrix @ expected[2]
+        + weights @ jnp.concatenate([scores[2], jnp.sqrt(scores[2] + 0.01) - 0.1])
+    )
     np.testing.assert_allclose(found[2], want, atol=1e-4)
     assert len(UNITS) == NUM_SCORES
+
+
+def test_noise_of_units_at_rest_stays_noise():
+    """Two programs of one network differ by some ten-thousandths, which roots would make hundredths."""
+    apart = features(jnp.full(NUM_SCORES, 3e-4)) - features(jnp.zeros(NUM_SCORES))
+    assert 0 < float(jnp.abs(apart).max()) < 2e-3
+    assert float(features(jnp.ones(1))[1]) > 0.9
 
 
 def test_unknowns_are_parameters_and_back():
