@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Float
+from scipy.spatial.transform import Rotation
 
 from flame_jax import HeadModel
 from n2f_jax.face_mesh.embedding import face_mesh_embedding
@@ -33,10 +34,7 @@ def has_flames_mesh(model: HeadModel) -> bool:
 
 def open_head_to_flame() -> Float[np.ndarray, "3 3"]:
     """The open head's frame to FLAME's, as far as it can be known without FLAME's file (``FLAME_NOD``)."""
-    angle = np.radians(FLAME_NOD)
-    return np.array(
-        [[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]], np.float32
-    )
+    return Rotation.from_euler("x", FLAME_NOD, degrees=True).as_matrix().astype(np.float32)
 
 
 def map_rotations(

@@ -208,16 +208,10 @@ def recalibrate_expression(
     expressions, deviation = (np.asarray(x, np.float64) for x in (expressions, deviation))
     count = len(offset) - len(deviation)
     expected = (np.asarray(answers, np.float64) @ matrix.T + offset)[:, count:]
-    # In units of the population's deviation.
-    drawn, left, penalty = _ridge(
-        expected / deviation,
-        expressions / deviation,
-        people,
-        gram * np.outer(deviation, deviation),
-        penalties,
-    )
-    figures = _figures(penalty, expressions, expected, left * deviation, gram, covariance[count:, count:])
-    drawn = deviation[:, None] * drawn / deviation
+    # Inputs in units of the population's deviation; of truths the units do not matter.
+    drawn, left, penalty = _ridge(expected / deviation, expressions, people, gram, penalties)
+    figures = _figures(penalty, expressions, expected, left, gram, covariance[count:, count:])
+    drawn = drawn / deviation
     drawn = share * drawn + (1.0 - share) * np.eye(len(drawn))
     drawn[-2:] = np.eye(len(drawn))[-2:]
     offset[count:], matrix[count:] = drawn @ offset[count:], drawn @ matrix[count:]
@@ -232,7 +226,6 @@ def recalibrate_with_scores(
     expressions: Float[np.ndarray, "N W"],
     people: Int[np.ndarray, " N"],
     gram: Float[np.ndarray, "W W"],
-    deviation: Float[np.ndarray, " W"],
     share: float = 1.0,
     penalties: Float[np.ndarray, " P"] = PENALTIES,
 ) -> tuple[Calibration, dict[str, float]]:
@@ -242,7 +235,7 @@ def recalibrate_with_scores(
     its deviation about its mean: at rest scores are not 0. Lids stay.
 
     Args:
-        calibration, answers, people, gram, deviation, penalties: as ``recalibrate_expression``.
+        calibration, answers, people, gram, penalties: as ``recalibrate_expression``.
         scores: the front end's; all finite.
         expressions: as there.
         share: of the way from what the answer alone says.
@@ -254,21 +247,15 @@ def recalibrate_with_scores(
         ValueError: fewer than ten people.
     """
     offset, matrix, covariance = (np.array(getattr(calibration, name), np.float64) for name in _FIELDS)
-    expressions, deviation = (np.asarray(x, np.float64) for x in (expressions, deviation))
-    moving = len(deviation)
+    expressions = np.asarray(expressions, np.float64)
+    moving = expressions.shape[1]
     expected = (np.asarray(answers, np.float64) @ matrix.T + offset)[:, -moving:]
     inputs = np.concatenate([expected, np.asarray(features(jnp.asarray(scores)), np.float64)], axis=1)
     centre, scale = inputs.mean(axis=0), np.maximum(inputs.std(axis=0), 1e-6)
     middle = expressions.mean(axis=0)
-    found, left, penalty = _ridge(
-        (inputs - centre) / scale,
-        (expressions - middle) / deviation,
-        people,
-        gram * np.outer(deviation, deviation),
-        penalties,
-    )
-    figures = _figures(penalty, expressions, expected, left * deviation, gram, covariance[-moving:, -moving:])
-    found = share * deviation[:, None] * found / scale
+    found, left, penalty = _ridge((inputs - centre) / scale, expressions - middle, people, gram, penalties)
+    figures = _figures(penalty, expressions, expected, left, gram, covariance[-moving:, -moving:])
+    found = share * found / scale
     found[-2:] = 0.0
     constant = share * middle - found @ centre
     constant[-2:] = 0.0

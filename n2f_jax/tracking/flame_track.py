@@ -17,7 +17,6 @@ from n2f_jax.face_mesh.map_frames import FLAME_TRIANGLES, FLAME_VERTICES
 from n2f_jax.models.pretrained import HeadModelIdentity, identity_sha256
 from n2f_jax.tracking.track_file import frame_params
 
-NUM_VERTICES, NUM_FACES = FLAME_VERTICES, FLAME_TRIANGLES
 NUM_SHAPE, NUM_EXPRESSION = 300, 100  # what programs for FLAME allot; fewer are filled up with zeros
 _BATCH = 16  # frames decoded at once
 _LID_NOISE = 1e-3  # metres that the lids' displacement is worth less than, against a unit of expression
@@ -39,11 +38,15 @@ def require_flame(model: HeadModel, what: str) -> None:
         FlameError: other sizes than FLAME's.
     """
     found = (model.num_vertices, model.num_faces, model.num_shape, model.num_expression)
-    fits = found[:2] == (NUM_VERTICES, NUM_FACES) and found[2] <= NUM_SHAPE and found[3] <= NUM_EXPRESSION
+    fits = (
+        found[:2] == (FLAME_VERTICES, FLAME_TRIANGLES)
+        and found[2] <= NUM_SHAPE
+        and found[3] <= NUM_EXPRESSION
+    )
     if not fits:
         raise FlameError(
-            f"{what} takes FLAME ({NUM_VERTICES} vertices, {NUM_FACES} triangles, at most {NUM_SHAPE} shape and "
-            f"{NUM_EXPRESSION} expression directions); {model.name!r} has {found[0]}, {found[1]}, {found[2]}, "
+            f"{what} takes FLAME ({FLAME_VERTICES} vertices, {FLAME_TRIANGLES} triangles, at most {NUM_SHAPE} shape "
+            f"and {NUM_EXPRESSION} expression directions); {model.name!r} has {found[0]}, {found[1]}, {found[2]}, "
             f"{found[3]}: track with n2f track --head-model PATH (docs/flame.md); for single heads there is "
             "n2f convert coefficients"
         )
@@ -111,7 +114,7 @@ class FlameTrack:
         self._own_lid_expression = lids_as_expression(model)
         self.lid_expression = np.zeros((NUM_EXPRESSION, 2))
         self.lid_expression[: model.num_expression] = self._own_lid_expression
-        self._first, self._vertices = -1, np.zeros((0, NUM_VERTICES, 3), np.float32)
+        self._first, self._vertices = -1, np.zeros((0, FLAME_VERTICES, 3), np.float32)
 
     def frame(self, row: int, mesh: bool = True) -> FlameFrame:
         """A frame by its number in the track; it is not lost. Without ``mesh`` it has no vertices."""

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS, load_coarse_mesh
+from n2f_jax.face_mesh.error_model import PointErrors
 from n2f_jax.frontends.blendshapes import scores_of_units
 from n2f_jax.frontends.face_confidence import REGIONS
 from n2f_jax.frontends.face_landmarks import FaceLandmarker, MeshedFace
@@ -42,9 +43,21 @@ _ALIKE = 0.5  # of a face's looks, from which somebody who comes back is the one
 
 def can_glance(reconstructor: Reconstructor) -> bool:
     """Whether front end and head model allow a ``LiveTracker``."""
+    return _glancing(reconstructor) is not None
+
+
+def _glancing(reconstructor: Reconstructor) -> tuple[FaceLandmarker, PointErrors] | None:
+    """What a ``LiveTracker`` looks with, and how that errs; None where front end or head model do not allow it."""
     landmarker = getattr(reconstructor.frontend, "landmarker", None)
-    known = reconstructor.point_places is not None and point_errors_of(reconstructor) is not None
-    return landmarker is not None and landmarker.landmarks == "v2" and known
+    errors = point_errors_of(reconstructor)
+    if (
+        landmarker is None
+        or landmarker.landmarks != "v2"
+        or errors is None
+        or reconstructor.point_places is None
+    ):
+        return None
+    return landmarker, errors
 
 
 class LiveTracker(OnlineTracker):
@@ -77,15 +90,13 @@ class LiveTracker(OnlineTracker):
         recorded: bool = False,
     ):
         super().__init__(reconstructor, image_size, focal, delay)
-        if not can_glance(reconstructor):
+        if (parts := _glancing(reconstructor)) is None:
             raise ValueError(
                 "live tracking takes the face mesh's front end with landmarks v2, and a head model on which its points "
                 "are known"
             )
-        errors = point_errors_of(reconstructor)
-        assert errors is not None
-        self._landmarker: FaceLandmarker = getattr(reconstructor.frontend, "landmarker")  # noqa: B009
-        self._errors, self._steps = errors, steps
+        self._landmarker, self._errors = parts
+        self._steps = steps
         self._stage = reconstructor.stage
         self._slope = jnp.asarray(self._conditional.slope, jnp.float32)
         self._shape32 = jnp.asarray(self.shape, jnp.float32)

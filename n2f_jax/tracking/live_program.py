@@ -6,7 +6,6 @@ the network's most probable head, and from where the frame before ended a few Ga
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -19,11 +18,10 @@ from flame_jax.rotations import rotation_6d_to_matrix
 from n2f_jax.face_mesh.coarse_mesh import coarse_maps
 from n2f_jax.fitting.eyes import with_eyes
 from n2f_jax.geometry.camera import Camera
-from n2f_jax.geometry.pose import align_camera
 from n2f_jax.models.calibration import to_unknowns
 from n2f_jax.models.correction import Scene
 from n2f_jax.reconstruction.prediction import HeadStage
-from n2f_jax.tracking.frame_fit import PersonPoints, fit_frame
+from n2f_jax.tracking.frame_fit import PersonPoints, fit_frame, on_points
 from n2f_jax.tracking.frames import head_params
 from n2f_jax.tracking.identity import SIZE
 
@@ -90,8 +88,8 @@ def live_begin(
 ) -> LiveFrame:
     """Where fitting a frame begins that has none before it: the answer, its camera laid on the points."""
     mean = _mean(slope, shape, answer)
-    points, camera = _observed(seen)
-    camera = align_camera(person.points(mean), points[:, :2], camera)
+    points, focal, principal_point = _observed(seen)
+    camera = on_points(person, points, mean, focal, principal_point)
     ahead, unknown = jnp.asarray([0.0, 0.0, 1.0], jnp.float32), jnp.asarray(jnp.inf, jnp.float32)
     frame = LiveFrame(answer, mean, mean[-2:], camera.rotation, camera.translation, ahead, unknown)
     # Types that are strong, as those of ``live_frame``: another one would be another program.
@@ -120,17 +118,14 @@ def live_frame(
         steps: of Gauss–Newton (static).
     """
     answer = _answer(stage, seen)
-    points, camera = _observed(seen)
-    start = (
-        before.unknowns,
-        dataclasses.replace(camera, rotation=before.rotation, translation=before.translation),
-    )
+    points, focal, principal_point = _observed(seen)
+    start = before.unknowns, Camera(before.rotation, before.translation, focal, principal_point)
     unknowns, camera, error = fit_frame(
         person,
         points,
         _mean(slope, shape, answer),
-        camera.focal,
-        camera.principal_point,
+        focal,
+        principal_point,
         float(SIZE),
         steps,
         start,
@@ -147,12 +142,10 @@ def _mean(slope, shape, answer):
     return answer[shape.shape[0] :] + slope @ (shape - answer[: shape.shape[0]])
 
 
-def _observed(seen: LiveInput) -> tuple[Float[Array, "468 3"], Camera]:
-    """Points in the crop that fits see, and its camera before a face that looks into it, a metre away."""
+def _observed(seen: LiveInput) -> tuple[Float[Array, "468 3"], Float[Array, ""], Float[Array, "2"]]:
+    """Points in the crop that fits see, and its focal length and principal point."""
     scale = SIZE / seen.side
-    front, place = jnp.diag(jnp.asarray([1.0, -1.0, -1.0])), jnp.asarray([0.0, 0.0, 1.0])
-    camera = Camera(front, place, seen.focal * scale, (seen.centre - seen.corner) * scale)
-    return _in_crop(seen, scale), camera
+    return _in_crop(seen, scale), seen.focal * scale, (seen.centre - seen.corner) * scale
 
 
 def _in_crop(seen: LiveInput, scale: Float[Array, ""]) -> Float[Array, "468 3"]:

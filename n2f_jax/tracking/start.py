@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from flame_jax import HeadModel
+from n2f_jax.geometry.camera import project_points
 from n2f_jax.models.pretrained import HeadModelIdentity, identity_sha256
 from n2f_jax.runtime.display import printable
 from n2f_jax.runtime.outside_values import is_rotation
@@ -158,8 +159,7 @@ class Start:
         """
         rotation = self.rotation[frames]
         middle = rotation @ pivot + self.translation[frames]
-        pixels = middle @ self.intrinsics.T
-        pixels = pixels[:, :2] / pixels[:, 2:]
+        pixels = project_points(middle, self.intrinsics)
         depth = middle[:, 2:] * focal / self.focal
         centre = np.array([size[1], size[0]]) / 2
         placed = np.concatenate([(pixels - centre) / focal * depth, depth], axis=1)
@@ -175,8 +175,7 @@ class Start:
         for part in faces:
             rows = np.flatnonzero(self.known[part.frame])
             at = part.frame[rows]
-            pixels = (self.rotation[at] @ pivot + self.translation[at]) @ self.intrinsics.T
-            pixels = pixels[:, :2] / pixels[:, 2:]
+            pixels = project_points(self.rotation[at] @ pivot + self.translation[at], self.intrinsics)
             offset = (pixels - part.crop[rows, :2]) / part.crop[rows, 2:]
             inside += int(((offset > 0) & (offset < 1)).all(axis=1).sum())
             common += len(rows)

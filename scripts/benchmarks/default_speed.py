@@ -75,7 +75,6 @@ def measured(reconstructor: Reconstructor, image: np.ndarray, batch: int) -> dic
     crops = FaceBatch.of_faces(
         faces, [size], [focal], size=reconstructor.inputs.size, channels="normals", padded_to=batch
     )
-    given = crops.maps, crops.mask, crops.focal, crops.principal_point
     forward, params = functional(from_pretrained(DEFAULT_CHECKPOINT, reconstructor.head_model).network)
     stage = reconstructor.stage
 
@@ -98,9 +97,9 @@ def measured(reconstructor: Reconstructor, image: np.ndarray, batch: int) -> dic
     wait = jax.block_until_ready
     return {
         PLAIN: lambda: wait(network(params, crops.maps, crops.mask)),
-        CORRECTED: lambda: wait(corrected(params, stage.places, *given, crops.points)),
-        ANSWER: lambda: wait(answered(stage, *given, crops.landmarks, crops.points)),
-        DEFAULT.format(stage.refine): lambda: wait(refined(stage, *given, crops.landmarks, crops.points)),
+        CORRECTED: lambda: wait(corrected(params, stage.places, *crops.inputs[:4], crops.points)),
+        ANSWER: lambda: wait(answered(stage, *crops.inputs)),
+        DEFAULT.format(stage.refine): lambda: wait(refined(stage, *crops.inputs)),
         FACE: lambda: reconstructor.detect(image),
         PHOTOGRAPH: lambda: reconstructor.reconstruct([image]),
     }

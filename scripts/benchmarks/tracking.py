@@ -119,7 +119,7 @@ def videos(paths: list[Path], most: int, online: bool) -> dict:
         rows[path.name] = {
             name: {
                 "reprojection": 100 * _rms((points - seen)[both][:, 17:]) / face,
-                "jitter": 100 * _jitter_where(points[:, 17:], both) / face,
+                "jitter": 100 * _jitter(points[:, 17:], both) / face,
             }
             for name, points in (
                 ("track", np.asarray(track["landmarks_2d"], np.float64)),
@@ -336,12 +336,9 @@ def _rms(offsets: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.sum(offsets**2, axis=-1))))
 
 
-def _jitter(points: np.ndarray) -> float:
-    return _rms(np.diff(points, 2, axis=0)) if len(points) > 2 else 0.0
-
-
-def _jitter_where(points: np.ndarray, there: np.ndarray) -> float:
-    """Of frames that are there with both neighbours."""
+def _jitter(points: np.ndarray, there: np.ndarray | None = None) -> float:
+    """Of frames that are there with both neighbours; None: all are."""
+    there = np.ones(len(points), bool) if there is None else there
     three = there[:-2] & there[1:-1] & there[2:]
     return _rms(np.diff(points, 2, axis=0)[three]) if three.any() else 0.0
 

@@ -84,7 +84,7 @@ def main() -> int:
                     calibration[kind], answers, true, people, gram, deviation
                 )
             calibration[kind], found["expression, by scores"] = recalibrate_with_scores(
-                calibration[kind], answers, scores, true, people, gram, deviation, flags.share
+                calibration[kind], answers, scores, true, people, gram, flags.share
             )
             for what, figures in found.items():
                 print(f"{kind}, {what}: {said};", ", ".join(f"{name} {x:.3g}" for name, x in figures.items()))

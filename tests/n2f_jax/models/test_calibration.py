@@ -128,7 +128,7 @@ def test_what_answers_miss_and_scores_show_is_found_again():
     scores = np.zeros((count, NUM_SCORES))
     scores[:, 7] = moved[:, 2] ** 2
     one = Calibration(jnp.zeros(7), jnp.eye(7), jnp.eye(7))
-    given = answers, scores, moved, people, np.diag([0.25, 100, 1, 1, 1]), deviation
+    given = answers, scores, moved, people, np.diag([0.25, 100, 1, 1, 1])
     found, figures = recalibrate_with_scores(one, *given)
     said = np.asarray(found.scored(jnp.asarray(answers[:, 2:]), jnp.asarray(scores)))
     assert np.std(moved[:, 2] - answers[:, 4]) > 0.25 and np.std(moved[:, 2] - said[:, 2]) < 0.02
