@@ -39,6 +39,11 @@ def main() -> int:
         action="store_true",
         help="also the networks with the image positions that true UV maps, inverted, give",
     )
+    parser.add_argument(
+        "--own-masks",
+        action="store_true",
+        help="also the networks with masks predicted from normals, in the conditions *_unmasked",
+    )
     parser.add_argument("--heads", type=int, metavar="N", help="the first N; default: all")
     parser.add_argument(
         "--group", default="", metavar="NAME", help="of a benchmark of meshes: one subfolder's heads"
@@ -100,7 +105,7 @@ def main() -> int:
 def _tables(flags: argparse.Namespace, networks: dict, conditions: list[str], fits: list[str]) -> str:
     from n2f_jax.benchmark import tables
     from n2f_jax.benchmark.files import head_names, read_settings
-    from n2f_jax.benchmark.methods import MEAN, NEAREST, UV_PLACES
+    from n2f_jax.benchmark.methods import MEAN, NEAREST, OWN_MASKS, UV_PLACES
     from n2f_jax.benchmark.open_heads import write_nearest, write_predictions
 
     settings = read_settings(flags.benchmark)
@@ -115,15 +120,17 @@ def _tables(flags: argparse.Namespace, networks: dict, conditions: list[str], fi
         heads=flags.heads,
         adam_heads=flags.adam_heads,
         uv_places=flags.uv_places,
+        own_masks=flags.own_masks,
     )
-    places = [f"{name}{UV_PLACES}" for name in networks if flags.uv_places]
+    asked = {UV_PLACES: flags.uv_places, OWN_MASKS: flags.own_masks}
+    variants = [f"{name}{kind}" for kind, wanted in asked.items() if wanted for name in networks]
     if "clean" in conditions:
         write_nearest(flags.benchmark, predictions, flags.heads)
     figures = tables.measure(
         flags.benchmark,
         predictions,
         conditions,
-        [MEAN, NEAREST, *networks, *places, *fits],
+        [MEAN, NEAREST, *networks, *variants, *fits],
         names=head_names(settings, flags.heads),
         jobs=flags.jobs,
     )

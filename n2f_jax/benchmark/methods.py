@@ -33,6 +33,7 @@ from n2f_jax.frontends.base import FrontendFace
 from n2f_jax.geometry.camera import Camera, to_camera
 from n2f_jax.geometry.focal import Focal
 from n2f_jax.models.correction import Scene
+from n2f_jax.models.face_mask import predict_masks
 from n2f_jax.models.input_channels import join_maps, maps_of
 from n2f_jax.models.n2fnet import N2FNetConfig, camera_from_output
 from n2f_jax.models.parameters import functional
@@ -42,7 +43,8 @@ from n2f_jax.reconstruction.face_batch import FaceBatch
 from n2f_jax.reconstruction.reconstructor import DEFAULT_REFINE, DEFAULT_REFINE_FACE_MESH, Reconstructor
 
 MEAN, NEAREST = "mean head", "nearest head of the model"
-UV_PLACES = ", UV as places"  # after a network's name
+# After a network's name.
+UV_PLACES, OWN_MASKS = ", UV as places", ", masks predicted"
 FITS = (
     *("Adam from mean", "Adam from network", "Gauss-Newton from mean", "Gauss-Newton from network"),
     f"Gauss-Newton from network, {DEFAULT_REFINE_FACE_MESH} steps",
@@ -64,6 +66,7 @@ class Crops:
         points: the face mesh's points, pixels of the crop and depth (``FaceBatch.points``), where a front end found
             them.
         scores: of ARKit's units, where a front end gives them.
+        activations: of its landmark network, likewise.
         uv: in [0, 1], where a front end gives it.
         beyond_the_face: whether ``normals`` are those of the whole head, for networks without segmentation (static).
     """
@@ -75,6 +78,7 @@ class Crops:
     principal_point: Float[Array, "B 2"]
     points: Float[Array, "B 468 3"] | None = None
     scores: Float[Array, "B 51"] | None = None
+    activations: Float[Array, "B 2 D"] | None = None
     uv: Float[Array, "B S S 2"] | None = None
     beyond_the_face: bool = dataclasses.field(default=False, metadata={"static": True})
 
@@ -97,6 +101,7 @@ class Crops:
             batch.principal_point,
             batch.points,
             jnp.asarray(batch.scores),
+            jnp.asarray(batch.activations),
         )
 
     @property
@@ -144,6 +149,7 @@ def make_methods(
     photographs: bool = False,
     steps: Sequence[int] = (),
     uv_places: bool = False,
+    own_masks: bool = False,
 ) -> dict[str, Method]:
     """The mean head, the networks, and fits from the mean head and from the first network.
 
@@ -156,6 +162,8 @@ def make_methods(
         steps: also Gauss–Newton from the network with so many steps, as ``Gauss-Newton from network, 2 steps``.
         uv_places: also networks with a correction that is told where the crops' UV maps, inverted, say that the face
             mesh's points are, as ``network, UV as places``.
+        own_masks: also masked networks on crops that nobody segmented, with the mask that their normals tell
+            (``models.face_mask``), as ``network, masks predicted``.
 
     Returns:
         name → method. Fits are those of ``FITS``.
@@ -198,6 +206,9 @@ def make_methods(
     if uv_places:
         corrected = {name: saved for name, saved in networks.items() if saved.config.correction is not None}
         methods |= {f"{name}{UV_PLACES}": _uv_places(model, saved) for name, saved in corrected.items()}
+    if own_masks:
+        masked = {name: saved for name, saved in networks.items() if saved.inputs.masked}
+        methods |= {f"{name}{OWN_MASKS}": _own_masks(methods[name]) for name in masked}
     starts = {"mean": methods[MEAN]}
     if networks:
         starts["network"] = methods[next(iter(networks))]
@@ -246,6 +257,15 @@ def _network(model: HeadModel, saved: Pretrained) -> Method:
     return Method(predict, accepts)
 
 
+def _own_masks(network: Method) -> Method:
+    """A network that is told no mask: where the crops have none, it is predicted from the normals."""
+
+    def predict(crops: Crops) -> Prediction:
+        return network(dataclasses.replace(crops, mask=predict_masks(crops.normals)))
+
+    return Method(predict, lambda crops: bool(jnp.all(crops.mask > 0.0)) and network.accepts(crops))
+
+
 def _uv_places(model: HeadModel, saved: Pretrained) -> Method:
     """A network, jitted, and the image positions of the face mesh's points by the crops' UV maps.
 
@@ -288,9 +308,8 @@ def _pipeline(model: HeadModel, saved: Pretrained, refine: int = 0) -> Method:
 
     def predict(crops: Crops) -> Prediction:
         intrinsics = crops.focal, crops.principal_point
-        result = reconstructor().predict(
-            crops.face_normals, crops.mask, *intrinsics, crops.landmarks, crops.mesh_points, crops.scores
-        )
+        seen = crops.landmarks, crops.mesh_points, crops.scores, crops.activations
+        result = reconstructor().predict(crops.face_normals, crops.mask, *intrinsics, *seen)
         return Prediction(result.params, result.camera)
 
     return Method(predict)

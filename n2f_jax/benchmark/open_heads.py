@@ -26,6 +26,7 @@ from n2f_jax.benchmark.head import load_benchmark_head
 from n2f_jax.benchmark.methods import (
     MEAN,
     NEAREST,
+    OWN_MASKS,
     UV_PLACES,
     Crops,
     Method,
@@ -158,6 +159,7 @@ def write_predictions(
     heads: int | None = None,
     adam_heads: int = 24,
     uv_places: bool = False,
+    own_masks: bool = False,
     progress: bool = True,
 ) -> None:
     """What the mean head, networks and fits predict of every head; files that are there stay.
@@ -171,6 +173,7 @@ def write_predictions(
         heads: the first so many; all if None.
         adam_heads: the first so many for Adam.
         uv_places: also the networks' answers with UV maps inverted (``methods.make_methods``).
+        own_masks: also those with masks predicted, likewise.
         progress: show bars.
 
     Raises:
@@ -179,8 +182,11 @@ def write_predictions(
     settings = read_settings(folder)
     check_networks(networks, settings["size"], settings["crop_scale"])
     model = flame_jax.load_open_head()
-    methods = make_methods(model, networks, steps=[DEFAULT_REFINE_FACE_MESH], uv_places=uv_places)
-    wanted = (MEAN, *networks, *(f"{name}{UV_PLACES}" for name in networks), *fits)
+    methods = make_methods(
+        model, networks, steps=[DEFAULT_REFINE_FACE_MESH], uv_places=uv_places, own_masks=own_masks
+    )
+    variants = (f"{name}{kind}" for kind in (UV_PLACES, OWN_MASKS) for name in networks)
+    wanted = (MEAN, *networks, *variants, *fits)
     methods = {name: methods[name] for name in wanted if name in methods}
     names = head_names(settings, heads)
     sets = {condition: StoredHeads(folder, condition, names) for condition in conditions}

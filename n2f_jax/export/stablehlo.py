@@ -30,6 +30,7 @@ from n2f_jax.models.folders import (
     write_folder,
 )
 from n2f_jax.models.input_channels import CHANNELS
+from n2f_jax.models.seen_shape import NUM_ACTIVATIONS
 from n2f_jax.reconstruction.prediction import PredictedHeads
 from n2f_jax.reconstruction.reconstructor import Reconstructor
 
@@ -62,6 +63,7 @@ def write_maps_program(
         "landmarks": (batch, 68, 2),
         "points": (batch, NUM_POINTS, 3),
         "scores": (batch, NUM_SCORES),
+        "activations": (batch, 2, NUM_ACTIVATIONS),
     }
     inputs = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
 

@@ -13,7 +13,13 @@ from flame_jax import FlameParams
 from n2f_jax.data.sampler import SyntheticConfig
 from n2f_jax.fitting.head_tables import HeadTables
 from n2f_jax.fitting.linear_solve import solve_positive
-from n2f_jax.models.calibration import Calibration, ScoredExpression, from_unknowns, to_unknowns
+from n2f_jax.models.calibration import (
+    Calibration,
+    ScoredExpression,
+    from_unknowns,
+    to_unknowns,
+)
+from n2f_jax.models.seen_shape import SeenShape
 
 # How much of what an answer says of the face's size is believed; the rest is the population's mean. On the half of the
 # outside set that settings are chosen by, answers knew nothing of it (the same spread of 4 % with them as without) and
@@ -60,6 +66,7 @@ class AnswerModel:
         precision: ``(U, U)`` about it.
         population: ``(U,)`` as in ``HeadPrior``.
         scored: what a front end's scores add to the mean; None without.
+        seen: what the activations of its landmark network add; None without.
     """
 
     offset: Float[Array, " U"]
@@ -67,6 +74,7 @@ class AnswerModel:
     precision: Float[Array, "U U"]
     population: Float[Array, " U"]
     scored: ScoredExpression | None = None
+    seen: SeenShape | None = None
 
     @classmethod
     def make(cls, tables: HeadTables, calibration: Calibration | None = None) -> AnswerModel:
@@ -93,21 +101,33 @@ class AnswerModel:
         # The face's size is drawn towards the mean; the shape but for scale stays.
         grown, back = jnp.pad(tables.size, (0, 5)), (1.0 - SIZE_SHARE) * jnp.pad(tables.scaling, (0, 5))
         grown = jnp.where(jnp.arange(size) < tables.num_shape, grown, 0.0)
+        seen = None
+        if calibration is not None and calibration.seen is not None:
+            count = tables.num_shape
+            of_answer = calibration.seen.after(offset[:count], matrix[:count])
+            seen = of_answer.then(jnp.eye(count) - jnp.outer(back[:count], grown[:count]))
         return cls(
             offset - back * (grown @ offset),
             matrix - jnp.outer(back, grown @ matrix),
             precision,
             population,
             None if calibration is None else calibration.scored,
+            seen,
         )
 
-    def prior(self, answer: FlameParams, scores: Float[Array, "*images K"] | None = None) -> HeadPrior:
+    def prior(
+        self,
+        answer: FlameParams,
+        scores: Float[Array, "*images K"] | None = None,
+        activations: Float[Array, "*images 2 D"] | None = None,
+    ) -> HeadPrior:
         """A network has answered (..., ). What is not finite counts as the mean head.
 
         Args:
             answer: the network's.
             scores: a front end's, of ARKit's units (``frontends.blendshapes.scores_of_units``); NaN or None where
                 there are none. They count where they were calibrated.
+            activations: of its landmark network (``FrontendFace.activations``), likewise.
         """
         unknowns = to_unknowns(answer)
         finite = jnp.isfinite(unknowns).all(axis=-1, keepdims=True)
@@ -116,6 +136,10 @@ class AnswerModel:
         if self.scored is not None and scores is not None:
             count = mean.shape[-1] - len(self.scored.offset)
             mean = jnp.concatenate([mean[..., :count], self.scored(mean[..., count:], scores)], axis=-1)
+        if self.seen is not None and activations is not None:
+            count = len(self.seen.offset)
+            shape = self.seen(unknowns, activations, mean[..., :count])
+            mean = jnp.concatenate([shape, mean[..., count:]], axis=-1)
         return HeadPrior(jnp.where(finite, mean, 0.0), self.precision, self.population)
 
 

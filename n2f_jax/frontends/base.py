@@ -69,6 +69,8 @@ class FrontendFace:
         provenance: where the maps come from; None where it is not known.
         eyes: how far they are closed and where they look; None for a front end that does not see.
         blendshapes: ``(52,)`` ARKit's scores by name (``frontends.blendshapes.BLENDSHAPES``); None likewise.
+        activations: ``(2, D)`` what a landmark network made of the face's crop and of the mirrored one
+            (``frontends.face_networks.CropPoints``); NaN for one that it did not see, None likewise.
         confidence: probability that the inner 51 landmarks lie within 12 % of the eyes' distance; NaN where the front
             end does not say.
         region_confidence: the same of regions of the face (``frontends.face_confidence.REGIONS``): low where a mask, a
@@ -86,6 +88,7 @@ class FrontendFace:
     provenance: Provenance | None = None
     eyes: Eyes | None = None
     blendshapes: Float[np.ndarray, "52"] | None = None
+    activations: Float[np.ndarray, "2 D"] | None = None
     confidence: float = math.nan
     region_confidence: Mapping[str, float] = dataclasses.field(default_factory=dict)
 

@@ -21,8 +21,8 @@ from n2f_jax.frontends.blendshapes import BLENDSHAPES, POINTS
 from n2f_jax.frontends.device_detector import Detections
 from n2f_jax.frontends.device_images import ImageLevels, Squares, cut_squares
 from n2f_jax.frontends.face_landmarks import BOX_SCALE, PASSES
-from n2f_jax.frontends.face_networks import OUTER_EYE_CORNERS, NetworkFile
-from n2f_jax.frontends.tflite_graph import TfliteGraph, Weights
+from n2f_jax.frontends.face_networks import ACTIVATIONS, OUTER_EYE_CORNERS, NetworkFile
+from n2f_jax.frontends.tflite_graph import TfliteGraph, Weights, tensor_name
 from n2f_jax.geometry.alignment import procrustes
 from n2f_jax.runtime.assets_cache import FACE_LANDMARKER, MEDIAPIPE, asset_path
 
@@ -39,6 +39,7 @@ class MeshedFaces:
         score, detection_score: ``(n,)``.
         points_478: ``(n, 478, 3)``.
         blendshapes: ``(n, 52)``.
+        activations: ``(n, 2, D)``.
         square: of each.
         mirror_gap, version_gap: ``(n,)``.
         confidence, is_face: ``(n,)``.
@@ -54,6 +55,7 @@ class MeshedFaces:
     detection_score: Float[Array, "n"]
     points_478: Float[Array, "n 478 3"]
     blendshapes: Float[Array, "n 52"]
+    activations: Float[Array, "n 2 D"]
     square: Squares
     mirror_gap: Float[Array, "n"]
     version_gap: Float[Array, "n"]
@@ -115,11 +117,11 @@ class DeviceLandmarker:
 
         def settle(_, state):
             seen = state[1]
-            first = self._look(weights, "v1", levels, image, seen)
+            first = self._look(weights, "v1", levels, image, seen)[:3]
             return seen, _squares_of_points(seen.to_image(first[0])[..., :2]), first
 
         seen, square, (first, score, gap) = lax.fori_loop(0, PASSES[self.landmarks], settle, start)
-        second, _, second_gap = self._look(weights, "v2", levels, image, square)
+        second, _, second_gap, activations = self._look(weights, "v2", levels, image, square)
         of_first, of_second = seen.to_image(first), square.to_image(second)
         apart = jnp.linalg.norm(of_first[..., :2] - of_second[:, :NUM_POINTS, :2], axis=-1).mean(axis=1)
         points, mirror_gap = (
@@ -143,6 +145,7 @@ class DeviceLandmarker:
             detection_score=detections.score,
             points_478=of_second,
             blendshapes=scores,
+            activations=activations,
             square=square,
             mirror_gap=mirror_gap,
             version_gap=version_gap,
@@ -156,17 +159,20 @@ class DeviceLandmarker:
         )
 
     def _look(self, weights, version, levels, image, squares):
-        """Points in units of the squares, scores, and how far those of the mirrored squares are."""
+        """Points in units of the squares, scores, how far those of the mirrored squares are, and activations."""
         file, graph = self._files[version], self._graphs[version]
         crops = cut_squares(levels, image, squares, graph.input_size) / 255
-        outputs = graph.apply(weights[version], jnp.concatenate([crops, crops[:, :, ::-1]]))
+        wanted = (ACTIVATIONS,) if version == "v2" else ()
+        outputs = graph.apply(weights[version], jnp.concatenate([crops, crops[:, :, ::-1]]), wanted)
         points, logits = (outputs[name] for name in file.outputs)
         points = (points.reshape(-1, file.count, 3) / graph.input_size).reshape(2, -1, file.count, 3)
         scores = jax.nn.sigmoid(jnp.clip(logits.reshape(2, -1), -50, 50))
         other = points[1][:, file.mirror]
         other = jnp.concatenate([1.0 - other[..., :1], other[..., 1:]], axis=-1)
         gap = jnp.linalg.norm((points[0] - other)[..., :2], axis=-1).mean(axis=1)
-        return (points[0] + other) / 2, scores.mean(axis=0), gap
+        activations = [outputs[tensor_name(i)].reshape(2, len(crops), -1) for i in wanted]
+        activations = jnp.concatenate([jnp.zeros((2, len(crops), 0)), *activations], axis=-1)
+        return (points[0] + other) / 2, scores.mean(axis=0), gap, jnp.moveaxis(activations, 0, 1)
 
     def _eyes(self, weights, levels, image, points, scores):
         """``EyeReader``: closure and gaze."""

@@ -50,6 +50,7 @@ class MeshedFace:
         turned: quarter turns counter-clockwise of the image in which the face was found; points and square are those of
             the image as it came.
         eyes: as ``EyeReader`` reads them; None where they were not read.
+        activations: ``(2, D)`` of the newer network (``frontends.face_networks.CropPoints``); None without it.
     """
 
     points: Float[np.ndarray, "468 3"]
@@ -64,6 +65,7 @@ class MeshedFace:
     region_confidence: dict[str, float] = dataclasses.field(default_factory=dict)
     turned: int = 0
     eyes: Eyes | None = None
+    activations: Float[np.ndarray, "2 D"] | None = None
 
     @property
     def doubtful(self) -> bool:
@@ -264,6 +266,7 @@ class FaceLandmarker:
             points=points[:NUM_POINTS],
             points_478=points,
             blendshapes=self._blendshapes(seen.points),
+            activations=seen.activations,
             square=square,
             mirror_gap=seen.disagreement if mirrored else previous.mirror_gap,
         )
@@ -299,6 +302,7 @@ class FaceLandmarker:
             detection_score,
             points_478=of_second.astype(np.float32),
             blendshapes=self._blendshapes(second.points),
+            activations=second.activations,
             square=square,
             mirror_gap=last.disagreement,
             version_gap=float(gap),

@@ -106,6 +106,7 @@ class FaceMeshFrontend(Frontend):
                 faces.closure[i].astype(np.float64), faces.gaze[i].astype(np.float64), points_478[468:, :2]
             ),
             blendshapes=np.asarray(faces.blendshapes[i]),
+            activations=np.asarray(faces.activations[i]),
             confidence=float(faces.confidence[i]),
             region_confidence=dict(zip(REGIONS, faces.regions[i].tolist(), strict=True)),
             provenance=self._provenance,
@@ -137,6 +138,7 @@ class FaceMeshFrontend(Frontend):
             points_468=face.points,
             eyes=face.eyes,
             blendshapes=face.blendshapes,
+            activations=face.activations,
             confidence=face.confidence,
             region_confidence=face.region_confidence,
             provenance=self._provenance,

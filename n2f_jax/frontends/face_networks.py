@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 
 from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS, load_coarse_mesh
 from n2f_jax.frontends.tflite import Runtime, open_network
+from n2f_jax.frontends.tflite_graph import tensor_name
 from n2f_jax.runtime.assets_cache import FACE_LANDMARKER, MEDIAPIPE, asset_path
 
 NUM_WITH_IRISES = NUM_POINTS + 10
@@ -22,6 +23,8 @@ NUM_WITH_IRISES = NUM_POINTS + 10
 RIGHT_IRIS, LEFT_IRIS = slice(468, 473), slice(473, 478)
 # Outer corners of the eyes: the subject's right, left.
 OUTER_EYE_CORNERS = (33, 263)
+# Of the newer network: the last tensor in which places of the picture are apart, 4 × 4 of them with 128 numbers each.
+ACTIVATIONS = 439
 _MIRRORED_IRISES = (473, 476, 475, 474, 477, 468, 471, 470, 469, 472)
 
 
@@ -35,11 +38,14 @@ class CropPoints:
         score: probability that the crop holds a face.
         disagreement: mean distance of the points of the crop from those of the mirrored crop, units of the crop's side;
             0 where there was no mirrored pass.
+        activations: ``(2, D)`` what the newer network has made of the crop and of the mirrored one before it says where
+            points are (``ACTIVATIONS``); NaN where there was no mirrored pass. None of the older network.
     """
 
     points: Float[np.ndarray, "N 3"]
     score: float
     disagreement: float
+    activations: Float[np.ndarray, "2 D"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +98,9 @@ class FaceNetwork:
 
     def __init__(self, version: str, num_threads: int = 1, runtime: Runtime | None = None):
         self._file = NetworkFile.of(version)
-        self._network = open_network(self._file.path, num_threads, runtime)
+        tensors = (ACTIVATIONS,) if version == "v2" else ()
+        self._tensors = tuple(map(tensor_name, tensors))
+        self._network = open_network(self._file.path, num_threads, runtime, tensors)
 
     @property
     def input_size(self) -> int:
@@ -107,17 +115,23 @@ class FaceNetwork:
             mirrored: also look at the mirrored crop and take the mean, which steadies the points and takes twice as
                 long.
         """
-        points, score = self._run(crop)
+        points, score, activations = self._run(crop)
         if not mirrored:
-            return CropPoints(points, score, 0.0)
-        other, other_score = self._run(crop[:, ::-1])
+            return CropPoints(points, score, 0.0, self._both(activations, np.full_like(activations, np.nan)))
+        other, other_score, other_activations = self._run(crop[:, ::-1])
         other = other[self._file.mirror]
         other[:, 0] = 1.0 - other[:, 0]
         gap = float(np.linalg.norm(points[:, :2] - other[:, :2], axis=1).mean())
-        return CropPoints((points + other) / 2, (score + other_score) / 2, gap)
+        both = self._both(activations, other_activations)
+        return CropPoints((points + other) / 2, (score + other_score) / 2, gap, both)
+
+    def _both(self, activations, mirrored):
+        return np.stack([activations, mirrored]) if self._tensors else None
 
     def _run(self, crop):
         outputs = self._network.named(crop)
         points, logit = (outputs[name] for name in self._file.outputs)
         score = 1 / (1 + math.exp(-float(np.clip(logit.item(), -50, 50))))
-        return points.reshape(self._file.count, 3).astype(np.float64) / self.input_size, score
+        activations = [outputs[name].ravel() for name in self._tensors]
+        points = points.reshape(self._file.count, 3).astype(np.float64) / self.input_size
+        return points, score, np.concatenate([np.zeros(0, np.float32), *activations])

@@ -63,7 +63,9 @@ class PrecomputedFrontend(Frontend):
                 frontend=self.name,
                 files=record(frame.files),
                 region="Pixel3DMM's crop",
-                mask="FaRL's classes, by facer as Pixel3DMM changed it",
+                mask="told by the normals"
+                if frame.classes is None
+                else "FaRL's classes, by facer as Pixel3DMM changed it",
                 landmarks="PIPNet's 98 points",
             ),
         )

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, UInt8
 
 from n2f_jax.frontends.face_classes import face_mask
 from n2f_jax.geometry.crop import Crop
+from n2f_jax.models.face_mask import predict_masks
 
 # An average of unit normals shorter than this points nowhere.
 _MIN_LENGTH = 1e-3
@@ -46,7 +47,7 @@ class CroppedMaps(NamedTuple):
     normals: Float[Array, "S S 3"]
     mask: Float[Array, "S S"]
     uv: Float[Array, "S S 2"] | None
-    classes: UInt8[Array, "S S"]
+    classes: UInt8[Array, "S S"] | None
 
 
 def crop_maps(
@@ -54,7 +55,7 @@ def crop_maps(
     crop: Crop,
     size: int,
     normals: Float[Array | np.ndarray, "H W 3"],
-    classes: UInt8[Array | np.ndarray, "h w"],
+    classes: UInt8[Array | np.ndarray, "h w"] | None,
     uv: Float[Array | np.ndarray, "H W 2"] | None = None,
     classes_window: Window | None = None,
 ) -> CroppedMaps:
@@ -68,13 +69,20 @@ def crop_maps(
         crop: what to show instead.
         size: S.
         normals: of any lengths; unit in the result, zero outside the mask.
-        classes: ids of ``face_classes``; they give the mask.
+        classes: ids of ``face_classes``; they give the mask. None where nobody has parsed the face: the normals tell
+            it (``models.face_mask``).
         uv: in [−1, 1].
         classes_window: what the classes show, where it is another rectangle.
     """
     place = _between(window, crop, size, normals.shape[:2])
-    classes_place = _between(classes_window or window, crop, size, classes.shape)
-    return _crop_maps(place, classes_place, normals, classes, uv, size=size)
+    shape = normals.shape[:2] if classes is None else classes.shape
+    classes_place = _between(classes_window or window, crop, size, shape)
+    maps = _crop_maps(place, classes_place, normals, classes, uv, size=size)
+    if classes is None:
+        mask = predict_masks(maps.normals[None])[0]
+        shown = (None if x is None else x * mask[..., None] for x in (maps.normals, maps.uv))
+        maps = CroppedMaps(next(shown), mask, next(shown), None)
+    return maps
 
 
 def _between(window: Window, crop: Crop, size: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -99,10 +107,11 @@ def _crop_maps(place, classes_place, normals, classes, uv, *, size) -> CroppedMa
             precision=jax.lax.Precision.HIGHEST,
         )
 
-    classes = _nearest(classes, *classes_place, size)
+    if classes is not None:
+        classes = _nearest(classes, *classes_place, size)
     normals = interpolate(normals)
     length = jnp.sqrt(jnp.sum(normals * normals, axis=-1, keepdims=True))
-    mask = jnp.where(length[..., 0] > _MIN_LENGTH, face_mask(classes), 0.0)
+    mask = jnp.where(length[..., 0] > _MIN_LENGTH, 1.0 if classes is None else face_mask(classes), 0.0)
     inside = mask[..., None] > 0
     normals = jnp.where(inside, normals / jnp.maximum(length, _MIN_LENGTH), 0.0)
     if uv is not None:

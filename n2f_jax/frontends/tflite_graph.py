@@ -7,7 +7,7 @@ float32 precision on every device.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,19 +70,28 @@ class TfliteGraph:
         """Side of the square input image in pixels."""
         return self.input_shape[0]
 
-    def apply(self, weights: Weights, images: Float[Array, "B ..."]) -> dict[str, Float[Array, "B ..."]]:
+    def apply(
+        self, weights: Weights, images: Float[Array, "B ..."], tensors: Sequence[int] = ()
+    ) -> dict[str, Float[Array, "B ..."]]:
         """Outputs by name, each with a batch axis before the axes that the file gives it.
 
         Args:
             weights: as ``weights``.
             images: ``(B, *input_shape)``.
+            tensors: numbers of others that are wanted too; by ``tensor_name``.
         """
-        tensors = self.tensors(weights, images)
-        return {name: tensors[i] for name, i in zip(self.outputs, self._file.outputs, strict=True)}
+        found = self.tensors(weights, images)
+        outputs = {name: found[i] for name, i in zip(self.outputs, self._file.outputs, strict=True)}
+        return outputs | {tensor_name(i): found[i] for i in tensors}
 
     def tensors(self, weights: Weights, images: Float[Array, "B ..."]) -> dict[int, Float[Array, "B ..."]]:
         """Every tensor of the graph that depends on the input, by its number in the file."""
         return jax.vmap(functools.partial(_run, self._file), in_axes=(None, 0))(weights, images)
+
+
+def tensor_name(number: int) -> str:
+    """What a tensor that is no output goes by."""
+    return f"tensor_{number}"
 
 
 def _run(file: TfliteFile, weights: Weights, image: Float[Array, "..."]) -> dict[int, Float[Array, "..."]]:

@@ -23,6 +23,7 @@ from flame_jax.rotations import (
     axis_angle_to_rotation_6d,
     rotation_6d_to_axis_angle,
 )
+from n2f_jax.models.seen_shape import NUM_ACTIVATIONS, SeenShape
 
 # What networks are shown: normal maps of a network or a renderer, alone or with the face mesh's points; the free front
 # end's maps, of either face mesh.
@@ -34,6 +35,7 @@ _FIELDS = ("offset", "matrix", "covariance")
 # Of scores whose roots count: a hundredth more or less moves a root by at most a twentieth.
 _SOFT = 0.01
 _SCORED_FIELDS = ("scored_offset", "scored_matrix", "scored_scores")
+_SEEN_FIELDS = ("seen_offset", "seen_matrix", "seen_centre", "seen_scale", "seen_few", "seen_shapes")
 
 
 def to_unknowns(params: FlameParams) -> Float[Array, "... U"]:
@@ -93,12 +95,14 @@ class Calibration:
         matrix: ``(U, U)``.
         covariance: ``(U, U)`` of the truth about that.
         scored: its mean where there are scores too; None where that was not measured.
+        seen: its mean where there are a landmark network's activations too, likewise.
     """
 
     offset: Float[Array, " U"]
     matrix: Float[Array, "U U"]
     covariance: Float[Array, "U U"]
     scored: ScoredExpression | None = None
+    seen: SeenShape | None = None
 
 
 def calibrate(
@@ -337,6 +341,10 @@ def calibrations_to_arrays(calibrations: Mapping[str, Calibration]) -> dict[str,
             arrays[f"{kind}/scored_offset"] = one.scored.offset
             arrays[f"{kind}/scored_matrix"] = one.scored.matrix.astype(jnp.bfloat16)
             arrays[f"{kind}/scored_scores"] = one.scored.scores.astype(jnp.bfloat16)
+        if one.seen is not None:
+            for field in _SEEN_FIELDS:
+                value = getattr(one.seen, field.removeprefix("seen_"))
+                arrays[f"{kind}/{field}"] = value.astype(jnp.bfloat16) if value.ndim > 1 else value
     return arrays
 
 
@@ -361,6 +369,12 @@ def calibrations_from_arrays(
         "scored_offset": (num_moving,),
         "scored_matrix": (num_moving, num_moving),
         "scored_scores": (num_moving, 2 * NUM_SCORES),
+        "seen_offset": (num_shape,),
+        "seen_matrix": (num_shape, num_shape),
+        "seen_centre": (NUM_ACTIVATIONS,),
+        "seen_scale": (NUM_ACTIVATIONS,),
+        "seen_few": (NUM_ACTIVATIONS, None),
+        "seen_shapes": (2, None, num_shape),
     }
     found: dict[str, dict[str, Array]] = {}
     for name, value in arrays.items():
@@ -369,17 +383,24 @@ def calibrations_from_arrays(
             raise ValueError(f"{name}: no field of a calibration")
         if field == "covariance" and value.shape == (size * (size + 1) // 2,):
             value = _symmetric(value, size)
-        if value.shape != shapes[field] or not np.isfinite(np.asarray(value)).all():
+        fits = len(value.shape) == len(shapes[field]) and all(
+            asked in (None, there) for asked, there in zip(shapes[field], value.shape, strict=True)
+        )
+        if not fits or not np.isfinite(np.asarray(value)).all():
             raise ValueError(f"{name} has shape {value.shape}, expected {shapes[field]}, and is finite")
         found.setdefault(kind, {})[field] = value
     calibrations = {}
     for kind, fields in found.items():
-        scored = any(field in fields for field in _SCORED_FIELDS)
-        if missing := [name for name in _FIELDS + _SCORED_FIELDS * scored if name not in fields]:
+        scored, seen = (any(field in fields for field in some) for some in (_SCORED_FIELDS, _SEEN_FIELDS))
+        wanted = _FIELDS + _SCORED_FIELDS * scored + _SEEN_FIELDS * seen
+        if missing := [name for name in wanted if name not in fields]:
             raise ValueError(f"{kind} lacks {', '.join(missing)}")
+        if seen and fields["seen_few"].shape[1] != fields["seen_shapes"].shape[1]:
+            raise ValueError(f"{kind}/seen_few and {kind}/seen_shapes do not fit each other")
         of_scores = ScoredExpression(*(fields[name] for name in _SCORED_FIELDS)) if scored else None
+        of_picture = SeenShape(*(fields[name] for name in _SEEN_FIELDS)) if seen else None
         offset, matrix, covariance = (fields[name] for name in _FIELDS)
-        calibrations[kind] = Calibration(offset, matrix, covariance, of_scores)
+        calibrations[kind] = Calibration(offset, matrix, covariance, of_scores, of_picture)
     return calibrations
 
 

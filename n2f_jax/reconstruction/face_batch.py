@@ -13,9 +13,11 @@ from jaxtyping import Array, Float
 from n2f_jax.face_mesh.coarse_mesh import NUM_POINTS
 from n2f_jax.frontends.base import FrontendFace
 from n2f_jax.frontends.blendshapes import scores_of_units
+from n2f_jax.frontends.face_landmarks import MeshedFace
 from n2f_jax.geometry.crop import Crop, crop_intrinsics, to_crop
 from n2f_jax.geometry.focal import Focal
 from n2f_jax.models.input_channels import join_maps, maps_of
+from n2f_jax.models.seen_shape import NUM_ACTIVATIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +37,7 @@ class FaceBatch:
         closure: ``(B, 2)`` of the eyes (``frontends.eyes.Eyes``); NaN where not known.
         gaze: ``(B, 3)`` likewise.
         scores: ``(B, 51)`` of ARKit's units; NaN where the front end gives none.
+        activations: ``(B, 2, D)`` of the landmark network (``FrontendFace``); NaN where there are none.
     """
 
     normals: Float[Array, "B S S 3"]
@@ -48,12 +51,14 @@ class FaceBatch:
     closure: Float[np.ndarray, "B 2"]
     gaze: Float[np.ndarray, "B 3"]
     scores: Float[np.ndarray, "B 51"]
+    activations: Float[np.ndarray, "B 2 D"]
 
     @property
     def inputs(self) -> tuple[Array, ...]:
         """Arguments of ``Reconstructor.predict`` and ``answer``, in order."""
         cameras = self.focal, self.principal_point
-        return self.maps, self.mask, *cameras, self.landmarks, self.points, jnp.asarray(self.scores)
+        seen = jnp.asarray(self.scores), jnp.asarray(self.activations)
+        return self.maps, self.mask, *cameras, self.landmarks, self.points, *seen
 
     @classmethod
     def of_faces(
@@ -109,7 +114,15 @@ class FaceBatch:
             closure=_of_eyes(faces, "closure", 2),
             gaze=_of_eyes(faces, "gaze", 3),
             scores=np.stack([scores_of_units(face.blendshapes) for face in faces]),
+            activations=np.stack([activations_of(face) for face in faces]),
         )
+
+
+def activations_of(face: FrontendFace | MeshedFace) -> Float[np.ndarray, "2 D"]:
+    """Of a face; NaN where there are none."""
+    if face.activations is None:
+        return np.full((2, NUM_ACTIVATIONS), np.nan, np.float32)
+    return np.asarray(face.activations, np.float32)
 
 
 def _in_crop(pixels: np.ndarray, crop: Crop, size: int) -> Float[Array, "B N 2"]:

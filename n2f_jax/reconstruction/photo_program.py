@@ -151,5 +151,6 @@ class PhotoProgram:
         normals = stage.own_normals(normals)
         crop_focal, principal = crop_intrinsics(focal, jnp.broadcast_to(centre, (len(focal), 2)), crop, size)
         landmarks, scores = to_crop(landmarks, crop, size), faces.blendshapes[:, OF_UNITS]
-        heads = stage(normals, mask, crop_focal, principal, landmarks, points, scores)
+        seen = landmarks, points, scores, faces.activations
+        heads = stage(normals, mask, crop_focal, principal, *seen)
         return crop, normals, mask, see_eyes(stage.model, heads, faces.closure, faces.gaze)

@@ -89,9 +89,12 @@ class HeadStage:
         """A front end's normals as the network was shown them: in the frame of its own head model."""
         return normals if self.maps_rotation is None else normals @ self.maps_rotation.T
 
-    def __call__(self, maps, masks, focal, principal_point, landmarks, points, scores=None) -> PredictedHeads:
+    def __call__(
+        self, maps, masks, focal, principal_point, landmarks, points, scores=None, activations=None
+    ) -> PredictedHeads:
         """Heads of B crops; arguments as in ``Reconstructor.predict``, normals in the frame of ``own_model``."""
-        predicted, prior = self.answer(maps, masks, focal, principal_point, landmarks, points, scores)
+        given = maps, masks, focal, principal_point, landmarks, points, scores, activations
+        predicted, prior = self.answer(*given)
         if not self.refine:
             return predicted
         if self.normals_rotation is not None:
@@ -104,7 +107,7 @@ class HeadStage:
         return refine_heads(self.model, *self.fit, observation, predicted, prior, config=config)
 
     def answer(
-        self, maps, masks, focal, principal_point, landmarks, points, scores=None
+        self, maps, masks, focal, principal_point, landmarks, points, scores=None, activations=None
     ) -> tuple[PredictedHeads, HeadPrior]:
         """The same before any refinement, and how sure it is."""
         predicted, prior = predict_heads(
@@ -121,6 +124,7 @@ class HeadStage:
             landmarks,
             points,
             scores,
+            activations,
             size=self.size,
             alignment=self.alignment,
         )
@@ -144,6 +148,7 @@ def predict_heads(
     landmarks,
     points,
     scores,
+    activations,
     *,
     size,
     alignment,
@@ -157,13 +162,14 @@ def predict_heads(
         places: where the network's correction looks on it, None without one (``face_mesh.embedding``).
         answers: what the network's answers say (``fitting.prior.AnswerModel``).
         embedding: triangles and barycentrics of the face mesh's points on it, or None.
-        normals, masks, focal, principal_point, landmarks, points, scores: as in ``Reconstructor.predict``.
+        normals, masks, focal, principal_point, landmarks, points, scores, activations: as in
+            ``Reconstructor.predict``.
         size: side of the crops in pixels (static).
         alignment: ``'network'`` or ``'landmarks'`` (static).
     """
     network = nnx.merge(graph, state)
     output = network(normals, masks, Scene.of_crops(places, focal, principal_point, points))
-    prior = answers.prior(output.flame_params(), scores)
+    prior = answers.prior(output.flame_params(), scores, activations)
     params = prior.heads(model.num_shape)
     vertices, _ = flame_jax.decode(model, params)
     camera = camera_from_output(output, focal, principal_point, size)

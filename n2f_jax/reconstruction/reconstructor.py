@@ -40,6 +40,7 @@ from n2f_jax.geometry.camera import project_points
 from n2f_jax.geometry.crop import Crop
 from n2f_jax.geometry.focal import Focal, FocalHints, resolve_focal
 from n2f_jax.models.calibration import KINDS, NUM_SCORES
+from n2f_jax.models.face_mask import predict_masks
 from n2f_jax.models.input_channels import CHANNELS
 from n2f_jax.models.pretrained import (
     DEFAULT_CHECKPOINT,
@@ -49,6 +50,7 @@ from n2f_jax.models.pretrained import (
     from_pretrained,
     identity_sha256,
 )
+from n2f_jax.models.seen_shape import NUM_ACTIVATIONS
 from n2f_jax.reconstruction.arguments import (
     as_batch,
     as_images,
@@ -532,7 +534,7 @@ class Reconstructor:
     def from_maps(
         self,
         normals: Sequence[np.ndarray] | Float[np.ndarray, "B S S 3"],
-        masks: Sequence[np.ndarray] | Float[np.ndarray, "B S S"],
+        masks: Sequence[np.ndarray] | Float[np.ndarray, "B S S"] | None,
         crops: Sequence[Crop],
         image_sizes: Sequence[tuple[int, int]],
         focals: Sequence[float | None] | None = None,
@@ -543,7 +545,7 @@ class Reconstructor:
         Args:
             normals: unit normals in the frame that the checkpoint wants (``inputs.normal_frame``); with a front end, in
                 the head frame of its maps.
-            masks: 1 on the face.
+            masks: 1 on the face. None where nobody segmented the maps: the normals tell it (``models.face_mask``).
             crops: the square of the original image that each map shows.
             image_sizes: (height, width) of each original image.
             focals: in original pixels; None for one by the sizes of image and face (``geometry.focal``).
@@ -555,6 +557,9 @@ class Reconstructor:
         if not hasattr(normals, "__len__"):
             raise TypeError(f"a list of normal maps is wanted, not a {type(normals).__name__}")
         count = len(normals)
+        unmasked = masks is None
+        if unmasked:
+            masks = [np.ones(np.shape(one)[:2], np.float32) for one in normals]
         masks = one_each("masks", masks, count, "normal maps")
         crops = one_each("crops", crops, count, "normal maps")
         image_sizes = one_each("image_sizes", image_sizes, count, "normal maps")
@@ -573,6 +578,13 @@ class Reconstructor:
             )
             for i in range(count)
         ]
+        if unmasked and faces:
+            whole = jnp.stack([face.normals for face in check_faces(faces, self.inputs.size)])
+            found = predict_masks(whole)
+            faces = [
+                dataclasses.replace(face, normals=shown, mask=mask)
+                for face, shown, mask in zip(faces, whole * found[..., None], found, strict=True)
+            ]
         lengths = [
             resolve_focal(size, focal, face_size=self.face_size([face]))
             for size, focal, face in zip(image_sizes, focals, faces, strict=True)
@@ -588,6 +600,7 @@ class Reconstructor:
         landmarks: Float[Array, "B 68 2"],
         points: Float[Array, "B 468 3"],
         scores: Float[Array, "B 51"] | None = None,
+        activations: Float[Array, "B 2 D"] | None = None,
     ) -> PredictedHeads:
         """The compiled stage alone, on arrays of crops; compiled anew for each batch size.
 
@@ -600,12 +613,14 @@ class Reconstructor:
             points: the face mesh's points, crop pixels and depth in the same scale (``FaceBatch.points``); NaN where
                 there are none. With neither, or with ``alignment='network'``, the camera is the network's.
             scores: the front end's, of ARKit's units (``FaceBatch.scores``); NaN where there are none, None without.
+            activations: of the front end's landmark network (``FaceBatch.activations``), likewise.
 
         Raises:
             TypeError, ValueError: an argument is no array of its shape, or not of floats.
         """
-        self._check(maps, masks, focal, principal_point, landmarks, points, scores)
-        return self.stage(maps, masks, focal, principal_point, landmarks, points, scores)
+        given = maps, masks, focal, principal_point, landmarks, points, scores, activations
+        self._check(*given)
+        return self.stage(*given)
 
     def answer(
         self,
@@ -616,16 +631,18 @@ class Reconstructor:
         landmarks: Float[Array, "B 68 2"],
         points: Float[Array, "B 468 3"],
         scores: Float[Array, "B 51"] | None = None,
+        activations: Float[Array, "B 2 D"] | None = None,
     ) -> tuple[PredictedHeads, HeadPrior]:
         """``predict`` before any refinement: the most probable heads given the network's answers, and how sure that is.
 
         Raises:
             TypeError, ValueError: as ``predict``.
         """
-        self._check(maps, masks, focal, principal_point, landmarks, points, scores)
-        return self.stage.answer(maps, masks, focal, principal_point, landmarks, points, scores)
+        given = maps, masks, focal, principal_point, landmarks, points, scores, activations
+        self._check(*given)
+        return self.stage.answer(*given)
 
-    def _check(self, maps, masks, focal, principal_point, landmarks, points, scores) -> None:
+    def _check(self, maps, masks, focal, principal_point, landmarks, points, scores, activations) -> None:
         size = self.inputs.size
         given = {
             "maps": (maps, (size, size, CHANNELS[self.inputs.channels])),
@@ -635,7 +652,8 @@ class Reconstructor:
             "landmarks": (landmarks, (68, 2)),
             "points": (points, (NUM_POINTS, 3)),
         }
-        check_batch(given if scores is None else given | {"scores": (scores, (NUM_SCORES,))})
+        seen = {"scores": (scores, (NUM_SCORES,)), "activations": (activations, (2, NUM_ACTIVATIONS))}
+        check_batch(given | {name: one for name, one in seen.items() if one[0] is not None})
 
     @property
     def stage(self) -> HeadStage:

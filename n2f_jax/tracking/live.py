@@ -24,6 +24,8 @@ from n2f_jax.frontends.face_landmarks import FaceLandmarker, MeshedFace
 from n2f_jax.geometry.camera import FRONTAL
 from n2f_jax.geometry.crop import landmark_crop
 from n2f_jax.geometry.focal import resolve_focal
+from n2f_jax.models.seen_shape import NUM_ACTIVATIONS
+from n2f_jax.reconstruction.face_batch import activations_of
 from n2f_jax.reconstruction.reconstructor import Reconstructor
 from n2f_jax.tracking.appearance import describe, likeness
 from n2f_jax.tracking.first_pass import CHANGED, difference, thumbnail
@@ -200,6 +202,7 @@ class LiveTracker(OnlineTracker):
             np.full(2, np.nan, np.float32) if eyes is None else eyes.closure.astype(np.float32),
             np.full(3, np.nan, np.float32) if eyes is None else eyes.gaze.astype(np.float32),
             scores_of_units(face.blendshapes),
+            activations_of(face),
         )
 
     def prepare(self) -> None:
@@ -221,6 +224,7 @@ class LiveTracker(OnlineTracker):
             np.zeros(2, np.float32),
             np.array([0.0, 0.0, -1.0], np.float32),
             scores_of_units(None),
+            np.full((2, NUM_ACTIVATIONS), np.nan, np.float32),
         )
         answer = live_answer(self._stage, seen)
         person = PersonPoints.make(

@@ -60,6 +60,7 @@ class LiveInput(NamedTuple):
         centre: its principal point.
         closure, gaze: of ``frontends.eyes.Eyes``; NaN where not known.
         scores: of ARKit's units; NaN where not known.
+        activations: of ``FaceBatch``; likewise.
     """
 
     points: Float[Array, "468 3"]
@@ -70,6 +71,7 @@ class LiveInput(NamedTuple):
     closure: Float[Array, "2"]
     gaze: Float[Array, "3"]
     scores: Float[Array, "51"]
+    activations: Float[Array, "2 D"]
 
 
 @jax.jit
@@ -161,8 +163,10 @@ def _answer(stage: HeadStage, seen: LiveInput) -> Float[Array, " U"]:
     focal, middle = (seen.focal * scale)[None], ((seen.centre - seen.corner) * scale)[None]
     if stage.transfer is not None:
         landmarks = jnp.full((1, 68, 2), jnp.nan)
-        predicted, _ = stage.answer(maps, masks, focal, middle, landmarks, points[None], seen.scores[None])
+        given = landmarks, points[None], seen.scores[None], seen.activations[None]
+        predicted, _ = stage.answer(maps, masks, focal, middle, *given)
         return to_unknowns(predicted.params)[0]
     network = nnx.merge(stage.graph, stage.state)
     output = network(maps, masks, Scene.of_crops(stage.places, focal, middle, points[None]))
-    return stage.answers.prior(output.flame_params(), seen.scores[None]).mean[0]
+    prior = stage.answers.prior(output.flame_params(), seen.scores[None], seen.activations[None])
+    return prior.mean[0]

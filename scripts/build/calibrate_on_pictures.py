@@ -1,6 +1,6 @@
 """Calibrates a checkpoint's answers to photographs on pictures of heads that are known.
 
-    python scripts/build/make_face_renders.py --model ICT-FaceKit/FaceXModel --out face_renders --views 2 --more 300
+    python scripts/build/make_face_renders.py --model ICT-FaceKit/FaceXModel --out face_renders --views 1 --more 1500
     python scripts/build/calibrate_on_pictures.py --checkpoint OLD --model ICT-FaceKit/FaceXModel \\
         --renders face_renders --out NEW
 
@@ -8,11 +8,12 @@ The pictures of face_renders/more go through the free front end and the network.
 ``face_mesh_v1`` and ``face_mesh_v2``, measured on simulated points by carry_over_checkpoint.py) is then drawn towards
 the mean head as far as these people ask for (``models.calibration.recalibrate_shape``), what they say of expression and
 jaw half of the way to what these faces do (``recalibrate_expression``), and where there are scores of ARKit's units
-by those too (``recalibrate_with_scores``; ``--only-scores`` for a checkpoint that has the rest).
-Nobody of the outside set is among them.
+by those too (``recalibrate_with_scores``). Shapes then follow what the landmark network made of the pictures
+(``models.seen_shape``). --only: for a checkpoint that has the rest. Nobody of the outside set is among them.
 """
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def main() -> int:
     parser.add_argument("--model", type=Path, required=True, metavar="PATH", help="FaceXModel, or an .npz")
     parser.add_argument("--renders", type=Path, required=True, metavar="DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--only-scores", action="store_true")
+    parser.add_argument("--only", choices=("scores", "activations"), help="leave the rest as it is")
     parser.add_argument(
         "--share", type=float, default=1.0, help="of the way by the scores; default: %(default)s"
     )
@@ -35,6 +36,7 @@ def main() -> int:
 
     import numpy as np
     from make_ict_heads import SEED
+    from open_head.mirroring import mirrored_shapes
     from open_head.scan_statistics import scan_coefficients
 
     import flame_jax
@@ -49,6 +51,7 @@ def main() -> int:
         recalibrate_with_scores,
     )
     from n2f_jax.models.pretrained import from_pretrained, save_pretrained
+    from n2f_jax.models.seen_shape import fit_seen_shape
 
     model = flame_jax.load_open_head()
     try:
@@ -68,24 +71,33 @@ def main() -> int:
                 raise ValueError(
                     f"{flags.checkpoint} has no calibration of {kind}: carry_over_checkpoint.py makes it"
                 )
-            people, views, answers, scores = _answers(saved, model, flags.renders / "more", version)
-            said = f"{len(people)} pictures of {len(set(people))} people"
-            notes[kind] = said
-            true, gram = moving(renderer, people, views)
-            found = {}
-            if not flags.only_scores:
-                drawn = [
-                    np.random.default_rng([SEED, one]).standard_normal(len(scans.identity)) for one in people
-                ]
-                calibration[kind], found["shape"] = recalibrate_shape(
-                    calibration[kind], answers, np.stack(drawn) @ modes.T, people, basis.T @ basis
-                )
-                calibration[kind], found["expression"] = recalibrate_expression(
-                    calibration[kind], answers, true, people, gram, deviation
-                )
-            calibration[kind], found["expression, by scores"] = recalibrate_with_scores(
-                calibration[kind], answers, scores, true, people, gram, flags.share
+            people, views, answers, scores, activations = _answers(
+                saved, model, flags.renders / "more", version
             )
+            said = f"{len(people)} pictures of {len(set(people))} people"
+            drawn = [
+                np.random.default_rng([SEED, one]).standard_normal(len(scans.identity)) for one in people
+            ]
+            shapes, places = np.stack(drawn) @ modes.T, basis.T @ basis
+            one, found = calibration[kind], {}
+            if flags.only is None:
+                one, found["shape"] = recalibrate_shape(one, answers, shapes, people, places)
+            if flags.only != "activations":
+                true, gram = moving(renderer, people, views)
+            if flags.only is None:
+                one, found["expression"] = recalibrate_expression(one, answers, true, people, gram, deviation)
+            if flags.only != "activations":
+                one, found["expression, by scores"] = recalibrate_with_scores(
+                    one, answers, scores, true, people, gram, flags.share
+                )
+            if flags.only != "scores":
+                told = (answers @ np.asarray(one.matrix).T + np.asarray(one.offset))[:, :count]
+                seen, found["shape, by activations"] = fit_seen_shape(
+                    told, activations, shapes, people, places, mirrored_shapes(model)
+                )
+                one = dataclasses.replace(one, seen=seen)
+            calibration[kind] = one
+            notes[kind] = said
             for what, figures in found.items():
                 print(f"{kind}, {what}: {said};", ", ".join(f"{name} {x:.3g}" for name, x in figures.items()))
         save_pretrained(
@@ -94,7 +106,10 @@ def main() -> int:
             saved.config,
             head_model=model,
             inputs=saved.inputs,
-            notes={**saved.notes, "calibrated_on_pictures": notes, "calibrated_on_scores": flags.share},
+            notes={
+                **saved.notes,
+                "calibrated_on_pictures" + (f", {flags.only}" if flags.only else ""): notes,
+            },
             dtype="bfloat16",
             calibration=calibration,
         )
@@ -128,8 +143,8 @@ def _movements(model):
 
 
 def _answers(saved, model, folder, version):
-    """Who is seen, in which view, the network's answers (N, U) and the front end's scores (N, 51), of all pictures in
-    which a face is found."""
+    """Who is seen, in which view, the network's answers (N, U), the front end's scores (N, 51) and activations
+    (N, 2, D), of all pictures in which a face is found."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -144,7 +159,7 @@ def _answers(saved, model, folder, version):
     from n2f_jax.geometry.focal import resolve_focal
     from n2f_jax.models.calibration import to_unknowns
     from n2f_jax.models.correction import Scene
-    from n2f_jax.reconstruction.face_batch import FaceBatch
+    from n2f_jax.reconstruction.face_batch import FaceBatch, activations_of
     from n2f_jax.reconstruction.reconstructor import Reconstructor
 
     places = places_of_correction(model, saved.config.correction)
@@ -183,7 +198,8 @@ def _answers(saved, model, folder, version):
         answers.append(np.asarray(said, np.float64)[: len(people)])
     people, views = (np.array(column) for column in list(zip(*found, strict=True))[:2])
     scores = np.stack([scores_of_units(face.blendshapes) for _, _, face, _, _ in found])
-    return people, views, np.concatenate(answers), scores
+    activations = np.stack([activations_of(face) for _, _, face, _, _ in found])
+    return people, views, np.concatenate(answers), scores, activations
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ class FolderFrame:
 
     Attributes:
         normals: ``(H, W, 3)`` float32 of about unit length, head frame, everywhere.
-        classes: ``(H, W)`` uint8, ids of ``face_classes``.
+        classes: ``(H, W)`` uint8, ids of ``face_classes``; None where no frame of the folder has any.
         uv: ``(H, W, 2)`` float32 in [−1, 1] as in ``FrontendFace``; None where Pixel3DMM's UV network did not run.
         landmarks_68: ``(68, 2)`` float32 pixels of the photograph.
         window: what the maps show of it.
@@ -45,7 +45,7 @@ class FolderFrame:
     """
 
     normals: Float[np.ndarray, "H W 3"]
-    classes: UInt8[np.ndarray, "H W"]
+    classes: UInt8[np.ndarray, "H W"] | None
     uv: Float[np.ndarray, "H W 2"] | None
     landmarks_68: Float[np.ndarray, "68 2"]
     window: Window
@@ -107,9 +107,11 @@ class Pixel3dmmFolder:
         predictions = self.path / "p3dmm"
         files = {
             "normals": predictions / "normals" / f"{frame}.png",
-            "classes": self.path / "seg_og" / f"{frame}.png",
             "landmarks": self.path / "PIPnet_landmarks" / f"{frame}.npy",
         }
+        # A folder without any was never segmented; one that lacks a frame's is damaged.
+        if (self.path / "seg_og").is_dir():
+            files["classes"] = self.path / "seg_og" / f"{frame}.png"
         if (uv_file := predictions / "uv_map" / f"{frame}.png").is_file():
             files["uv"] = uv_file
         if not is_crop:
@@ -118,21 +120,20 @@ class Pixel3dmmFolder:
         window = Window(0, 0, width, height) if is_crop else self.window(image_size)
 
         normals = _decode(_read_image(files["normals"], _NORMALS), 3)
-        classes = _read_image(files["classes"], _SEGMENTATION)
-        classes = classes[..., 0] if classes.ndim == 3 else classes
-        # Where its parser saw nothing Pixel3DMM writes 20: the number of classes and one.
-        classes = np.where(classes < len(CLASS_NAMES), classes, 0).astype(np.uint8)
-        uv = None
+        classes = uv = None
+        if "classes" in files:
+            classes = _read_image(files["classes"], _SEGMENTATION)
+            classes = classes[..., 0] if classes.ndim == 3 else classes
+            # Where its parser saw nothing Pixel3DMM writes 20: the number of classes and one.
+            classes = np.where(classes < len(CLASS_NAMES), classes, 0).astype(np.uint8)
         if "uv" in files:
             # Red is u, green is v from the top: 1 − v of the texture.
             uv = _decode(_read_image(files["uv"], _UV), 2) * np.array([1, -1], np.float32)
-        for role, shape in (
-            ("classes", classes.shape),
-            ("uv", normals.shape[:2] if uv is None else uv.shape[:2]),
-        ):
-            if shape != normals.shape[:2]:
+        for role, found in (("classes", classes), ("uv", uv)):
+            if found is not None and found.shape[:2] != normals.shape[:2]:
+                height, width = found.shape[:2]
                 raise FrontendFileError(
-                    f"{files[role]} has {shape[1]} × {shape[0]} pixels, the normals {normals.shape[1]} × "
+                    f"{files[role]} has {width} × {height} pixels, the normals {normals.shape[1]} × "
                     f"{normals.shape[0]}: they are not of one run"
                 )
         points = self._landmarks(files["landmarks"])

@@ -31,6 +31,7 @@ def maps():
     shapes = {
         "maps": (SIZE, SIZE, 3), "masks": (SIZE, SIZE), "focal": (), "principal_point": (2,),
         "landmarks": (68, 2), "points": (468, 3), "scores": (51,),
+        "activations": (2, 2048),
     }  # fmt: skip
     values = {
         name: rng.uniform(0, SIZE, (BATCH, *shape)).astype(np.float32) for name, shape in shapes.items()

@@ -15,6 +15,7 @@ from n2f_jax.models.calibration import (
     from_unknowns,
     to_unknowns,
 )
+from n2f_jax.models.seen_shape import NUM_ACTIVATIONS, SeenShape
 
 pytestmark = pytest.mark.medium
 
@@ -106,3 +107,29 @@ def test_scores_move_expressions_where_they_were_calibrated(tables, answer):
     # Where nobody has measured them they do not count.
     alone = AnswerModel.make(tables, plain)
     np.testing.assert_array_equal(alone.prior(answer, scores).mean, alone.prior(answer).mean)
+
+
+def test_activations_move_shapes_where_they_were_calibrated(tables, answer):
+    """And nothing else; of the size they tell, the same share is kept as of the answer's."""
+    size, count = population_precision(tables).shape[0], tables.num_shape
+    numbers = jnp.ones(NUM_ACTIVATIONS)
+    few = jnp.zeros((NUM_ACTIVATIONS, 1)).at[5, 0].set(1.0)
+    growth = jnp.asarray(tables.scaling)[:count]
+    seen = SeenShape(
+        jnp.zeros(count),
+        jnp.eye(count),
+        0 * numbers,
+        numbers,
+        few,
+        jnp.stack([growth[None], 0 * growth[None]]),
+    )
+    plain = Calibration(jnp.zeros(size), jnp.eye(size), jnp.eye(size))
+    model = AnswerModel.make(tables, dataclasses.replace(plain, seen=seen))
+    shown = jnp.zeros((len(answer.shape), 2, NUM_ACTIVATIONS)).at[0, 0, 5].set(2.0).at[1].set(jnp.nan)
+    without, found = model.prior(answer).mean, model.prior(answer, None, shown).mean
+    moved = np.asarray(found - without)
+    np.testing.assert_allclose(moved[0, :count], SIZE_SHARE * 2.0 * growth, rtol=0.02, atol=1e-4)
+    np.testing.assert_allclose(moved[1:], 0.0, atol=1e-5)
+    np.testing.assert_allclose(moved[0, count:], 0.0, atol=1e-6)
+    alone = AnswerModel.make(tables, plain)
+    np.testing.assert_array_equal(alone.prior(answer, None, shown).mean, alone.prior(answer).mean)

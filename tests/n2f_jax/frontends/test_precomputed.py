@@ -104,6 +104,19 @@ def test_without_uv(head, data, tmp_path):
     assert face.uv is None and face.classes.shape == (32, 32)
 
 
+def test_without_any_segmentation_the_normals_tell_the_mask(head, data, tmp_path):
+    shutil.copytree(data / "anna", tmp_path / "anna")
+    shutil.rmtree(tmp_path / "anna" / "seg_og")
+    (face,) = frontend(tmp_path, 128)(PHOTO, tmp_path / "anna.jpg")
+    (parsed,) = frontend(data, 128)(PHOTO, data / "anna.jpg")
+    assert face.classes is None and face.provenance.mask == "told by the normals"
+    assert overlap(face.mask, parsed.mask) > 0.9
+    both = np.asarray(face.mask * parsed.mask) > 0
+    np.testing.assert_allclose(np.asarray(face.normals)[both], np.asarray(parsed.normals)[both], atol=1e-6)
+    for maps in (face.normals, face.uv):
+        assert not np.asarray(maps)[np.asarray(face.mask) == 0].any()
+
+
 def damage(folder, kind):
     if kind == "segmentation":
         (folder / "seg_og" / "00000.png").unlink()

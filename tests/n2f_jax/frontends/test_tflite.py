@@ -9,6 +9,7 @@ import skimage.data
 
 from n2f_jax.frontends import tflite
 from n2f_jax.frontends.face_landmarks import FaceLandmarker
+from n2f_jax.frontends.face_networks import ACTIVATIONS, FaceNetwork
 from n2f_jax.runtime.assets_cache import FACE_LANDMARKER, asset_path
 
 BLENDSHAPES = "face_blendshapes.tflite"
@@ -32,6 +33,8 @@ def test_without_litert_the_answer_is_the_same(without_litert):
         (expected,) = FaceLandmarker(turns=False, runtime="litert")(portrait)
     assert np.abs(face.points - expected.points).max() < 0.02
     np.testing.assert_allclose(face.blendshapes, expected.blendshapes, atol=1e-3)
+    assert face.activations.shape == (2, 2048) and np.std(expected.activations) > 1
+    np.testing.assert_allclose(face.activations, expected.activations, atol=0.01)
     np.testing.assert_allclose(face.eyes.gaze, expected.eyes.gaze, atol=1e-3)
     assert abs(face.confidence - expected.confidence) < 1e-3
 
@@ -43,6 +46,19 @@ def test_a_network_is_copied_by_its_file():
     (again,) = pickle.loads(pickle.dumps(network)).named(value).values()
     np.testing.assert_array_equal(scores, again)
     scores[:] = 0  # the caller's own
+
+
+@pytest.mark.parametrize("runtime", ["litert", "jax"])
+def test_activations_are_of_the_crop_and_of_the_mirrored_one(runtime):
+    network = FaceNetwork("v2", runtime=runtime)
+    crop = np.ascontiguousarray(skimage.data.astronaut()[20:276, 100:356]).astype(np.float32) / 255
+    seen, mirrored, once = network(crop), network(crop[:, ::-1]), network(crop, mirrored=False)
+    np.testing.assert_allclose(mirrored.activations, seen.activations[::-1], atol=1e-4)
+    np.testing.assert_array_equal(once.activations[0], seen.activations[0])
+    assert np.isnan(once.activations[1]).all()
+    assert FaceNetwork("v1", runtime=runtime)(crop[:192, :192]).activations is None
+    again = pickle.loads(pickle.dumps(network._network)).named(crop)
+    np.testing.assert_array_equal(again[f"tensor_{ACTIVATIONS}"].ravel(), seen.activations[0])
 
 
 def test_an_unknown_runtime():

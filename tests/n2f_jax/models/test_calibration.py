@@ -30,6 +30,7 @@ from n2f_jax.models.pretrained import (
     from_pretrained,
     save_pretrained,
 )
+from n2f_jax.models.seen_shape import NUM_ACTIVATIONS, SeenShape
 
 
 def test_a_linear_error_is_found_again():
@@ -176,7 +177,11 @@ def test_unknowns_are_parameters_and_back():
 def test_stored_calibrations_are_checked():
     covariance = jnp.asarray([[4.0, 1.0, 0.5], [1.0, 3.0, 0.2], [0.5, 0.2, 2.0]])
     scored = ScoredExpression(jnp.ones(2), 2 * jnp.eye(2), jnp.full((2, 2 * NUM_SCORES), 0.5))
-    one = Calibration(jnp.zeros(3), jnp.eye(3), covariance, scored)
+    numbers = jnp.ones(NUM_ACTIVATIONS)
+    seen = SeenShape(
+        jnp.ones(1), jnp.eye(1), 2 * numbers, numbers, jnp.ones((NUM_ACTIVATIONS, 2)), jnp.ones((2, 2, 1))
+    )
+    one = Calibration(jnp.zeros(3), jnp.eye(3), covariance, scored, seen)
     arrays = calibrations_to_arrays({"normals": one})
     back = calibrations_from_arrays({k: v.astype(jnp.float32) for k, v in arrays.items()}, 1, 2)["normals"]
     for ours, theirs in zip(jax.tree.leaves(back), jax.tree.leaves(one), strict=True):
@@ -188,6 +193,11 @@ def test_stored_calibrations_are_checked():
         ({"normals/offset": jnp.full(3, jnp.nan)}, "finite"),
         ({"portraits/offset": jnp.zeros(3)}, "portraits/offset: no field"),
         ({"normals/scored_scores": jnp.zeros((2, NUM_SCORES))}, "normals/scored_scores has shape"),
+        ({"normals/seen_few": jnp.zeros((7, 2))}, "normals/seen_few has shape"),
+        (
+            {"normals/seen_shapes": jnp.zeros((2, 3, 1))},
+            "seen_few and normals/seen_shapes do not fit each other",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             calibrations_from_arrays(arrays | damage, 1, 2)
@@ -196,6 +206,8 @@ def test_stored_calibrations_are_checked():
         calibrations_from_arrays(arrays, 1, 2)
     older = {name: value for name, value in arrays.items() if "scored" not in name}
     assert calibrations_from_arrays(older, 1, 2)["normals"].scored is None
+    older = {name: value for name, value in older.items() if "seen" not in name}
+    assert calibrations_from_arrays(older, 1, 2)["normals"].seen is None
     older.pop("normals/covariance")
     with pytest.raises(ValueError, match="normals lacks covariance"):
         calibrations_from_arrays(older, 1, 2)

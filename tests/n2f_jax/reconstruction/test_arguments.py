@@ -199,6 +199,11 @@ def test_maps(load, face):
         reconstructor.from_maps(**maps | {"focals": [-1.0, None]})
     with pytest.raises(TypeError, match="normal maps is wanted"):
         reconstructor.from_maps(**maps | {"normals": None})
+    unmasked = maps | {"masks": None}
+    assert len(reconstructor.from_maps(**unmasked)) == 2
+    assert reconstructor.from_maps(**unmasked | {name: [] for name in maps if name != "masks"}) == []
+    with pytest.raises(ValueError, match="normals"):
+        reconstructor.from_maps(**unmasked | {"normals": [face.normals, face.normals[:7]]})
 
 
 def test_batches(load):
@@ -210,6 +215,7 @@ def test_batches(load):
         "landmarks": jnp.full((BATCH, 68, 2), jnp.nan),
         "points": jnp.full((BATCH, 468, 3), jnp.nan),
         "scores": jnp.full((BATCH, 51), jnp.nan),
+        "activations": jnp.full((BATCH, 2, 2048), jnp.nan),
     }
     load().predict(**good)
     for name, array in good.items():

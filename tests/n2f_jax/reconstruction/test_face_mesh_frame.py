@@ -61,6 +61,7 @@ def test_the_program_of_photographs(reconstructor, monkeypatch):
         closure=None,
         gaze=None,
         blendshapes=jnp.zeros((1, 52)),
+        activations=None,
     )
 
     class Stage(SimpleNamespace):
