@@ -13,12 +13,7 @@ from flame_jax import FlameParams
 from n2f_jax.data.sampler import SyntheticConfig
 from n2f_jax.fitting.head_tables import HeadTables
 from n2f_jax.fitting.linear_solve import solve_positive
-from n2f_jax.models.calibration import (
-    Calibration,
-    ScoredExpression,
-    from_unknowns,
-    to_unknowns,
-)
+from n2f_jax.models.calibration import Calibration, ScoredExpression, from_unknowns, to_unknowns
 from n2f_jax.models.seen_shape import SeenShape
 
 # How much of what an answer says of the face's size is believed; the rest is the population's mean. On the half of the

@@ -80,8 +80,8 @@ def crop_maps(
     maps = _crop_maps(place, classes_place, normals, classes, uv, size=size)
     if classes is None:
         mask = predict_masks(maps.normals[None])[0]
-        shown = (None if x is None else x * mask[..., None] for x in (maps.normals, maps.uv))
-        maps = CroppedMaps(next(shown), mask, next(shown), None)
+        uv = None if maps.uv is None else maps.uv * mask[..., None]
+        maps = maps._replace(normals=maps.normals * mask[..., None], mask=mask, uv=uv)
     return maps
 
 

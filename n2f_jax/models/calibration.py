@@ -23,6 +23,7 @@ from flame_jax.rotations import (
     axis_angle_to_rotation_6d,
     rotation_6d_to_axis_angle,
 )
+from n2f_jax.models.held_out import displacement, folds_of_people
 from n2f_jax.models.seen_shape import NUM_ACTIVATIONS, SeenShape
 
 # What networks are shown: normal maps of a network or a renderer, alone or with the face mesh's points; the free front
@@ -279,10 +280,7 @@ def _ridge(
 ) -> tuple[Float[np.ndarray, "K I"], Float[np.ndarray, "N K"], float]:
     """The linear map of inputs onto what is true; what it leaves of each that is held out; and its penalty, chosen by
     five-fold cross-validation over people."""
-    names, people = np.unique(people, return_inverse=True)
-    if len(names) < 10:
-        raise ValueError(f"{len(names)} people are too few: take 10 or more")
-    fold = np.random.default_rng(0).permutation(len(names))[people] % 5
+    fold = folds_of_people(people)
     unit = len(inputs) * np.mean(inputs**2)
 
     def fit(chosen: np.ndarray, penalty: float) -> np.ndarray:
@@ -297,7 +295,7 @@ def _ridge(
         return left
 
     left = {float(penalty): held_out(penalty) for penalty in penalties}
-    penalty = min(left, key=lambda one: _size(left[one], gram))
+    penalty = min(left, key=lambda one: displacement(left[one], gram))
     return fit(np.ones(len(people), bool), penalty).T, left[penalty], penalty
 
 
@@ -309,18 +307,13 @@ def _figures(
     gram: Float[np.ndarray, "K K"],
     covariance: Float[np.ndarray, "K K"],
 ) -> dict[str, float]:
-    whole, after = _size(truths, gram), _size(left, gram)
+    whole, after = displacement(truths, gram), displacement(left, gram)
     return {
         "penalty": penalty,
-        "before": _size(truths - expected, gram) / whole,
+        "before": displacement(truths - expected, gram) / whole,
         "after": after / whole,
         "optimism": after / float(np.sqrt(np.sum(gram * covariance))),
     }
-
-
-def _size(left: Float[np.ndarray, "N K"], gram: Float[np.ndarray, "K K"]) -> float:
-    """Root mean square displacement of the places behind ``gram``."""
-    return float(np.sqrt(np.mean(np.einsum("ns,st,nt->n", left, gram, left))))
 
 
 def _with_mean(calibration: Calibration, offset: np.ndarray, matrix: np.ndarray) -> Calibration:

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from n2f_jax.models.held_out import displacement, folds_of_people
+
 # D, of the landmark network's activations (``frontends.face_networks.ACTIVATIONS``).
 NUM_ACTIVATIONS = 2048
 PENALTIES = np.geomspace(0.01, 3.0, 12)
@@ -109,21 +111,18 @@ def fit_seen_shape(
         ValueError: fewer than ten people.
     """
     told, shapes, gram = (np.asarray(x, np.float64) for x in (told, shapes, gram))
-    names, people = np.unique(people, return_inverse=True)
-    if len(names) < 10:
-        raise ValueError(f"{len(names)} people are too few: take 10 or more")
-    fold = np.tile(np.random.default_rng(0).permutation(len(names))[people] % 5, 2)
+    fold = np.tile(folds_of_people(people), 2)
     given = np.concatenate([activations[:, 0], activations[:, 1]]).astype(np.float64)
     centre, scale = given.mean(axis=0), given.std(axis=0) + 1e-3 * given.std()
     units = np.clip((given - centre) / scale, -_MOST, _MOST) / np.sqrt(given.shape[1])
     both = np.concatenate([told, told @ mirror.T])
     truth = np.concatenate([shapes, shapes @ mirror.T])
     middle, root = both.mean(axis=0), _root(gram)
-    size = _size(both - middle, gram)
+    size = displacement(both - middle, gram)
     of_told = (both - middle) @ root / size
     kernel = units @ units.T + _WEIGHT * of_told @ of_told.T
     errors = {
-        float(penalty): _size(shapes - 0.5 * (first + second @ mirror.T), gram)
+        float(penalty): displacement(shapes - 0.5 * (first + second @ mirror.T), gram)
         for penalty, first, second in zip(
             penalties, *np.split(_held_out(kernel, truth, fold, penalties), 2, axis=1), strict=True
         )
@@ -146,10 +145,10 @@ def fit_seen_shape(
         few,
         0.5 * share * np.stack([out, out @ mirror.T]),
     )
-    whole = _size(shapes, gram)
+    whole = displacement(shapes, gram)
     figures = {
         "penalty": penalty,
-        "before": _size(shapes - told, gram) / whole,
+        "before": displacement(shapes - told, gram) / whole,
         "after": errors[penalty] / whole,
     }
     return SeenShape(*(jnp.asarray(x, jnp.float32) for x in found)), figures
@@ -177,8 +176,3 @@ def _root(gram: Float[np.ndarray, "S S"]) -> Float[np.ndarray, "S S"]:
     """Symmetric, and never singular: directions that move nothing count a millionth."""
     values, vectors = np.linalg.eigh(gram)
     return (vectors * np.sqrt(np.maximum(values, 1e-6 * values.max()))) @ vectors.T
-
-
-def _size(shapes: Float[np.ndarray, "N S"], gram: Float[np.ndarray, "S S"]) -> float:
-    """Root mean square displacement of the places behind ``gram``."""
-    return float(np.sqrt(np.mean(np.einsum("ns,st,nt->n", shapes, gram, shapes))))

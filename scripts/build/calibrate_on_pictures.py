@@ -109,6 +109,7 @@ def main() -> int:
             notes={
                 **saved.notes,
                 "calibrated_on_pictures" + (f", {flags.only}" if flags.only else ""): notes,
+                **({} if flags.only == "activations" else {"calibrated_on_scores": flags.share}),
             },
             dtype="bfloat16",
             calibration=calibration,
